@@ -1,0 +1,180 @@
+"""A checkpoint → its bundle, built once and kept under a name that follows from everything it was made of."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from models.hashes import FileHashes
+from models.recipe import COMPILER, Options, PoolingMode, Precision, Recipe, Route, Target, recipe_of
+from models.sources import Place, Say, fetch, locate, memo
+from models.staging import staged
+from service.bundle import (
+    BUNDLE_JSON,
+    FORMAT,
+    GOLDEN_JSON,
+    TOKENIZER_JSON,
+    Bundle,
+    Provenance,
+    is_bundle,
+    sha256_of,
+)
+from service.errors import CheckpointError, StartupError
+
+if TYPE_CHECKING:
+    from models.checkpoint import Checkpoint
+    from models.graph import Graph
+
+
+def find_cached(
+    source: str,
+    *,
+    cache_dir: Path,
+    precision: Precision = "fp32",
+    target: Target = "cpu",
+    pooling: PoolingMode | None = None,
+    route: Route | None = None,
+) -> Path | None:
+    """The bundle that `compile_checkpoint` would return, if it is here already. Quick; imports nothing heavy."""
+    place = locate(source, cache_dir)
+    hashes = memo(cache_dir)
+    if not place.folder.is_dir() or place.mismatch(place.folder, hashes) is not None:
+        return None
+    folder = recipe_of(place, Options(precision, target, pooling, route), hashes).folder(cache_dir)
+    hashes.save()
+    return folder if is_bundle(folder) else None
+
+
+def compile_checkpoint(
+    source: str,
+    *,
+    cache_dir: Path,
+    say: Say,
+    output: Path | None = None,
+    precision: Precision = "fp32",
+    target: Target = "cpu",
+    pooling: PoolingMode | None = None,
+    route: Route | None = None,
+) -> Path:
+    """The bundle's folder: `output`, or a place in the cache, where it is found again by its recipe.
+
+    Raises SourceError, CheckpointError, or StartupError where the result cannot be written.
+    """
+    if output is not None:
+        _refuse_to_overwrite(output)
+    fetch(source, cache_dir, say)
+    place = locate(source, cache_dir)
+    hashes = memo(cache_dir)
+    recipe = _recipe(place, Options(precision, target, pooling, route), hashes)
+    hashes.save()
+    final = output or recipe.folder(cache_dir)
+    if output is None and is_bundle(final):
+        say(f"already compiled: {final}")
+        return final
+    with staged(final, replace=output is not None) as folder:
+        _write_bundle(folder, source, place, recipe, say)
+    say(f"compiled {final}")
+    return final
+
+
+def _refuse_to_overwrite(output: Path) -> None:
+    if output.exists() and not is_bundle(output) and not (output.is_dir() and not any(output.iterdir())):
+        raise StartupError(f"{output} exists and is not a bundle", "name a new folder, or remove that one yourself")
+
+
+def _recipe(place: Place, options: Options, hashes: FileHashes) -> Recipe:
+    try:
+        return recipe_of(place, options, hashes)
+    except OSError as error:
+        raise CheckpointError(f"{error.filename} cannot be read: {error.strerror}", "check the file") from error
+
+
+def _write_bundle(folder: Path, source: str, place: Place, recipe: Recipe, say: Say) -> None:
+    """Fills an empty folder with a verified bundle."""
+    from models.checkpoint import read_checkpoint
+    from models.tokenizer_file import write_tokenizer
+
+    options = recipe.options
+    checkpoint = read_checkpoint(place.folder, options.pooling)
+    write_tokenizer(checkpoint, folder)
+    route = options.route or _route(checkpoint)
+    say(f"building the graph ({route} route)")
+    graph = _build(checkpoint, route)
+    files = [*graph.save(folder), TOKENIZER_JSON]
+    bundle = Bundle(
+        format=FORMAT,
+        model_id=recipe.model_id,
+        dimensions=checkpoint.dimensions,
+        max_seq_length=checkpoint.max_seq_length,
+        normalized=checkpoint.normalized,
+        inputs=graph.inputs,
+        pad_token_id=checkpoint.pad_token_id,
+        precision=options.precision,
+        target=options.target,
+        prompts=dict(checkpoint.prompts),
+        default_prompt_name=checkpoint.default_prompt_name,
+        matryoshka_dimensions=checkpoint.matryoshka_dimensions,
+        provenance=Provenance(source=source, route=route, compiler=COMPILER, checkpoint=recipe.checkpoint),
+        files={name: sha256_of(folder / name) for name in files},
+    )
+    _write_golden(folder, bundle, place)
+    golden = {GOLDEN_JSON: sha256_of(folder / GOLDEN_JSON)}
+    bundle = bundle.model_copy(update={"files": bundle.files | golden})
+    (folder / BUNDLE_JSON).write_text(bundle.model_dump_json(indent=2) + "\n", "utf-8")
+    _verify(folder, say)
+
+
+def _route(checkpoint: Checkpoint) -> Route:
+    """Weights are preferred: the graph built from them is the faster one."""
+    from models.onnx_route import find_graph
+
+    if any(checkpoint.folder.glob("*.safetensors")):
+        return "native"
+    if find_graph(checkpoint.folder) is not None:
+        return "onnx"
+    raise CheckpointError(
+        f"{checkpoint.folder} has neither *.safetensors nor onnx/model.onnx (pickled weights are never loaded)",
+        "save the model again with a current sentence-transformers (safe_serialization)",
+    )
+
+
+def _build(checkpoint: Checkpoint, route: Route) -> Graph:
+    if route == "native":
+        from models import native
+
+        return native.build(checkpoint)
+    from models import onnx_route
+
+    return onnx_route.build(checkpoint)
+
+
+def _write_golden(folder: Path, bundle: Bundle, place: Place) -> None:
+    """A reference's vectors where the catalogue has them; otherwise this graph's own, for later checks."""
+    from models.verify import record_golden
+
+    packaged = place.entry.golden_file if place.entry else None
+    if packaged is not None:
+        content = packaged.read_text("utf-8")
+    else:
+        content = record_golden(folder, bundle, reference="compile").model_dump_json()
+    (folder / GOLDEN_JSON).write_text(content, "utf-8")
+
+
+def _verify(folder: Path, say: Say) -> None:
+    """Raises CheckpointError: a bundle with wrong vectors is never published."""
+    from models.verify import check
+
+    report = check(folder)
+    if not report.passed:
+        raise CheckpointError(
+            f"the compiled graph disagrees with {report.reference}: cosine {report.worst_cosine:.7f}, "
+            f"alone against batched {report.worst_batch_cosine:.7f}",
+            "the checkpoint's files do not belong together, or this is a defect of the compiler: report it",
+        )
+    say(f"verified {len(report.texts)} texts against {report.reference}: cosine ≥ {_floor(report.worst_cosine)}")
+
+
+def _floor(cosine: float) -> str:
+    """Seven digits, never rounded up: 0.99999999 must not read as 1."""
+    return f"{math.floor(cosine * 1e7) / 1e7:.7f}"

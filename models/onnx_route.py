@@ -1,0 +1,102 @@
+"""The ONNX route: an encoder that was exported already → the same graph with pooling and normalisation appended."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from onnx import TensorProto
+
+from models import heads
+from models.checkpoint import Checkpoint
+from models.graph import INPUTS, MINIMUM_OPSET, Graph
+from service.encoder import OUTPUT
+from service.errors import CheckpointError
+
+_HIDDEN_NAMES = ("last_hidden_state", "token_embeddings")
+
+
+def find_graph(folder: Path) -> Path | None:
+    """The exported encoder of a checkpoint, in one of the two usual places."""
+    return next((path for name in ("onnx/model.onnx", "model.onnx") if (path := folder / name).is_file()), None)
+
+
+def build(checkpoint: Checkpoint) -> Graph:
+    """The whole graph, in the opset of the found one. Raises CheckpointError."""
+    path = find_graph(checkpoint.folder)
+    if path is None:
+        raise CheckpointError(f"{checkpoint.folder} has no onnx/model.onnx", "leave --route out, or add the export")
+    model = _load(path)
+    _check_inputs(model, path)
+    hidden = _hidden_state(model, path)
+    width = hidden.type.tensor_type.shape.dim[2]
+    if width.dim_value not in (0, checkpoint.hidden_size):  # 0: the export left it open
+        raise _refused(path, f"{hidden.name} is {width.dim_value} wide, config.json says {checkpoint.hidden_size}")
+    del model.graph.output[:]
+    _free_name(model, OUTPUT)
+    graph = Graph(model)
+    if graph.opset < MINIMUM_OPSET:
+        raise _refused(path, f"opset {graph.opset} is older than {MINIMUM_OPSET}")
+    value = hidden.name if hidden.name != OUTPUT else f"{OUTPUT}/found"
+    if hidden.type.tensor_type.elem_type != TensorProto.FLOAT:
+        value = graph.cast(value, TensorProto.FLOAT)
+    heads.append(graph, value, "attention_mask", checkpoint)
+    return graph
+
+
+def _load(path: Path) -> onnx.ModelProto:
+    """With its external data, which must lie beside it under a name that is part of the checkpoint's hash."""
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+        for tensor in model.graph.initializer:
+            for entry in tensor.external_data:
+                if entry.key == "location" and not (
+                    entry.value.startswith("model.onnx") and "/" not in entry.value and "\\" not in entry.value
+                ):
+                    raise _refused(path, f"its weights lie in {entry.value}, not in model.onnx_data or model.onnx.data")
+        onnx.load_external_data_for_model(model, str(path.parent))
+    except (DecodeError, OSError, ValueError, onnx.checker.ValidationError) as error:
+        raise CheckpointError(f"{path} is corrupt: {error}", "fetch or export it again") from error
+    return model
+
+
+def _check_inputs(model: onnx.ModelProto, path: Path) -> None:
+    constants = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in constants]
+    for value in inputs:
+        if value.name not in INPUTS:
+            raise _refused(path, f"input {value.name} is not understood ({', '.join(INPUTS)} are)")
+        if value.type.tensor_type.elem_type != TensorProto.INT64:
+            raise _refused(path, f"input {value.name} is not int64")
+    if missing := set(INPUTS[:2]) - {value.name for value in inputs}:
+        raise _refused(path, f"it has no input {', '.join(sorted(missing))}")
+
+
+def _hidden_state(model: onnx.ModelProto, path: Path) -> onnx.ValueInfoProto:
+    """The output that holds the token vectors: by its usual names, else the first float one of rank 3."""
+    outputs: dict[str, onnx.ValueInfoProto] = {value.name: value for value in model.graph.output}
+    for name in _HIDDEN_NAMES:
+        if name in outputs:
+            candidates = [outputs[name]]
+            break
+    else:
+        candidates = list(outputs.values())
+    for value in candidates:
+        kind = value.type.tensor_type
+        if kind.elem_type in (TensorProto.FLOAT, TensorProto.FLOAT16) and len(kind.shape.dim) == 3:
+            return value
+    raise _refused(path, f"none of its outputs ({', '.join(outputs)}) holds token vectors (rows, length, hidden)")
+
+
+def _free_name(model: onnx.ModelProto, name: str) -> None:
+    """Exports of sentence-transformers pool already, under the very name that the bundle's output has."""
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            for i, found in enumerate(names):
+                if found == name:
+                    names[i] = f"{name}/found"
+
+
+def _refused(path: Path, reason: str) -> CheckpointError:
+    return CheckpointError(f"{path}: {reason}", "export the encoder again, for feature extraction")

@@ -1,0 +1,79 @@
+"""Everything that decides what is in a bundle, and the cache folder that follows from it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import service
+from models.hashes import FileHashes
+from models.sources import Place, slug
+from service.bundle import FORMAT
+
+COMPILER_REVISION = 1
+"""Raised by every change that makes other graphs, tokenizers or bundle files of the same checkpoint."""
+
+COMPILER = f"embedserve {service.__version__}"
+
+Precision = Literal["fp32"]
+Target = Literal["cpu"]
+Route = Literal["native", "onnx"]
+PoolingMode = Literal["cls", "mean", "max"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user chooses about a bundle. None: as the checkpoint says."""
+
+    precision: Precision = "fp32"
+    target: Target = "cpu"
+    pooling: PoolingMode | None = None
+    route: Route | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """`checkpoint` maps the names of the files a compile may read to their sha256."""
+
+    model_id: str
+    options: Options
+    checkpoint: dict[str, str]
+    golden: str | None  # sha256 of the packaged reference vectors
+    compiler: str = COMPILER
+    revision: int = COMPILER_REVISION
+    bundle_format: int = FORMAT
+
+    @property
+    def key(self) -> str:
+        """sha256 of all of the above."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+    def folder(self, cache_dir: Path) -> Path:
+        """Where the bundle of this recipe lies, or will lie."""
+        return cache_dir / "bundles" / f"{slug(self.model_id)}-{self.key[:16]}"
+
+
+def recipe_of(place: Place, options: Options, hashes: FileHashes) -> Recipe:
+    """Raises OSError where a file of the checkpoint cannot be read."""
+    golden = place.entry.golden_file if place.entry else None
+    return Recipe(
+        model_id=place.model_id,
+        options=options,
+        checkpoint={name: hashes.of(place.folder / name) for name in checkpoint_files(place.folder)},
+        golden=hashes.of(golden) if golden else None,
+    )
+
+
+def checkpoint_files(folder: Path) -> list[str]:
+    """Relative names of all that a compile may read: descriptions, tokenizer, weights and graphs."""
+    return sorted(path.relative_to(folder).as_posix() for path in _read_by_compile(folder))
+
+
+def _read_by_compile(folder: Path) -> Iterator[Path]:
+    for pattern in ("*.json", "*.safetensors", "model.onnx*"):
+        for depth in ("", "*/"):
+            yield from (path for path in folder.glob(depth + pattern) if path.is_file())

@@ -1,0 +1,88 @@
+"""Folders that appear whole or not at all: written beside their place, flushed, renamed.
+
+A process that is killed, or a disk that is full, leaves at most a folder whose name begins with
+`STAGING_PREFIX`; nobody reads those, and a later run removes them once they are old.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from service.errors import StartupError
+
+STAGING_PREFIX = ".staging-"
+STALE_SECONDS = 3600.0  # no fetch or compile is silent for an hour
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_PERMISSION = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+@contextmanager
+def staged(final: Path, *, replace: bool) -> Iterator[Path]:
+    """Yields an empty folder beside `final`; on a normal exit it becomes `final`, otherwise it is removed.
+
+    Where `final` exists by then: `replace` puts the new one in its place, otherwise the new one is
+    discarded, because another process has finished the same work first. Raises StartupError where the
+    disk is full or may not be written.
+    """
+    folder = final.parent / f"{STAGING_PREFIX}{final.name}-{secrets.token_hex(4)}"
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        remove_stale(final.parent)
+        folder.mkdir()  # not mkdtemp, whose 0700 would shut out the server's own user
+        yield folder
+        _flush(folder)
+        _publish(folder, final, replace)
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise StartupError(
+                f"{final} cannot be written: {error.strerror}", "free some space, or use another cache folder"
+            ) from error
+        if error.errno in _NO_PERMISSION:
+            raise StartupError(
+                f"{final} cannot be written: {error.strerror}", "use a folder this user may write to"
+            ) from error
+        raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _flush(folder: Path) -> None:
+    """Forces every file to the disk: after a power cut, a renamed folder must not hold empty files."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+
+
+def _publish(folder: Path, final: Path, replace: bool) -> None:
+    """Renames; a folder that stands in the way is moved aside first, as rename replaces only empty ones."""
+    aside = folder.with_name(f"{folder.name}-old")
+    if replace:
+        with suppress(FileNotFoundError):
+            final.rename(aside)
+    try:
+        folder.rename(final)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def remove_stale(parent: Path) -> None:
+    """Removes what killed runs left in `parent`, unless it is young enough to belong to a live one."""
+    for path in parent.glob(f"{STAGING_PREFIX}*"):
+        try:
+            stale = time.time() - path.stat().st_mtime > STALE_SECONDS
+        except FileNotFoundError:
+            continue  # its owner finished meanwhile
+        if stale:
+            shutil.rmtree(path, ignore_errors=True)

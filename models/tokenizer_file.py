@@ -1,0 +1,74 @@
+"""The checkpoint's tokenizer.json → the bundle's: the same tokens, without truncation and padding of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from models.checkpoint import Checkpoint, read_json
+from service.bundle import TOKENIZER_JSON
+from service.errors import BundleError, CheckpointError
+from service.tokenizer import Tokenizer
+
+
+def write_tokenizer(checkpoint: Checkpoint, folder: Path) -> None:
+    """Raises CheckpointError where it is missing, malformed or does not fit the embedding matrix."""
+    source = checkpoint.folder / TOKENIZER_JSON
+    if not source.is_file():
+        raise CheckpointError(
+            f"{source} does not exist, and older tokenizer files (vocab.txt, spiece.model) are not read",
+            "make one with transformers: AutoTokenizer.from_pretrained(FOLDER, use_fast=True).save_pretrained(FOLDER)",
+        )
+    content = read_json(source)
+    content["truncation"] = content["padding"] = None
+    if checkpoint.lower_case:
+        content["normalizer"] = _lowercasing(content.get("normalizer"))
+    (folder / TOKENIZER_JSON).write_text(json.dumps(content, ensure_ascii=False), "utf-8")
+    _check_ids(content, source, checkpoint.vocab_size)
+    try:
+        Tokenizer(folder / TOKENIZER_JSON)
+    except BundleError as error:
+        raise CheckpointError(f"{source} cannot be used: {error.message}", "fetch the checkpoint again") from error
+
+
+def _lowercasing(normalizer: dict[str, Any] | None) -> dict[str, Any]:
+    """`do_lower_case` as sentence-transformers applies it: a Lowercase in front, unless there is one."""
+    if _lowercases(normalizer):
+        assert normalizer is not None
+        return normalizer
+    rest = normalizer["normalizers"] if normalizer and normalizer.get("type") == "Sequence" else [normalizer]
+    return {"type": "Sequence", "normalizers": [{"type": "Lowercase"}, *(one for one in rest if one)]}
+
+
+def _lowercases(normalizer: Mapping[str, Any] | None) -> bool:
+    match normalizer:
+        case {"type": "Lowercase"} | {"type": "BertNormalizer", "lowercase": True}:
+            return True
+        case {"type": "Sequence", "normalizers": [*inner]}:
+            return any(_lowercases(one) for one in inner)
+    return False
+
+
+def _check_ids(content: Mapping[str, Any], source: Path, rows: int) -> None:
+    """An id beyond the embedding matrix would fail only when a text happens to hold its token."""
+    for token, number in _tokens(content, source):
+        if number >= rows:
+            raise CheckpointError(
+                f"{source}: token {token!r} has id {number}, the embedding matrix has {rows} rows",
+                "the tokenizer and the weights do not belong together: fetch both again",
+            )
+
+
+def _tokens(content: Mapping[str, Any], source: Path) -> Iterator[tuple[str, int]]:
+    """(token, id) of the vocabulary and of the tokens added to it. Unigram vocabularies are lists, by id."""
+    try:
+        vocabulary = content["model"]["vocab"]
+        if isinstance(vocabulary, dict):
+            yield from ((token, int(number)) for token, number in vocabulary.items())
+        else:
+            yield from ((str(one[0]), number) for number, one in enumerate(vocabulary))
+        yield from ((one["content"], int(one["id"])) for one in content.get("added_tokens") or ())
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{source} is malformed: {error!r}", "fetch the checkpoint again") from error

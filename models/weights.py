@@ -1,0 +1,82 @@
+"""Tensors of safetensors files, widened to float32. The only importer of safetensors; no pickle is ever read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import CheckpointError
+
+Array = NDArray[np.float32]
+
+
+class Weights:
+    """Named tensors. `prefix` is prepended to every name that is asked for, e.g. "bert."."""
+
+    def __init__(self, tensors: dict[str, Array], prefix: str = "") -> None:
+        self._tensors = tensors
+        self._prefix = prefix
+
+    def below(self, prefix: str, marker: str) -> Weights:
+        """The same tensors seen from `prefix`, if `marker` is found there; otherwise from the root.
+
+        Checkpoints saved from a task model carry the encoder under its name, others do not.
+        """
+        return Weights(self._tensors, prefix if prefix + marker in self._tensors else "")
+
+    def get(self, name: str, *shape: int) -> Array:
+        """The tensor of exactly that shape. Raises CheckpointError naming it."""
+        name = self._prefix + name
+        tensor = self._tensors.get(name)
+        if tensor is None:
+            raise CheckpointError(
+                f"the weights have no tensor {name}",
+                "the checkpoint is incomplete, or is not of the type it says",
+            )
+        if tensor.shape != shape:
+            raise CheckpointError(
+                f"tensor {name} has shape {tensor.shape}, config.json implies {shape}",
+                "the checkpoint's config.json and weights do not belong together: fetch both again",
+            )
+        return tensor
+
+
+def read_weights(files: Iterable[Path]) -> Weights:
+    """Every tensor of the files (a checkpoint may be split into several). Raises CheckpointError."""
+    import safetensors
+
+    deserialize: Callable[[bytes], list[tuple[str, dict[str, Any]]]] = safetensors.deserialize
+    tensors: dict[str, Array] = {}
+    for path in files:
+        try:
+            found = deserialize(path.read_bytes())
+        except OSError as error:
+            raise CheckpointError(f"{path} cannot be read: {error.strerror}", "check the file") from error
+        except safetensors.SafetensorError as error:
+            raise CheckpointError(f"{path} is corrupt: {error}", "fetch the checkpoint again") from error
+        for name, tensor in found:
+            tensors[name] = _widened(path, name, tensor["dtype"], tensor["data"]).reshape(tensor["shape"])
+    return Weights(tensors)
+
+
+def _widened(path: Path, name: str, dtype: str, data: bytes) -> Array:
+    """Flat float32; exact for every type here but F64, integers are positions and other buffers."""
+    match dtype:
+        case "F32":
+            return np.frombuffer(data, np.float32)
+        case "F16":
+            return np.frombuffer(data, np.float16).astype(np.float32)
+        case "BF16":  # the upper half of a float32, which numpy has no type for
+            return (np.frombuffer(data, np.uint16).astype(np.uint32) << 16).view(np.float32)
+        case "F64":
+            return np.frombuffer(data, np.float64).astype(np.float32)
+        case "I64":
+            return np.frombuffer(data, np.int64).astype(np.float32)
+    raise CheckpointError(
+        f"{path}: tensor {name} has type {dtype}, not one of F32, F16, BF16, F64",
+        "quantised checkpoints cannot be compiled: use the unquantised one",
+    )

@@ -1,0 +1,76 @@
+"""Liveness, readiness and metrics: for orchestrators, open to all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from service import metrics
+from service.api.errors import Status
+from service.api.http import Call, Operation, Reply
+from service.api.wire import to_json
+from service.errors import EmbedserveError
+
+NAME = "health"
+
+
+class HealthStatus(BaseModel):
+    """One word."""
+
+    status: str
+
+
+class ERROR(BaseModel):
+    """Health's error body."""
+
+    model_config = ConfigDict(title="HealthError")
+
+    error: str
+
+
+async def live(call: Call) -> Reply:
+    """503 once a batch has been running for longer than `stall_timeout`: restarting the process is the remedy."""
+    stalled = call.service.registry.stalled_for() > call.service.settings.stall_timeout
+    return _status("stalled", 503) if stalled else _status("alive", 200)
+
+
+async def ready(call: Call) -> Reply:
+    """503 while loading, and from SIGTERM on, while what still arrives is answered."""
+    return _status("ready", 200) if call.service.registry.ready else _status("not ready", 503)
+
+
+async def show_metrics(call: Call) -> Reply:
+    """Prometheus's text format."""
+    return Reply(metrics.render(), content_type=metrics.CONTENT_TYPE)
+
+
+def _status(word: str, http: int) -> Reply:
+    return Reply(to_json({"status": word}), http)
+
+
+def error_body(error: EmbedserveError, status: Status) -> dict[str, Any]:
+    """A sentence."""
+    return {"error": str(error)}
+
+
+def owns(path: str) -> bool:
+    """Only the paths below."""
+    return False
+
+
+def _get(path: str, handler: Any, summary: str, content_type: str = "application/json") -> Operation:
+    schema = HealthStatus if content_type == "application/json" else None
+    return Operation("GET", (path,), handler, summary, None, schema, needs_key=False, content_type=content_type)
+
+
+def container_operations(health_route: str | None) -> tuple[Operation, ...]:
+    """The custom-container contract: the path that AIP_HEALTH_ROUTE names."""
+    return () if health_route is None else (_get(health_route, ready, "Readiness (custom container)"),)
+
+
+OPERATIONS = (
+    _get("/livez", live, "Whether the process should go on living"),
+    _get("/readyz", ready, "Whether requests are accepted"),
+    _get("/metrics", show_metrics, "Prometheus metrics", "text/plain"),
+)

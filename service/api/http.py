@@ -1,0 +1,299 @@
+"""Bytes and headers: what every operation of every dialect has in common.
+
+An `Operation` is a method on a path, with a handler; `Endpoint` is the ASGI application of a path: request id, key,
+body, handler, error body, metrics, log line, in that order. It is plain ASGI, because FastAPI's own request handling
+costs more than tokenising the text does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+from urllib.parse import parse_qsl
+
+from pydantic import BaseModel, ValidationError
+from starlette.types import Receive, Scope, Send
+
+from service import metrics
+from service.api.auth import Keys
+from service.api.errors import Status, retry_headers, status_of
+from service.api.wire import to_json
+from service.errors import (
+    BodyTooLarge,
+    ClientGone,
+    EmbedserveError,
+    InvalidInput,
+    MalformedBody,
+    MethodNotAllowed,
+    RouteNotFound,
+)
+from service.logs import LOGGER, event
+from service.registry import Model, Registry
+from service.settings import Settings
+from service.types import EmbedResult
+
+JSON = "application/json"
+# Labels of requests that never reached a model, or a path.
+_NO_MODEL = "none"
+NO_ROUTE = "unmatched"
+_SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+
+Schema = TypeVar("Schema", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What handlers reach: the models, the settings, the keys."""
+
+    registry: Registry
+    settings: Settings
+    keys: Keys
+
+
+@dataclass(slots=True)
+class Call:
+    """One request, read."""
+
+    service: Service
+    route: str
+    method: str
+    request_id: str
+    path_params: Mapping[str, str]
+    query: Mapping[str, str]
+    headers: Mapping[bytes, bytes]
+    deadline: float  # in the event loop's time
+    body: bytes = b""
+    model: str = _NO_MODEL  # for metrics and logs; set by `find_model`
+    facts: dict[str, object] = field(default_factory=dict)  # for the log line
+
+    def parse(self, schema: type[Schema]) -> Schema:
+        """The JSON body as `schema`. Raises MalformedBody, InvalidInput with the field to blame."""
+        try:
+            return schema.model_validate_json(self.body)
+        except ValidationError as error:
+            raise explain(error) from None
+
+    def find_model(self, name: str | None) -> Model:
+        """Raises ModelNotFound, Unavailable."""
+        model = self.service.registry.get(name)
+        self.model = model.name
+        return model
+
+    def count(self, result: EmbedResult) -> None:
+        """Adds a result to metrics and to the log line."""
+        tokens, truncated = sum(result.tokens), sum(result.truncated)
+        metrics.TOKENS.labels(self.model, self.route).inc(tokens)
+        metrics.INPUTS.labels(self.model, self.route).inc(len(result.tokens))
+        metrics.CHUNKS.labels(self.model, self.route).inc(result.chunks)
+        if truncated:
+            metrics.TRUNCATIONS.labels(self.model, self.route).inc(truncated)
+        self.facts |= {"inputs": len(result.tokens), "tokens": tokens, "chunks": result.chunks}
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What goes back."""
+
+    body: bytes
+    status: int = 200
+    content_type: str = JSON
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+Handler = Callable[[Call], Awaitable[Reply]]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One method on one or more paths (Starlette's templates); the first path names it in metrics and docs."""
+
+    method: str
+    paths: tuple[str, ...]
+    handler: Handler
+    summary: str
+    request: type[BaseModel] | None = None
+    response: type[BaseModel] | None = None
+    needs_key: bool = True
+    content_type: str = JSON
+
+
+class Dialect(Protocol):
+    """One wire protocol, which is one module of this package."""
+
+    NAME: str
+    OPERATIONS: tuple[Operation, ...]
+    ERROR: type[BaseModel]
+
+    def error_body(self, error: EmbedserveError, status: Status) -> dict[str, Any]:
+        """The JSON of an error."""
+
+    def owns(self, path: str) -> bool:
+        """Whether a path that no operation has would have been this dialect's."""
+
+
+class Endpoint:
+    """A path as an ASGI application: its operations by method, and a refusal for every other method."""
+
+    def __init__(self, operations: Sequence[Operation], dialect: Dialect, service: Service) -> None:
+        """`operations` share a path; none at all makes an endpoint that says there is no such path."""
+        self._operations = {one.method: one for one in operations}
+        if "GET" in self._operations:
+            self._operations["HEAD"] = self._operations["GET"]  # the server leaves the body out
+        self._dialect = dialect
+        self._service = service
+        self._route = operations[0].paths[0] if operations else NO_ROUTE
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI 3."""
+        started = time.perf_counter()
+        call = _read_head(scope, self._service, self._route)
+        operation = self._operations.get(call.method) or self._refuser(scope["path"])
+        in_flight = metrics.IN_FLIGHT.labels(self._route)
+        in_flight.inc()
+        try:
+            reply = await self._answer(operation, call, receive)
+            await send_reply(send, reply, call.request_id)
+        finally:
+            in_flight.dec()
+        _observe(call, reply.status, time.perf_counter() - started, operation.needs_key)
+
+    def _refuser(self, path: str) -> Operation:
+        async def refuse(call: Call) -> Reply:
+            if self._operations:
+                raise MethodNotAllowed(call.method, path, tuple(self._operations))
+            raise RouteNotFound(call.method, path)
+
+        return Operation("", (self._route,), refuse, "", needs_key=False)
+
+    async def _answer(self, operation: Operation, call: Call, receive: Receive) -> Reply:
+        try:
+            if operation.needs_key:
+                self._service.keys.check(call.headers, call.query)
+            if operation.method != "POST":
+                return await operation.handler(call)
+            call.body = await read_body(receive, call.headers, self._service.settings.max_body_bytes)
+            return await _unless_gone(operation.handler(call), receive)
+        except EmbedserveError as error:
+            return refusal(call, error, self._dialect)
+        except Exception:  # noqa: BLE001 - the one place that turns a fault of ours into a reply
+            LOGGER.exception("unexpected error", extra={"fields": {"request_id": call.request_id}})
+            hidden = EmbedserveError("The server had an error while processing your request.")
+            return refusal(call, hidden, self._dialect)
+
+
+def refusal(call: Call, error: EmbedserveError, dialect: Dialect) -> Reply:
+    """An error in its dialect's words, counted."""
+    status = status_of(error)
+    metrics.REJECTIONS.labels(call.model, call.route, error.reason).inc()
+    call.facts["reason"] = error.reason
+    if status.http >= 500:
+        event(logging.ERROR, str(error), request_id=call.request_id, reason=error.reason)
+    headers = retry_headers(error)
+    if isinstance(error, MethodNotAllowed):
+        headers["allow"] = ", ".join(error.allowed)
+    if isinstance(error, BodyTooLarge):  # the rest of the body is not going to be read
+        headers["connection"] = "close"
+    return Reply(to_json(dialect.error_body(error, status)), status.http, headers=headers)
+
+
+async def read_body(receive: Receive, headers: Mapping[bytes, bytes], limit: int) -> bytes:
+    """Raises BodyTooLarge as soon as it is known, ClientGone."""
+    declared = headers.get(b"content-length", b"")
+    if declared.isdigit() and int(declared[:20]) > limit:
+        raise BodyTooLarge(limit)
+    parts, size = [], 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone("The client went away while sending.")
+        part = message.get("body", b"")
+        size += len(part)
+        if size > limit:
+            raise BodyTooLarge(limit)
+        parts.append(part)
+        if not message.get("more_body"):
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+async def send_reply(send: Send, reply: Reply, request_id: str) -> None:
+    """ASGI's two messages of a complete response."""
+    headers = [
+        (b"content-type", reply.content_type.encode("latin-1")),
+        (b"content-length", str(len(reply.body)).encode("ascii")),
+        (b"x-request-id", request_id.encode("latin-1")),
+        *((name.encode("latin-1"), value.encode("latin-1")) for name, value in reply.headers.items()),
+    ]
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": reply.body})
+
+
+def explain(error: ValidationError) -> EmbedserveError:
+    """pydantic's first complaint as ours, without the input it complains about."""
+    first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+    if first["type"] == "json_invalid":
+        return MalformedBody(first["msg"])
+    where = ".".join(map(str, first["loc"]))
+    message = f"{where}: {first['msg']}" if where else first["msg"]
+    return InvalidInput(message, str(first["loc"][0]) if first["loc"] else None)
+
+
+def _read_head(scope: Scope, service: Service, route: str) -> Call:
+    headers = dict(scope["headers"])
+    asked = headers.get(b"x-request-id", b"")
+    request_id = asked.decode() if _SANE_REQUEST_ID.fullmatch(asked) else f"req_{uuid.uuid4().hex}"
+    query = scope["query_string"]
+    return Call(
+        service=service,
+        route=route,
+        method=scope["method"],
+        request_id=request_id,
+        path_params=scope.get("path_params", {}),
+        query=dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {},
+        headers=headers,
+        deadline=asyncio.get_running_loop().time() + service.settings.request_timeout,
+    )
+
+
+async def _unless_gone(work: Awaitable[Reply], receive: Receive) -> Reply:
+    """Runs a handler, and cancels it when the client closes the connection. Raises ClientGone then."""
+    task = asyncio.current_task()
+    assert task is not None
+    watcher = asyncio.ensure_future(_cancel_when_gone(receive, task))
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if watcher.done() and not watcher.cancelled():
+            task.uncancel()
+            raise ClientGone("The client went away before the answer.") from None
+        raise
+    finally:
+        watcher.cancel()
+
+
+async def _cancel_when_gone(receive: Receive, task: asyncio.Task[Any]) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    task.cancel()
+
+
+def _observe(call: Call, status: int, seconds: float, is_work: bool) -> None:
+    metrics.REQUESTS.labels(call.model, call.route, str(status)).inc()
+    metrics.REQUEST_SECONDS.labels(call.model, call.route).observe(seconds)
+    if call.service.settings.access_log and is_work:  # probes and scrapes would drown the rest
+        event(
+            logging.INFO,
+            "request",
+            request_id=call.request_id,
+            method=call.method,
+            route=call.route,
+            status=status,
+            model=call.model,
+            ms=round(seconds * 1000, 2),
+            **call.facts,
+        )

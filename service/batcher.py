@@ -1,0 +1,290 @@
+"""Requests in, batches out: the queue, its limit, deadlines and cancellation.
+
+The event loop owns every field here; executor threads only run the callable they are given. A batch forms when an
+executor is free, or when a full one is waiting and an executor would otherwise have to wait for the event loop
+after its present batch. No timer ever delays an idle runtime.
+
+One request is one Job. A job ends once: with all its vectors, with its own error, or abandoned (deadline, client
+gone); then whatever it still has waiting leaves the queue unrun.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+
+import numpy as np
+
+from service import metrics
+from service.errors import DeadlineExceeded, InferenceError, Overloaded, Unavailable
+from service.packing import LOOKAHEAD, pack, padded_tokens
+from service.types import Matrix
+
+Rows = Sequence[Sequence[int]]
+
+# What a queue promises before it has seen a batch: tokens per second of a small encoder on one core.
+_FIRST_GUESS_OF_RATE = 5_000.0
+_RATE_MEMORY = 0.9  # weight of the past in the moving average of throughput
+_RETRY_AFTER = (1.0, 60.0)
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    """One request: `numbers` of its rows in the queue, `vectors` (rows, dimensions) once the first are there."""
+
+    future: asyncio.Future[Matrix]
+    numbers: range
+    remaining: int
+    vectors: Matrix | None = None
+
+
+@dataclass(slots=True, eq=False)
+class _Entry:
+    """One row of a job, waiting or running."""
+
+    job: _Job
+    number: int
+    ids: Sequence[int]
+    queued_at: float
+
+
+@dataclass(slots=True, eq=False)
+class _Batch:
+    entries: list[_Entry]
+    started_at: float
+    tokens: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.tokens = padded_tokens([len(entry.ids) for entry in self.entries])
+
+
+class Batcher:
+    """Dynamic batching in front of `run`, a blocking function of rows of token ids → (rows, dimensions)."""
+
+    def __init__(
+        self,
+        run: Callable[[Rows], Matrix],
+        *,
+        model: str,
+        executors: int,
+        max_batch_tokens: int,
+        max_queue_tokens: int,
+    ) -> None:
+        self._run = run
+        self._executors = executors
+        self._max_batch_tokens = max_batch_tokens
+        self._max_queue_tokens = max_queue_tokens
+        self._pool = ThreadPoolExecutor(executors, thread_name_prefix=f"executor-{model}")
+        self._waiting: dict[int, _Entry] = {}  # by number, which is the order of arrival
+        self._waiting_tokens = 0
+        self._retries: deque[list[_Entry]] = deque()  # halves of batches that failed
+        self._running: set[_Batch] = set()
+        self._next_number = 0
+        self._dispatch_is_due = False
+        self._closed = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._rate = _FIRST_GUESS_OF_RATE
+        self._metrics = _BatcherMetrics(model)
+
+    # --- what callers see -------------------------------------------------------------------------------------
+
+    async def submit(self, rows: Rows, deadline: float | None = None) -> Matrix:
+        """Token ids, one row a chunk → (rows, dimensions), in order.
+
+        `deadline` is in the event loop's time. Cancelling the caller drops what has not run yet. Raises Overloaded
+        (nothing was queued), DeadlineExceeded, InferenceError, and Unavailable once closed.
+        """
+        self._admit(sum(map(len, rows)))
+        loop = asyncio.get_running_loop()
+        numbers = range(self._next_number, self._next_number + len(rows))
+        job = _Job(loop.create_future(), numbers, len(rows))
+        self._enqueue(job, rows)
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await job.future
+        except TimeoutError:
+            self._abandon(job, "deadline_exceeded")
+            raise DeadlineExceeded("The request was not finished within its time.") from None
+        except asyncio.CancelledError:
+            self._abandon(job, "client_gone")
+            raise
+
+    def stalled_for(self) -> float:
+        """Seconds that the oldest running batch has been running; 0 when idle."""
+        return max((time.monotonic() - batch.started_at for batch in self._running), default=0.0)
+
+    async def close(self) -> None:
+        """Waits for what is queued or running, then ends the threads."""
+        self._closed = True
+        await self._idle.wait()
+        self._pool.shutdown(wait=True)
+
+    # --- the queue --------------------------------------------------------------------------------------------
+
+    def _admit(self, tokens: int) -> None:
+        """A request larger than the whole queue is let in when nothing else waits, or it never could be."""
+        if self._closed:
+            raise Unavailable("The server is shutting down.", retry_after=1.0)
+        if self._waiting and self._waiting_tokens + tokens > self._max_queue_tokens:
+            seconds = min(max(self._waiting_tokens / self._rate, _RETRY_AFTER[0]), _RETRY_AFTER[1])
+            raise Overloaded("The server has more work queued than it accepts.", retry_after=seconds)
+
+    def _enqueue(self, job: _Job, rows: Rows) -> None:
+        now = time.monotonic()
+        for number, ids in zip(job.numbers, rows, strict=True):
+            self._waiting[number] = _Entry(job, number, ids, now)
+            self._waiting_tokens += len(ids)
+        self._next_number = job.numbers.stop
+        self._idle.clear()
+        self._dispatch_soon()
+
+    def _abandon(self, job: _Job, reason: str) -> None:
+        mine = [self._waiting[number] for number in job.numbers if number in self._waiting]
+        self._take(mine)
+        if mine:
+            self._metrics.dropped(reason, len(mine))
+        self._measure_queue()
+
+    def _take(self, entries: Sequence[_Entry]) -> None:
+        for entry in entries:
+            del self._waiting[entry.number]
+            self._waiting_tokens -= len(entry.ids)
+
+    # --- forming and running batches --------------------------------------------------------------------------
+
+    def _dispatch_soon(self) -> None:
+        """Once per turn of the loop, so that requests arriving together are packed together."""
+        if not self._dispatch_is_due:
+            self._dispatch_is_due = True
+            asyncio.get_running_loop().call_soon(self._dispatch)
+
+    def _dispatch(self) -> None:
+        self._dispatch_is_due = False
+        while self._has_room():
+            if self._retries:
+                self._start(self._retries.popleft())
+            elif self._waiting:
+                self._start(self._pack())
+            else:
+                break
+        self._measure_queue()
+
+    def _has_room(self) -> bool:
+        """An executor is free; or none is, but a full batch can lie ready for the next that is."""
+        if len(self._running) < self._executors:
+            return True
+        full = self._waiting_tokens >= self._max_batch_tokens
+        return full and len(self._running) < 2 * self._executors
+
+    def _pack(self) -> list[_Entry]:
+        candidates = list(islice(self._waiting.values(), LOOKAHEAD))
+        chosen = [candidates[i] for i in pack([len(entry.ids) for entry in candidates], self._max_batch_tokens)]
+        self._take(chosen)
+        return chosen
+
+    def _start(self, entries: list[_Entry]) -> None:
+        batch = _Batch(entries, time.monotonic())
+        self._running.add(batch)
+        loop = asyncio.get_running_loop()
+        done = loop.run_in_executor(self._pool, self._timed_run, [entry.ids for entry in entries])
+        done.add_done_callback(lambda future: self._finish(batch, future))
+        self._metrics.started(batch)
+
+    def _timed_run(self, rows: Rows) -> tuple[Matrix, float]:
+        """On an executor's thread."""
+        started = time.perf_counter()
+        vectors = self._run(rows)
+        return vectors, time.perf_counter() - started
+
+    def _finish(self, batch: _Batch, future: asyncio.Future[tuple[Matrix, float]]) -> None:
+        self._running.discard(batch)
+        if future.cancelled():  # the loop is being torn down
+            return
+        error = future.exception()
+        if error is None:
+            vectors, seconds = future.result()
+            self._rate = _RATE_MEMORY * self._rate + (1 - _RATE_MEMORY) * self._observed_rate(batch, seconds)
+            self._metrics.finished(batch, seconds)
+            for entry, vector in zip(batch.entries, vectors, strict=True):
+                _deliver(entry, vector)
+        else:
+            self._split_or_fail(batch, error)
+        self._dispatch()
+
+    def _observed_rate(self, batch: _Batch, seconds: float) -> float:
+        """Tokens per second of the whole pool, were every executor as fast as this one just was."""
+        return sum(len(entry.ids) for entry in batch.entries) / max(seconds, 1e-6) * self._executors
+
+    def _split_or_fail(self, batch: _Batch, error: BaseException) -> None:
+        """Halves a failed batch until the guilty row is alone, so that its neighbours get their vectors."""
+        living = [entry for entry in batch.entries if not entry.job.future.done()]
+        if len(batch.entries) > 1:
+            middle = len(living) // 2
+            self._retries.extend(half for half in (living[:middle], living[middle:]) if half)
+            return
+        for entry in living:
+            failure = error if isinstance(error, InferenceError) else InferenceError(f"{type(error).__name__}: {error}")
+            failure.__cause__ = None if failure is error else error
+            entry.job.future.set_exception(failure)
+            self._abandon(entry.job, "inference_failed")
+
+    def _measure_queue(self) -> None:
+        if not (self._waiting or self._running or self._retries):
+            self._idle.set()
+        self._metrics.queue(self._waiting_tokens, len(self._waiting), len(self._running))
+
+
+def _deliver(entry: _Entry, vector: Matrix) -> None:
+    job = entry.job
+    if job.future.done():  # abandoned, or failed by another of its rows
+        return
+    if job.vectors is None:
+        job.vectors = np.empty((len(job.numbers), vector.shape[-1]), dtype=np.float32)
+    job.vectors[entry.number - job.numbers.start] = vector
+    job.remaining -= 1
+    if not job.remaining:
+        job.future.set_result(job.vectors)
+
+
+class _BatcherMetrics:
+    """This model's label children, looked up once."""
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._wait = metrics.QUEUE_SECONDS.labels(model)
+        self._inference = metrics.INFERENCE_SECONDS.labels(model)
+        self._tokens = metrics.BATCH_TOKENS.labels(model)
+        self._rows = metrics.BATCH_ROWS.labels(model)
+        self._computed = metrics.COMPUTED_TOKENS.labels(model)
+        self._padding = metrics.PADDING_TOKENS.labels(model)
+        self._ratio = metrics.PADDING_RATIO.labels(model)
+        self._queue_tokens = metrics.QUEUE_TOKENS.labels(model)
+        self._queue_entries = metrics.QUEUE_ENTRIES.labels(model)
+        self._running = metrics.RUNNING_BATCHES.labels(model)
+
+    def started(self, batch: _Batch) -> None:
+        for entry in batch.entries:
+            self._wait.observe(batch.started_at - entry.queued_at)
+
+    def finished(self, batch: _Batch, seconds: float) -> None:
+        padding = batch.tokens - sum(len(entry.ids) for entry in batch.entries)
+        self._inference.observe(seconds)
+        self._tokens.observe(batch.tokens)
+        self._rows.observe(len(batch.entries))
+        self._computed.inc(batch.tokens)
+        self._padding.inc(padding)
+        self._ratio.observe(padding / batch.tokens)
+
+    def dropped(self, reason: str, entries: int) -> None:
+        metrics.DROPPED.labels(self._model, reason).inc(entries)
+
+    def queue(self, tokens: int, entries: int, running: int) -> None:
+        self._queue_tokens.set(tokens)
+        self._queue_entries.set(entries)
+        self._running.set(running)

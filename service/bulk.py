@@ -1,0 +1,153 @@
+"""`embedserve embed`: files of texts → files of vectors, through the same path as requests."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO, NoReturn, TextIO
+
+import numpy as np
+from tqdm import tqdm
+
+from service.api.wire import to_json
+from service.errors import EmbedserveError, StartupError
+from service.registry import Model, Registry
+from service.settings import Settings
+from service.types import EmbedRequest, Input, Vector
+
+_TEXTS_PER_REQUEST = 64
+_REQUESTS_IN_FLIGHT = 8
+
+
+@dataclass(frozen=True, slots=True)
+class BulkJob:
+    """`source` and `output` None mean standard input and output; `field` None means plain lines."""
+
+    source: Path | None
+    output: Path | None
+    field: str | None
+    prompt_name: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    text: str
+    fields: dict[str, object]
+
+
+def embed_file(settings: Settings, bundle: Path, job: BulkJob) -> int:
+    """Embeds every line, in order, and returns how many. Raises StartupError naming the line that is wrong."""
+    return asyncio.run(_embed(settings, bundle, job))
+
+
+async def _embed(settings: Settings, bundle: Path, job: BulkJob) -> int:
+    registry = Registry()
+    model = await registry.load(bundle, settings)
+    with ExitStack() as stack:
+        source = _open_source(job.source, stack)
+        writer = _Writer(job.output, stack)
+        total = _count_lines(job.source)
+        bar = stack.enter_context(tqdm(total=total, unit="text", disable=None, file=sys.stderr, smoothing=0.1))
+        count = await _pump(model, job, _records(source, job.field), writer, bar)
+        writer.finish()
+    await registry.close()
+    return count
+
+
+async def _pump(model: Model, job: BulkJob, records: Iterator[_Record], writer: _Writer, bar: tqdm[NoReturn]) -> int:
+    """Keeps several requests queued, so that no executor waits, and writes in the order of the input."""
+    waiting: list[tuple[tuple[_Record, ...], asyncio.Task[list[Vector]]]] = []
+    count = 0
+
+    async def flush(leave: int) -> None:
+        nonlocal count
+        while len(waiting) > leave:
+            group, task = waiting.pop(0)
+            for record, vector in zip(group, await task, strict=True):
+                writer.write(record, vector)
+            count += len(group)
+            bar.update(len(group))
+
+    try:
+        while group := tuple(islice(records, _TEXTS_PER_REQUEST)):
+            waiting.append((group, asyncio.create_task(_vectors(model, group, job.prompt_name, count))))
+            await flush(_REQUESTS_IN_FLIGHT - 1)
+        await flush(0)
+    finally:
+        for _, task in waiting:
+            task.cancel()
+    return count
+
+
+async def _vectors(model: Model, group: tuple[_Record, ...], prompt_name: str | None, before: int) -> list[Vector]:
+    prompt = model.embedder.prompt(prompt_name)
+    try:
+        result = await model.embedder.embed(EmbedRequest([Input(record.text, prompt) for record in group]))
+    except EmbedserveError as error:
+        raise StartupError(f"after line {before}: {error}", "see --long-input, --max-request-tokens") from error
+    return list(result.vectors)
+
+
+def _open_source(source: Path | None, stack: ExitStack) -> TextIO:
+    if source is None:
+        return sys.stdin
+    try:
+        return stack.enter_context(source.open(encoding="utf-8"))
+    except OSError as error:
+        raise StartupError(f"{source} cannot be read: {error.strerror}", "give a text or JSONL file, or -") from None
+
+
+def _count_lines(source: Path | None) -> int | None:
+    if source is None or not source.is_file():
+        return None
+    with source.open("rb") as file:
+        return sum(1 for _ in file)
+
+
+def _records(source: TextIO, field: str | None) -> Iterator[_Record]:
+    try:
+        for number, line in enumerate(source, 1):
+            text = line.rstrip("\r\n")
+            yield _Record(text, {"text": text}) if field is None else _from_json(text, field, number)
+    except UnicodeDecodeError as error:
+        raise StartupError(f"the input is not UTF-8: {error}", "convert it: iconv -f LATIN1 -t UTF-8") from None
+
+
+def _from_json(line: str, field: str, number: int) -> _Record:
+    try:
+        fields = json.loads(line)
+        text = fields[field]
+    except (ValueError, KeyError, TypeError) as error:
+        raise StartupError(f"line {number} has no field {field!r} of JSON: {error}", "see --field") from None
+    if not isinstance(text, str):
+        raise StartupError(f"line {number}: {field!r} is not a text", "see --field")
+    return _Record(text, fields)
+
+
+class _Writer:
+    """JSONL with the input's own fields, or one .npy array (texts, dimensions) of float32."""
+
+    def __init__(self, output: Path | None, stack: ExitStack) -> None:
+        self._array: list[Vector] | None = [] if output is not None and output.suffix == ".npy" else None
+        self._output = output
+        self._file: BinaryIO | None = None
+        if self._array is None:
+            self._file = sys.stdout.buffer if output is None else stack.enter_context(output.open("wb"))
+
+    def write(self, record: _Record, vector: Vector) -> None:
+        if self._array is not None:
+            self._array.append(vector)
+        elif self._file is not None:
+            self._file.write(to_json({**record.fields, "embedding": vector}) + b"\n")
+
+    def finish(self) -> None:
+        if self._array is not None and self._output is not None:
+            np.save(self._output, np.stack(self._array) if self._array else np.empty((0, 0), np.float32))
+        elif self._file is not None:
+            self._file.flush()

@@ -1,0 +1,112 @@
+"""The bundle: the folder the server runs, and the one file that describes it.
+
+    bundle.json      this module's `Bundle`
+    model.onnx       inputs → `sentence_embedding` (rows, dimensions): pooled, dense-projected, normalised
+    tokenizer.json   a Hugging Face tokenizer, with neither truncation nor padding of its own
+    golden.json      this module's `Golden`: texts and the vectors a reference gave for them
+
+`models` writes bundles, `service` reads them. A folder is a bundle when it has a bundle.json.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from service.errors import BundleError
+
+BUNDLE_JSON = "bundle.json"
+MODEL_ONNX = "model.onnx"
+TOKENIZER_JSON = "tokenizer.json"
+GOLDEN_JSON = "golden.json"
+
+FORMAT = 1
+RECOMPILE = "compile it again: embedserve compile SOURCE --output DIR"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Provenance(_Strict):
+    """Where a bundle came from, for people and for `embedserve check`."""
+
+    source: str  # what was asked for: an id or a path
+    route: Literal["native", "onnx"]  # built from weights, or appended to an existing graph
+    compiler: str  # "embedserve 0.1.0"
+    checkpoint: dict[str, str]  # file name → sha256
+
+
+class Bundle(_Strict):
+    """bundle.json. Lengths in tokens, special tokens included in `max_seq_length`."""
+
+    format: Literal[1]
+    model_id: str
+    dimensions: int
+    max_seq_length: int
+    normalized: bool  # the graph's last step is an L2 normalisation
+    inputs: tuple[str, ...]  # of the graph: input_ids, attention_mask, token_type_ids
+    pad_token_id: int
+    precision: Literal["fp32"]
+    target: Literal["cpu"]
+    prompts: dict[str, str] = {}
+    default_prompt_name: str | None = None
+    matryoshka_dimensions: tuple[int, ...] = ()
+    provenance: Provenance
+    files: dict[str, str]  # name → sha256, of every file but bundle.json
+
+
+class Golden(_Strict):
+    """golden.json: `vectors` (texts, dimensions), L2-normalised, computed one text at a time by `reference`."""
+
+    reference: str
+    texts: tuple[str, ...]
+    vectors: tuple[tuple[float, ...], ...]
+
+
+def is_bundle(folder: Path) -> bool:
+    """Whether `folder` says of itself that it is a bundle."""
+    return (folder / BUNDLE_JSON).is_file()
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file's content, read in blocks."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_bundle(folder: Path) -> Bundle:
+    """Reads bundle.json alone. Raises BundleError."""
+    path = folder / BUNDLE_JSON
+    try:
+        return Bundle.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error.strerror}", RECOMPILE) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise BundleError(f"{path} is not a bundle of format {FORMAT}: {where}: {first['msg']}", RECOMPILE) from error
+
+
+def verify_files(folder: Path, bundle: Bundle) -> None:
+    """Compares every file with its recorded sha256. Raises BundleError naming the first that differs."""
+    for name, expected in bundle.files.items():
+        path = folder / name
+        try:
+            actual = sha256_of(path)
+        except OSError as error:
+            raise BundleError(f"{path} cannot be read: {error.strerror}", RECOMPILE) from error
+        if actual != expected:
+            raise BundleError(f"{path} is corrupt: its sha256 is {actual}, bundle.json says {expected}", RECOMPILE)
+
+
+def read_golden(folder: Path) -> Golden:
+    """Reads golden.json. Raises BundleError."""
+    path = folder / GOLDEN_JSON
+    try:
+        return Golden.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise BundleError(f"{path} cannot be used: {error}", RECOMPILE) from error

@@ -1,0 +1,218 @@
+"""The command line: serve | compile | check | embed. The only door from the server to the compiler."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import service
+from service.errors import StartupError
+from service.settings import DEFAULT_MODEL, ENV_PREFIX, Settings, load_settings, server_first
+
+_SERVE_HELP = f"""\
+Serve embeddings over HTTP, in OpenAI's and Google Vertex AI's own words.
+
+MODEL is a bundle made by `embedserve compile`, a checkpoint folder, a name of the built-in catalogue
+(default: {DEFAULT_MODEL}) or a Hugging Face id. What is not compiled yet is compiled first, once.
+"""
+_SERVE_EXAMPLES = """\
+examples:
+  embedserve serve
+  embedserve serve ./my-checkpoint --port 9000 --served-model-name my-model
+  EMBEDSERVE_API_KEYS=secret1,secret2 embedserve serve
+  embedserve serve --config embedserve.toml        (keys are the flags' names: max_batch_tokens = 1024)
+
+Every flag is also an environment variable: --max-batch-tokens is EMBEDSERVE_MAX_BATCH_TOKENS.
+Flags win over the environment, the environment over the file.
+"""
+_COMPILE_HELP = """\
+Turn a checkpoint (what authors publish) into a bundle (what the server runs), once.
+
+Pooling, dense layers and normalisation become part of the graph; its vectors are compared with golden ones
+before the bundle is put in place. Needs neither torch nor transformers.
+"""
+_CHECK_HELP = """\
+Check a bundle: every file against its hash, and its golden texts against the vectors recorded for them.
+
+Exits with 0 when all is well, with 1 and the reason when it is not.
+"""
+_EMBED_HELP = """\
+Turn lines of text, or JSONL, into vectors, without a server.
+
+FILE is read as plain lines, or as JSONL where --field names the text (the default for *.jsonl is "text"); "-" is
+standard input. The output is JSONL with the input's fields and "embedding", or one float32 array for *.npy.
+"""
+_EMBED_EXAMPLES = """\
+examples:
+  embedserve embed sentences.txt --output vectors.npy
+  embedserve embed documents.jsonl --field body > vectors.jsonl
+  echo "Hello, world" | embedserve embed -
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status: 0, 1 with a reason and a remedy on stderr, 2 for a wrong command line."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        result: int = options.run(options)
+        return result
+    except StartupError as error:
+        print(f"embedserve: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _serve(options: argparse.Namespace) -> int:
+    settings = _settings(options)
+    bundle = _bundle(settings)
+    from service.server import (
+        serve,
+    )  # after compiling, so that `--help` and mistakes do not wait for onnxruntime
+
+    serve(settings, bundle)
+    return 0
+
+
+def _compile(options: argparse.Namespace) -> int:
+    from models.compile import compile_checkpoint
+
+    folder = compile_checkpoint(
+        options.source,
+        output=options.output,
+        cache_dir=options.cache_dir or load_settings().cache_dir,
+        precision=options.precision,
+        target=options.target,
+        pooling=options.pooling,
+        say=_say,
+    )
+    print(folder)
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    from models.verify import check
+
+    report = check(options.bundle)
+    print(report)
+    return 0 if report.passed else 1
+
+
+def _embed(options: argparse.Namespace) -> int:
+    settings = _settings(options)
+    source = None if str(options.source) == "-" else options.source
+    field = options.field or ("text" if source is not None and source.suffix == ".jsonl" else None)
+    bundle = _bundle(settings)
+    from service.bulk import BulkJob, embed_file
+
+    count = embed_file(settings, bundle, BulkJob(source, options.output, field, options.prompt_name))
+    _say(f"{count} texts embedded")
+    return 0
+
+
+def _bundle(settings: Settings) -> Path:
+    """The folder to serve: a bundle as it is, anything else compiled, or found in the cache."""
+    from models.compile import compile_checkpoint, find_cached
+    from service.bundle import is_bundle
+
+    folder = Path(settings.model)
+    if is_bundle(folder):
+        return folder
+    found = find_cached(settings.model, cache_dir=settings.cache_dir)
+    return found or compile_checkpoint(settings.model, cache_dir=settings.cache_dir, say=_say)
+
+
+def _say(line: str) -> None:
+    print(f"embedserve: {line}", file=sys.stderr, flush=True)
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    if options.config is not None:
+        os.environ[f"{ENV_PREFIX}CONFIG"] = str(options.config)
+    given = vars(options)
+    return load_settings({name: given[name] for name in Settings.model_fields if name in given})
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="embedserve",
+        description="Embeddings from ONNX encoder models, over HTTP.",
+        epilog="Begin with: embedserve serve      Details: embedserve COMMAND --help",
+    )
+    parser.add_argument("--version", action="version", version=f"embedserve {service.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_serve(commands)
+    _add_compile(commands)
+    _add_check(commands)
+    _add_embed(commands)
+    return parser
+
+
+def _add(commands: Any, name: str, run: Any, summary: str, text: str, examples: str = "") -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=summary,
+        description=text,
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_serve(commands: Any) -> None:
+    parser = _add(commands, "serve", _serve, "serve embeddings over HTTP", _SERVE_HELP, _SERVE_EXAMPLES)
+    parser.add_argument("model", metavar="MODEL", nargs="?", default=None, help="what to serve")
+    _add_settings(parser, [name for name in server_first() if name != "model"])
+
+
+def _add_compile(commands: Any) -> None:
+    parser = _add(commands, "compile", _compile, "turn a checkpoint into a bundle", _COMPILE_HELP)
+    parser.add_argument("source", metavar="SOURCE", help="a checkpoint folder, a catalogue name or a Hugging Face id")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="where to put the bundle (default: the cache)")
+    parser.add_argument("--precision", choices=["fp32"], default="fp32", help="of the weights (default: %(default)s)")
+    parser.add_argument("--target", choices=["cpu"], default="cpu", help="what runs it (default: %(default)s)")
+    parser.add_argument("--pooling", choices=["cls", "mean", "max"], help="for a checkpoint that does not say")
+    parser.add_argument("--cache-dir", type=Path, metavar="DIR", help="where checkpoints and bundles are kept")
+
+
+def _add_check(commands: Any) -> None:
+    parser = _add(commands, "check", _check, "check a bundle's files and vectors", _CHECK_HELP)
+    parser.add_argument("bundle", metavar="BUNDLE", type=Path, help="a folder with a bundle.json")
+
+
+def _add_embed(commands: Any) -> None:
+    parser = _add(commands, "embed", _embed, "turn lines or JSONL into vectors", _EMBED_HELP, _EMBED_EXAMPLES)
+    parser.add_argument("source", metavar="FILE", type=Path, help='texts, one a line; "-" for standard input')
+    parser.add_argument("--output", type=Path, metavar="FILE", help="*.jsonl or *.npy (default: JSONL on stdout)")
+    parser.add_argument("--field", metavar="NAME", help="the field of each JSON line that holds the text")
+    parser.add_argument("--prompt-name", metavar="NAME", help="one of the model's prompts")
+    names = ["long_input", "executors", "intra_op_threads", "max_batch_tokens", "cache_dir"]
+    _add_settings(parser, ["model", *names])
+
+
+def _add_settings(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
+    """Flags straight from the settings: values stay text, as pydantic reads and checks them."""
+    parser.add_argument("--config", type=Path, metavar="FILE", help="a TOML file with settings")
+    for name in names:
+        field = Settings.model_fields[name]
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            dest=name,
+            metavar="VALUE",
+            default=None,
+            help=_escaped(field.description),
+        )
+
+
+def _escaped(text: str | None) -> str:
+    return (text or "").replace("%", "%%")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,47 @@
+"""Rows of token ids → one `session.run` → vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.bundle import MODEL_ONNX, Bundle
+from service.runtime.providers import Execution
+from service.runtime.session import Session
+from service.types import Matrix
+
+OUTPUT = "sentence_embedding"
+
+
+class Encoder:
+    """Runs a batch. Safe to call from several threads at once."""
+
+    def __init__(self, folder: Path, bundle: Bundle, execution: Execution, intra_op_threads: int = 1) -> None:
+        """Opens the bundle's graph. Raises BundleError."""
+        self._session = Session(folder / MODEL_ONNX, execution, intra_op_threads)
+        self._inputs = bundle.inputs
+        self._pad_token_id = bundle.pad_token_id
+
+    def run(self, rows: Sequence[Sequence[int]]) -> Matrix:
+        """Token ids with their special tokens, one row a chunk → (rows, dimensions). Raises InferenceError."""
+        feeds = padded_feeds(rows, self._inputs, self._pad_token_id)
+        return self._session.run([OUTPUT], feeds)[0]
+
+
+def padded_feeds(
+    rows: Sequence[Sequence[int]], inputs: Sequence[str], pad_token_id: int
+) -> dict[str, NDArray[np.int64]]:
+    """The graph's inputs, each (rows, longest row), padded on the right and masked."""
+    longest = max(map(len, rows))
+    input_ids = np.full((len(rows), longest), pad_token_id, dtype=np.int64)
+    attention_mask = np.zeros((len(rows), longest), dtype=np.int64)
+    for i, row in enumerate(rows):
+        input_ids[i, : len(row)] = row
+        attention_mask[i, : len(row)] = 1
+    feeds = {"input_ids": input_ids, "attention_mask": attention_mask}
+    if "token_type_ids" in inputs:
+        feeds["token_type_ids"] = np.zeros_like(input_ids)
+    return {name: feeds[name] for name in inputs}

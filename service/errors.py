@@ -1,0 +1,218 @@
+"""Every error the project raises on purpose.
+
+    EmbedserveError
+    ├── StartupError             the process cannot start or the command cannot finish: reason + remedy
+    │   ├── BundleError              a bundle is missing, corrupt or of another format
+    │   ├── CheckpointError          a checkpoint cannot be compiled: what was not understood
+    │   └── SourceError              a checkpoint could not be fetched
+    ├── RequestError             the client can mend it: never worth retrying as it stands
+    │   ├── InvalidInput             a field is of the wrong type, empty, out of range
+    │   ├── MalformedBody            the body is not JSON
+    │   ├── BodyTooLarge             more bytes than the server reads
+    │   ├── TooManyInputs            more texts than one request may hold
+    │   ├── InputTooLong             one text over the model's limit where the model rejects
+    │   ├── TooManyTokens            one request over the limit of tokens
+    │   ├── DimensionsUnsupported    the model was not trained for shortened vectors
+    │   ├── ModelNotFound            no model of that name is served
+    │   ├── RouteNotFound            no such path
+    │   ├── MethodNotAllowed         the path exists, the method does not
+    │   └── Unauthenticated          no key, or a wrong one
+    ├── ServerBusy               worth retrying after `retry_after` seconds
+    │   ├── Overloaded               the queue is full
+    │   └── Unavailable              loading, or draining before exit
+    ├── DeadlineExceeded         the request waited longer than it was allowed to
+    ├── ClientGone               the client closed the connection: nobody reads the answer
+    └── InferenceError           the runtime failed on this very request
+
+`service.api.errors` holds the one table that turns them into statuses; no other place knows a status code.
+Every class names itself to metrics and logs by `reason`, so a label never carries a user's text.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class EmbedserveError(Exception):
+    """Base of all; `str()` is fit for the person who caused it."""
+
+    reason: ClassVar[str] = "internal"
+
+
+class StartupError(EmbedserveError):
+    """Why the process cannot start, and what to do about it, in one line each."""
+
+    reason = "startup"
+
+    def __init__(self, message: str, remedy: str) -> None:
+        super().__init__(f"{message}\n  → {remedy}")
+        self.message = message
+        self.remedy = remedy
+
+
+class BundleError(StartupError):
+    """A bundle is missing, corrupt or of a format this version does not run."""
+
+
+class CheckpointError(StartupError):
+    """A checkpoint holds something the compiler does not understand, and it does not guess."""
+
+
+class SourceError(StartupError):
+    """A checkpoint could not be fetched, or what came is not what was asked for."""
+
+
+class RequestError(EmbedserveError):
+    """The client's mistake; `param` is the JSON field to blame, when there is one."""
+
+    reason = "invalid_request"
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+
+
+class InvalidInput(RequestError):
+    """A field is missing, of the wrong type, empty or out of range."""
+
+    reason = "invalid_input"
+
+
+class MalformedBody(RequestError):
+    """The body is not JSON in UTF-8."""
+
+    reason = "malformed_body"
+
+
+class BodyTooLarge(RequestError):
+    """The body has more bytes than `max_body_bytes`."""
+
+    reason = "body_too_large"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"The request body is larger than the limit of {limit} bytes.")
+        self.limit = limit
+
+
+class TooManyInputs(RequestError):
+    """More inputs than one request of this dialect may hold."""
+
+    reason = "too_many_inputs"
+
+    def __init__(self, limit: int, actual: int, param: str) -> None:
+        super().__init__(f"{limit} inputs are allowed per request, {actual} were sent.", param)
+        self.limit = limit
+        self.actual = actual
+
+
+class InputTooLong(RequestError):
+    """One input is longer than the model reads, and the model (or the request) rejects such input."""
+
+    reason = "input_too_long"
+
+    def __init__(self, limit: int, actual: int, param: str | None = "input") -> None:
+        super().__init__(f"The input has {actual} tokens, the model reads {limit}.", param)
+        self.limit = limit
+        self.actual = actual
+
+
+class TooManyTokens(RequestError):
+    """The inputs of one request together are over the limit."""
+
+    reason = "too_many_tokens"
+
+    def __init__(self, limit: int, actual: int) -> None:
+        super().__init__(f"Requested {actual} tokens, max {limit} tokens per request", "input")
+        self.limit = limit
+        self.actual = actual
+
+
+class DimensionsUnsupported(RequestError):
+    """Shortened vectors were asked of a model that was not trained for that length."""
+
+    reason = "dimensions_unsupported"
+
+    def __init__(self, requested: int, allowed: tuple[int, ...]) -> None:
+        sizes = ", ".join(map(str, allowed))
+        super().__init__(f"dimensions={requested} is not supported; this model has {sizes}.", "dimensions")
+        self.requested = requested
+        self.allowed = allowed
+
+
+class ModelNotFound(RequestError):
+    """No model is served under that name."""
+
+    reason = "model_not_found"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"The model `{name}` does not exist or you do not have access to it.", "model")
+        self.name = name
+
+
+class RouteNotFound(RequestError):
+    """No such path."""
+
+    reason = "route_not_found"
+
+    def __init__(self, method: str, path: str) -> None:
+        super().__init__(f"Invalid URL ({method} {path})")
+
+
+class MethodNotAllowed(RequestError):
+    """The path exists, but not for this method."""
+
+    reason = "method_not_allowed"
+
+    def __init__(self, method: str, path: str, allowed: tuple[str, ...]) -> None:
+        super().__init__(f"Not allowed to {method} on {path}; use {' or '.join(allowed)}")
+        self.allowed = allowed
+
+
+class Unauthenticated(RequestError):
+    """`key` is what was presented, already masked; None where nothing was."""
+
+    reason = "unauthenticated"
+
+    def __init__(self, masked_key: str | None) -> None:
+        super().__init__("No API key was provided." if masked_key is None else "Incorrect API key provided.")
+        self.masked_key = masked_key
+
+
+class ServerBusy(EmbedserveError):
+    """Retry after `retry_after` seconds (a float; headers round it up)."""
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        super().__init__(message)
+        self.message = message
+        self.retry_after = retry_after
+
+
+class Overloaded(ServerBusy):
+    """The queue holds as many tokens as it may."""
+
+    reason = "overloaded"
+
+
+class Unavailable(ServerBusy):
+    """The model is still loading, or the server is draining before it exits."""
+
+    reason = "unavailable"
+
+
+class DeadlineExceeded(EmbedserveError):
+    """The request was not finished within its time; what was still waiting was dropped unrun."""
+
+    reason = "deadline_exceeded"
+
+
+class ClientGone(EmbedserveError):
+    """The client closed the connection before the answer; what was still waiting was dropped unrun."""
+
+    reason = "client_gone"
+
+
+class InferenceError(EmbedserveError):
+    """ONNX Runtime failed on this request alone (its batch-mates were answered)."""
+
+    reason = "inference_failed"

@@ -1,0 +1,105 @@
+"""Prometheus metrics, and the only importer of prometheus_client.
+
+Labels are bounded by construction: `model` is a served name, `route` a path template, `reason` a class of
+`service.errors`. Nothing a client writes ever becomes a label.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
+
+import service
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+REGISTRY = CollectorRegistry()
+ProcessCollector(registry=REGISTRY)
+PlatformCollector(registry=REGISTRY)
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_POWERS_OF_TWO = tuple(2**i for i in range(0, 15))
+
+
+def _counter(name: str, text: str, *labels: str) -> Counter:
+    return Counter(f"embedserve_{name}", text, labels, registry=REGISTRY)
+
+
+def _gauge(name: str, text: str, *labels: str) -> Gauge:
+    return Gauge(f"embedserve_{name}", text, labels, registry=REGISTRY)
+
+
+def _histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+    return Histogram(f"embedserve_{name}", text, labels, buckets=buckets, registry=REGISTRY)
+
+
+REQUESTS = _counter("requests_total", "Requests answered", "model", "route", "status")
+REQUEST_SECONDS = _histogram(
+    "request_duration_seconds", "First byte read to last byte written", _SECONDS, "model", "route"
+)
+IN_FLIGHT = _gauge("requests_in_flight", "Requests being worked on", "route")
+REJECTIONS = _counter("rejections_total", "Requests refused or failed, by reason", "model", "route", "reason")
+
+TOKENS = _counter("tokens_total", "Tokens of inputs, special tokens counted once an input", "model", "route")
+INPUTS = _counter("inputs_total", "Texts embedded", "model", "route")
+CHUNKS = _counter("chunks_total", "Windows run for those texts", "model", "route")
+TRUNCATIONS = _counter("truncations_total", "Inputs that were cut off, and reported as such", "model", "route")
+
+QUEUE_SECONDS = _histogram("queue_wait_seconds", "From queued to packed into a batch", _SECONDS, "model")
+INFERENCE_SECONDS = _histogram("inference_seconds", "One session.run", _SECONDS, "model")
+BATCH_TOKENS = _histogram("batch_tokens", "Tokens of a batch, padding counted", _POWERS_OF_TWO, "model")
+BATCH_ROWS = _histogram("batch_rows", "Rows of a batch", _POWERS_OF_TWO, "model")
+COMPUTED_TOKENS = _counter("computed_tokens_total", "Tokens run, padding counted", "model")
+PADDING_TOKENS = _counter("padding_tokens_total", "Tokens run that were only padding", "model")
+PADDING_RATIO = _histogram(
+    "padding_ratio",
+    "Padding ÷ all tokens of a batch",
+    (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75),
+    "model",
+)
+DROPPED = _counter("dropped_total", "Chunks that were dropped unrun, by reason", "model", "reason")
+QUEUE_TOKENS = _gauge("queue_tokens", "Tokens waiting", "model")
+QUEUE_ENTRIES = _gauge("queue_entries", "Chunks waiting", "model")
+RUNNING_BATCHES = _gauge("running_batches", "Batches handed to executors", "model")
+
+BUILD_INFO = _gauge("build_info", "1; the versions are in the labels", "version", "python", "onnxruntime")
+MODEL_INFO = _gauge(
+    "model_info", "1; what is served is in the labels", "model", "model_id", "precision", "target", "dimensions",
+    "max_seq_length",
+)  # fmt: skip
+READY = _gauge("ready", "1 when requests are accepted")
+START_SECONDS = _gauge("start_seconds", "Process start to ready")
+
+
+def render() -> bytes:
+    """The text exposition of all of it."""
+    return generate_latest(REGISTRY)
+
+
+def record_build(python: str, onnxruntime: str) -> None:
+    """Versions, once."""
+    BUILD_INFO.labels(service.__version__, python, onnxruntime).set(1)
+
+
+def seconds_since_process_start() -> float:
+    """Wall time since the kernel started this process; since this import where /proc does not say."""
+    try:
+        with open("/proc/self/stat") as stat:
+            started_ticks = int(stat.read().rpartition(")")[2].split()[19])
+        with open("/proc/uptime") as uptime:
+            return float(uptime.read().split()[0]) - started_ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return time.monotonic() - _IMPORTED
+
+
+_IMPORTED = time.monotonic()

@@ -1,0 +1,144 @@
+"""The whole path of a request, on one screen:
+
+    inputs → texts → tokenise → chunk → queue → pack a batch → session.run → aggregate → dimensions → vectors
+
+The dialects in `service.api` stand before and after it; `batcher` and `encoder` do the middle.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+
+import numpy as np
+
+from service import cl100k
+from service.batcher import Batcher
+from service.bundle import Bundle
+from service.chunking import aggregate, split, truncate
+from service.errors import DimensionsUnsupported, InputTooLong, InvalidInput, TooManyTokens
+from service.postprocess import normalize, shorten
+from service.settings import ModelSettings
+from service.tokenizer import Tokenizer
+from service.types import Chunk, EmbedRequest, EmbedResult, Encoding, Input, LongInput, Matrix, TokenIds
+
+# Texts of this many characters together are tokenised beside the event loop (about 1 ms of work), so that
+# health checks and short requests do not wait for them.
+_OFF_LOOP_CHARACTERS = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """The inputs of a request as rows to run; `chunks[i]` belongs to input i."""
+
+    chunks: list[list[Chunk]]
+    tokens: list[int]
+    truncated: list[bool]
+
+
+class Embedder:
+    """One model: everything between a dialect and the vectors."""
+
+    def __init__(
+        self, bundle: Bundle, tokenizer: Tokenizer, batcher: Batcher, settings: ModelSettings, max_tokens: int
+    ) -> None:
+        """`max_tokens` is the limit for all inputs of one request together."""
+        self.bundle = bundle
+        self._tokenizer = tokenizer
+        self._batcher = batcher
+        self._settings = settings
+        self._max_tokens = max_tokens
+        self._window = bundle.max_seq_length - tokenizer.special_tokens
+
+    async def embed(self, request: EmbedRequest, deadline: float | None = None) -> EmbedResult:
+        """Raises InvalidInput, InputTooLong, TooManyTokens, DimensionsUnsupported, and what Batcher.submit raises."""
+        self._check_dimensions(request.dimensions)
+        texts = [self._text_of(one) for one in request.inputs]
+        if sum(map(len, texts)) > _OFF_LOOP_CHARACTERS:
+            prepared = await asyncio.to_thread(self._prepare, request, texts)
+        else:
+            prepared = self._prepare(request, texts)
+        rows = [chunk.ids for chunks in prepared.chunks for chunk in chunks]
+        vectors = self._per_input(prepared, await self._batcher.submit(rows, deadline))
+        if request.normalize and not self.bundle.normalized:
+            vectors = normalize(vectors)
+        return EmbedResult(shorten(vectors, request.dimensions), prepared.tokens, prepared.truncated, len(rows))
+
+    def prompt(self, name: str | None) -> str:
+        """The prompt of that name; the model's default for None. Raises InvalidInput listing those there are."""
+        name = self.bundle.default_prompt_name if name is None else name
+        if name is None:
+            return ""
+        try:
+            return self.bundle.prompts[name]
+        except KeyError:
+            known = ", ".join(sorted(self.bundle.prompts)) or "none"
+            raise InvalidInput(f"The model has no prompt {name!r}; it has: {known}.", "prompt_name") from None
+
+    # --- before the queue -------------------------------------------------------------------------------------
+
+    def _text_of(self, one: Input) -> str:
+        """What will be tokenised. Token ids become text again; natively meant ones stay ids."""
+        if isinstance(one.content, str):
+            if self._settings.strict and not one.content.strip():
+                raise InvalidInput("An input is empty, and this model is set to be strict.", "input")
+            return one.content
+        if self._settings.token_ids is TokenIds.REJECT:
+            raise InvalidInput("This model takes texts, not token ids.", "input")
+        return cl100k.decode(one.content) if self._settings.token_ids is TokenIds.CL100K_BASE else ""
+
+    def _prepare(self, request: EmbedRequest, texts: Sequence[str]) -> _Prepared:
+        """Tokenise, count, chunk. Pure computation: runs on the loop or beside it."""
+        encodings = self._encode(request.inputs, texts)
+        specials = self._tokenizer.special_tokens
+        tokens = [len(encoding.ids) + specials for encoding in encodings]
+        if sum(tokens) > self._max_tokens:
+            raise TooManyTokens(self._max_tokens, sum(tokens))
+        policy = request.long_input or self._settings.long_input
+        chunks = [self._windows(*pair, policy) for pair in zip(encodings, texts, strict=True)]
+        longer = policy is LongInput.TRUNCATE
+        return _Prepared(chunks, tokens, [longer and count > self.bundle.max_seq_length for count in tokens])
+
+    def _encode(self, inputs: Sequence[Input], texts: Sequence[str]) -> list[Encoding]:
+        encodings = self._tokenizer.encode(texts, [one.prompt for one in inputs], self._window)
+        if self._settings.token_ids is TokenIds.NATIVE:
+            for i, one in enumerate(inputs):
+                if not isinstance(one.content, str):
+                    encodings[i] = self._tokenizer.adopt(one.content, encodings[i])
+        return encodings
+
+    def _windows(self, encoding: Encoding, text: str, policy: LongInput) -> list[Chunk]:
+        around = (self._tokenizer.prefix, self._tokenizer.suffix)
+        if len(encoding.ids) > self._window:
+            if encoding.prompt_length >= self._window:
+                raise InvalidInput("The prompt alone is longer than the model reads.", "prompt_name")
+            if policy is LongInput.REJECT:
+                actual = len(encoding.ids) + self._tokenizer.special_tokens
+                raise InputTooLong(self.bundle.max_seq_length, actual)
+            if policy is LongInput.TRUNCATE:
+                return [truncate(encoding, self._window, *around)]
+        return split(encoding, text, self._window, *around)
+
+    def _check_dimensions(self, requested: int | None) -> None:
+        own = self.bundle.dimensions
+        allowed = (*self.bundle.matryoshka_dimensions, own)
+        if requested is None or requested in allowed:
+            return
+        if self._settings.allow_dimensions != "any" or not 1 <= requested <= own:
+            raise DimensionsUnsupported(requested, allowed)
+
+    # --- after it ---------------------------------------------------------------------------------------------
+
+    def _per_input(self, prepared: _Prepared, vectors: Matrix) -> Matrix:
+        """(chunks, dimensions) → (inputs, dimensions)."""
+        if len(vectors) == len(prepared.chunks):
+            return vectors
+        edges = accumulate(map(len, prepared.chunks), initial=0)
+        return np.stack(
+            [
+                vectors[start] if stop - start == 1 else aggregate(vectors[start:stop], [c.weight for c in chunks])
+                for (start, stop), chunks in zip(pairwise(edges), prepared.chunks, strict=True)
+            ]
+        )

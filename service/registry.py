@@ -1,0 +1,124 @@
+"""Served names → loaded models. The only place that assembles a model from its parts."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from service import metrics
+from service.batcher import Batcher
+from service.bundle import TOKENIZER_JSON, Bundle, read_bundle, verify_files
+from service.encoder import Encoder
+from service.errors import ModelNotFound, Unavailable
+from service.pipeline import Embedder
+from service.runtime.providers import CPU
+from service.settings import ModelSettings, Settings
+from service.tokenizer import Tokenizer
+
+# Loading takes about a second; a client that is told to wait for one finds the model ready.
+_RETRY_WHEN_LOADING = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One loaded model; `created` in Unix seconds."""
+
+    name: str
+    aliases: tuple[str, ...]
+    created: int
+    bundle: Bundle
+    embedder: Embedder
+    batcher: Batcher
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What opening a bundle gives, before there is an event loop to serve on."""
+
+    bundle: Bundle
+    tokenizer: Tokenizer
+    encoder: Encoder
+
+
+def open_bundle(folder: Path, settings: ModelSettings) -> Parts:
+    """Verifies the files, loads tokenizer and graph, and runs one row to warm up. Blocks. Raises BundleError."""
+    bundle = read_bundle(folder)
+    verify_files(folder, bundle)
+    tokenizer = Tokenizer(folder / TOKENIZER_JSON)
+    encoder = Encoder(folder, bundle, CPU, settings.intra_op_threads)
+    encoder.run([[*tokenizer.prefix, *tokenizer.suffix] or [bundle.pad_token_id]])
+    return Parts(bundle, tokenizer, encoder)
+
+
+def assemble(parts: Parts, name: str, aliases: Sequence[str], settings: ModelSettings, max_tokens: int) -> Model:
+    """Parts → a model that answers. `max_tokens` as in Embedder."""
+    batcher = Batcher(
+        parts.encoder.run,
+        model=name,
+        executors=settings.executors,
+        max_batch_tokens=settings.max_batch_tokens,
+        max_queue_tokens=settings.max_queue_tokens,
+    )
+    embedder = Embedder(parts.bundle, parts.tokenizer, batcher, settings, max_tokens)
+    bundle = parts.bundle
+    metrics.MODEL_INFO.labels(
+        name, bundle.model_id, bundle.precision, bundle.target, bundle.dimensions, bundle.max_seq_length
+    ).set(1)
+    return Model(name, tuple(aliases), int(time.time()), bundle, embedder, batcher)
+
+
+class Registry:
+    """The models of this process, and whether it takes requests. Owned by the event loop."""
+
+    def __init__(self) -> None:
+        self._models: dict[str, Model] = {}
+        self._names: dict[str, Model] = {}
+        self._leaving = False
+
+    async def load(self, folder: Path, settings: Settings) -> Model:
+        """Opens a bundle beside the event loop and serves it. Raises BundleError."""
+        parts = await asyncio.to_thread(open_bundle, folder, settings)
+        name = settings.served_model_name or parts.bundle.model_id.rstrip("/").rpartition("/")[2]
+        aliases = [*settings.model_aliases, parts.bundle.model_id]
+        model = assemble(parts, name, aliases, settings, settings.max_request_tokens)
+        self._models[name] = model
+        for known in (name, *aliases):
+            self._names.setdefault(known, model)
+        return model
+
+    def get(self, name: str | None) -> Model:
+        """None is the first model. Raises ModelNotFound; Unavailable while loading."""
+        if not self._models:
+            raise Unavailable("The model is still loading.", _RETRY_WHEN_LOADING)
+        if name is None:
+            return next(iter(self._models.values()))
+        try:
+            return self._names[name]
+        except KeyError:
+            raise ModelNotFound(name) from None
+
+    def models(self) -> list[Model]:
+        """In the order they were loaded."""
+        return list(self._models.values())
+
+    @property
+    def ready(self) -> bool:
+        """Whether load balancers should send requests here."""
+        return bool(self._models) and not self._leaving
+
+    def leave(self) -> None:
+        """From now on readiness fails. What still arrives is answered, until connections are refused."""
+        self._leaving = True
+        metrics.READY.set(0)
+
+    def stalled_for(self) -> float:
+        """Seconds that the slowest running batch has been running."""
+        return max((model.batcher.stalled_for() for model in self._models.values()), default=0.0)
+
+    async def close(self) -> None:
+        """Finishes what is queued, ends the executors."""
+        for model in self._models.values():
+            await model.batcher.close()

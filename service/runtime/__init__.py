@@ -1,0 +1,1 @@
+"""ONNX Runtime, behind one door: no other package imports it."""

@@ -1,0 +1,125 @@
+"""One process from start to exit: listen, load, announce, serve, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import platform
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+
+from service import metrics
+from service.api.auth import read_keys
+from service.api.http import Service
+from service.app import create_app
+from service.errors import StartupError
+from service.logs import configure, event
+from service.registry import Model, Registry
+from service.runtime.session import runtime_version
+from service.settings import Settings
+
+_BACKLOG = 2048  # connections the kernel holds while the event loop is busy
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, with this order at the end: readiness fails, connections are refused after a grace, work is
+    finished, the process exits with 0. A second SIGINT ends it at once."""
+
+    def __init__(self, config: uvicorn.Config, registry: Registry, drain_grace: float) -> None:
+        super().__init__(config)
+        self._registry = registry
+        self._drain_grace = drain_grace
+        self._refuse_at: float | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Not calling uvicorn's own keeps it from raising the signal again, which would make the exit status 143."""
+        if self._refuse_at is not None and sig == signal.SIGINT:
+            self.force_exit = self.should_exit = True
+            return
+        if self._refuse_at is None:
+            self._refuse_at = time.monotonic() + self._drain_grace
+            self._registry.leave()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Called by uvicorn every tenth of a second."""
+        if self._refuse_at is not None and time.monotonic() >= self._refuse_at:
+            self.should_exit = True
+        return await super().on_tick(counter)
+
+
+def serve(settings: Settings, bundle: Path) -> None:
+    """Runs until SIGTERM or SIGINT. Raises StartupError: port in use, keys unreadable, bundle corrupt."""
+    configure(settings.log_level, settings.log_format)
+    listener = _listen(settings.host, settings.port)
+    keys = read_keys((key.get_secret_value() for key in settings.api_keys), settings.api_key_file)
+    registry = Registry()
+    config = uvicorn.Config(
+        create_app(Service(registry, settings, keys)),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="off",
+        loop="uvloop" if sys.platform != "win32" else "asyncio",
+        http="httptools",
+        ws="none",
+        backlog=_BACKLOG,
+        timeout_graceful_shutdown=int(settings.drain_timeout) or 1,
+    )
+    server = _Server(config, registry, settings.drain_grace)
+    metrics.record_build(platform.python_version(), runtime_version())
+    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        runner.run(_run(server, registry, settings, bundle, listener))
+
+
+async def _run(server: _Server, registry: Registry, settings: Settings, bundle: Path, listener: socket.socket) -> None:
+    """Answers 503 from the first moment on, and vectors as soon as the model is loaded."""
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        model = await registry.load(bundle, settings)
+    except StartupError:
+        server.should_exit = True
+        await serving
+        raise
+    seconds = metrics.seconds_since_process_start()
+    metrics.READY.set(1)
+    metrics.START_SECONDS.set(seconds)
+    _announce(model, _address(settings.host, listener), seconds)
+    await serving
+    await registry.close()
+    event(logging.INFO, "stopped")
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Binds before anything slow happens. Raises StartupError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        remedy = "stop what is listening there, or pick another with --port (0 picks a free one)"
+        raise StartupError(f"cannot listen on {host}:{port}: {error.strerror}", remedy) from None
+    listener.setblocking(False)
+    return listener
+
+
+def _address(host: str, listener: socket.socket) -> str:
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+    return f"http://{shown}:{listener.getsockname()[1]}"
+
+
+def _announce(model: Model, url: str, seconds: float) -> None:
+    event(logging.INFO, "ready", url=url, model=model.name, seconds=round(seconds, 2))
+    print(
+        f"{model.name} is ready at {url} after {seconds:.1f} s. Try: curl {url}/v1/embeddings "
+        """-H 'content-type: application/json' -d '{"input": "Hello, world"}'""",
+        flush=True,
+    )

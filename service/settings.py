@@ -1,0 +1,227 @@
+"""One settings object: flags > environment > Vertex's AIP_* variables > TOML file > defaults.
+
+Every field is a flag (`--max-batch-tokens`), a variable (`EMBEDSERVE_MAX_BATCH_TOKENS`) and a TOML key
+(`max_batch_tokens`). `reference_table()` is the README's table, so the two cannot drift apart.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from service.errors import StartupError
+from service.types import LongInput, TokenIds
+
+ENV_PREFIX = "EMBEDSERVE_"
+DEFAULT_MODEL = "all-MiniLM-L6-v2"
+
+
+def _split(value: object) -> object:
+    """Lists come as `a,b,c` from flags and variables, as arrays from TOML."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+def usable_cores() -> int:
+    """Cores this process may be scheduled on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def default_cache_dir() -> Path:
+    """`$XDG_CACHE_HOME/embedserve`, or `~/.cache/embedserve`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "embedserve"
+
+
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+Secrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)]
+
+
+class ModelSettings(BaseModel):
+    """What one served model may be told; a server of several models holds several of these."""
+
+    long_input: LongInput = Field(
+        LongInput.CHUNK,
+        description="An input longer than the model reads is cut into windows and averaged (chunk), cut off and "
+        "reported (truncate), or refused with 400 (reject).",
+    )
+    token_ids: TokenIds = Field(
+        TokenIds.CL100K_BASE,
+        description="What integers in place of a text mean: OpenAI's cl100k_base vocabulary, the model's own "
+        "(native), or an error (reject).",
+    )
+    allow_dimensions: Literal["model", "any"] = Field(
+        "model",
+        description="Which `dimensions` a request may ask for: those the model was trained for, or any up to its own.",
+    )
+    strict: bool = Field(False, description="Refuse empty texts with 400 instead of embedding them.")
+    executors: int = Field(
+        default_factory=usable_cores,
+        ge=1,
+        le=256,
+        description="Batches run at the same time, each on a thread of its own (default: one per usable core).",
+    )
+    intra_op_threads: int = Field(
+        1,
+        ge=1,
+        le=256,
+        description="ONNX Runtime threads inside one batch. On a CPU, more executors are faster than more of these.",
+    )
+    max_batch_tokens: int = Field(
+        512, ge=1, le=1_000_000, description="Tokens of one batch, padding counted (one input always fits)."
+    )
+    max_queue_tokens: int = Field(
+        500_000,
+        ge=1,
+        le=1_000_000_000,
+        description="Tokens that may wait; beyond that a request gets 429 with Retry-After.",
+    )
+
+
+class Settings(ModelSettings, BaseSettings):
+    """Everything the process can be told."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True)
+
+    model: str = Field(
+        DEFAULT_MODEL, description="A bundle, a checkpoint folder, a catalogue name or a Hugging Face id."
+    )
+    served_model_name: str | None = Field(
+        None, description="The model's public name (default: the last part of what it was compiled from)."
+    )
+    model_aliases: Names = Field((), description="More public names for it, separated by commas.")
+    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all interfaces.")
+    port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
+    api_keys: Secrets = Field((), description="Keys that clients must present, separated by commas; none: open.")
+    api_key_file: Path | None = Field(None, description="File with one key a line (# starts a comment).")
+    max_inputs: int = Field(2048, ge=1, description="Inputs that one OpenAI request may hold.")
+    max_instances: int = Field(250, ge=1, description="Instances that one Vertex request may hold.")
+    max_request_tokens: int = Field(300_000, ge=1, description="Tokens that one request may hold.")
+    max_body_bytes: int = Field(32 * 2**20, ge=1, description="Bytes of a request body that are read.")
+    request_timeout: float = Field(
+        60.0,
+        gt=0,
+        description="Seconds a request may take, queueing included; then 504 and its work is dropped.",
+    )
+    drain_grace: float = Field(
+        0.0, ge=0, description="Seconds between SIGTERM (readiness fails) and refusing connections."
+    )
+    drain_timeout: float = Field(30.0, ge=0, description="Seconds that requests in flight get to finish after that.")
+    stall_timeout: float = Field(
+        120.0, gt=0, description="Seconds one batch may run before /livez reports the process as stuck."
+    )
+    predict_route: str | None = Field(None, description="Extra path for Vertex's :predict (AIP_PREDICT_ROUTE).")
+    health_route: str | None = Field(None, description="Extra path for readiness (AIP_HEALTH_ROUTE).")
+    cache_dir: Path = Field(
+        default_factory=default_cache_dir, description="Where checkpoints and compiled bundles are kept."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severity that is logged."
+    )
+    log_format: Literal["json", "text"] = Field("json", description="One JSON object a line, or text for people.")
+    access_log: bool = Field(True, description="Log one line for every request (never its inputs or keys).")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        config = os.environ.get(f"{ENV_PREFIX}CONFIG")
+        toml = (TomlConfigSettingsSource(settings_cls, Path(config)),) if config else ()
+        return init_settings, env_settings, InitSettingsSource(settings_cls, _vertex_container()), *toml
+
+
+def _vertex_container() -> dict[str, Any]:
+    """Vertex AI's custom-container contract: it says where to listen by AIP_* variables."""
+    found = {
+        "port": os.environ.get("AIP_HTTP_PORT"),
+        "predict_route": os.environ.get("AIP_PREDICT_ROUTE"),
+        "health_route": os.environ.get("AIP_HEALTH_ROUTE"),
+    }
+    values = {name: value for name, value in found.items() if value}
+    return {"host": "0.0.0.0", **values} if "port" in values else values
+
+
+def load_settings(flags: dict[str, Any] | None = None) -> Settings:
+    """Flags (None values left out) over everything else. Raises StartupError naming the setting to mend."""
+    config = os.environ.get(f"{ENV_PREFIX}CONFIG")
+    if config and not Path(config).is_file():
+        raise StartupError(f"the settings file {config} does not exist", f"mend --config or {ENV_PREFIX}CONFIG")
+    try:
+        return Settings(**{name: value for name, value in (flags or {}).items() if value is not None})
+    except ValidationError as error:
+        raise StartupError(*_explain(error)) from None  # the original would print secrets
+    except ValueError as error:  # TOML syntax
+        raise StartupError(f"the settings file {config} is not TOML: {error}", "mend the file") from None
+
+
+def _explain(error: ValidationError) -> tuple[str, str]:
+    first = error.errors(include_input=False, include_url=False)[0]
+    name = str(first["loc"][0])
+    if first["type"] == "extra_forbidden":
+        return f"there is no setting named {name!r}", "embedserve serve --help lists them all"
+    return (
+        f"the setting {name} is not valid: {first['msg']}",
+        f"mend --{name.replace('_', '-')}, {ENV_PREFIX}{name.upper()} or its line in the settings file",
+    )
+
+
+def _default_text(name: str) -> str:
+    field = Settings.model_fields[name]
+    computed = {"executors": "usable cores", "cache_dir": "~/.cache/embedserve"}
+    if name in computed:
+        return computed[name]
+    value = field.default
+    if value is None or value == ():
+        return "–"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def server_first() -> Iterator[str]:
+    """Field names in the order people look for them: the server's own, then the model's."""
+    own = [name for name in Settings.model_fields if name not in ModelSettings.model_fields]
+    yield from own
+    yield from ModelSettings.model_fields
+
+
+def reference_table() -> str:
+    """The README's settings table, in Markdown."""
+    rows = ["| flag | variable | default | meaning |", "|---|---|---|---|"]
+    for name in server_first():
+        meaning = (Settings.model_fields[name].description or "").replace("|", "\\|")
+        flag = f"`--{name.replace('_', '-')}`"
+        rows.append(f"| {flag} | `{ENV_PREFIX}{name.upper()}` | {_default_text(name)} | {meaning} |")
+    return "\n".join(rows) + "\n"
+
+
+TABLE_BEGINS, TABLE_ENDS = "<!-- settings begin -->\n", "<!-- settings end -->"
+
+
+def replace_table(document: str) -> str:
+    """A Markdown document with the table between its two marks written anew."""
+    before, _, rest = document.partition(TABLE_BEGINS)
+    _, _, after = rest.partition(TABLE_ENDS)
+    return f"{before}{TABLE_BEGINS}{reference_table()}{TABLE_ENDS}{after}"
+
+
+if __name__ == "__main__":  # python -m service.settings README.md
+    for name in sys.argv[1:]:
+        path = Path(name)
+        path.write_text(replace_table(path.read_text("utf-8")), "utf-8")

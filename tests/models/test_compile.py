@@ -1,0 +1,247 @@
+"""From a source to a published bundle: what is in it, when it is found again, and what may go wrong on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from models import verify
+from models.compile import compile_checkpoint, find_cached
+from models.staging import STAGING_PREFIX
+from service.bundle import read_bundle, read_golden, verify_files
+from service.errors import CheckpointError, SourceError, StartupError
+from tests.models import tiny
+from tests.models.conftest import MINILM, Compile
+from tests.models.tiny import Tiny, change_json
+
+ROOT = Path(__file__).parents[2]
+
+COMPILE = """
+import sys
+from pathlib import Path
+from models.compile import compile_checkpoint
+print(compile_checkpoint(sys.argv[1], cache_dir=Path(sys.argv[2]), say=lambda line: None))
+"""
+
+
+def start_compile(source: Path, cache: Path, code: str = COMPILE) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", code, str(source), str(cache)]
+    return subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+
+
+# -------------------------------------------------------------------------------------------- the real model
+
+
+def test_the_catalogue_model(minilm: Path) -> None:
+    bundle = read_bundle(minilm)
+    verify_files(minilm, bundle)
+    assert bundle.model_id == "sentence-transformers/all-MiniLM-L6-v2"
+    assert (bundle.dimensions, bundle.max_seq_length, bundle.normalized) == (384, 256, True)
+    assert bundle.inputs == ("input_ids", "attention_mask")
+    assert bundle.provenance.route == "native"
+    assert read_golden(minilm).reference.startswith("sentence-transformers")
+
+
+def test_the_catalogue_model_gives_the_vectors_of_its_reference(minilm: Path) -> None:
+    report = verify.check(minilm)
+    assert report.passed
+    assert report.worst_cosine > 0.999999
+    assert report.worst_batch_cosine > 0.999999
+    assert report.max_abs_difference < 1e-5
+
+
+def test_the_warm_path_imports_nothing_heavy(minilm: Path, user_cache: Path) -> None:
+    code = f"""
+import sys
+from pathlib import Path
+from models.compile import find_cached
+print(find_cached({MINILM!r}, cache_dir=Path({str(user_cache)!r})))
+heavy = ("onnx", "onnxruntime", "huggingface_hub", "safetensors", "tokenizers", "numpy", "google.protobuf")
+print([name for name in heavy if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [str(minilm), "[]"]
+
+
+# -------------------------------------------------------------------------------------------- what is written
+
+
+def test_a_bundle_is_complete(tmp_path: Path, compiled: Compile, said: list[str]) -> None:
+    saved = {"prompts": {"query": "query: "}, "default_prompt_name": "query"}
+    folder = compiled(Tiny(saved=saved, config={"pad_token_id": 4}).write(tmp_path / "tiny"))
+    bundle = read_bundle(folder)
+    assert names(folder) == sorted([*bundle.files, "bundle.json"])
+    assert (bundle.model_id, bundle.prompts, bundle.default_prompt_name) == ("tiny", {"query": "query: "}, "query")
+    assert bundle.pad_token_id == 4
+    assert bundle.provenance.checkpoint.keys() >= {"model.safetensors", "1_Pooling/config.json", "tokenizer.json"}
+    assert read_golden(folder).reference == "compile"
+    assert any(line.startswith("building the graph") for line in said)
+    assert any(
+        line.startswith("verified 8 texts against compile: cosine ≥ 0.99999") or "1.0000000" in line for line in said
+    )
+
+
+def test_other_users_may_read_it(tmp_path: Path, compiled: Compile) -> None:
+    before = os.umask(0o022)
+    try:
+        folder = compiled(Tiny().write(tmp_path / "tiny"))
+    finally:
+        os.umask(before)
+    assert folder.stat().st_mode & 0o777 == 0o755
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o644}
+
+
+def test_output_folder(tmp_path: Path, compiled: Compile) -> None:
+    source, output = Tiny().write(tmp_path / "tiny"), tmp_path / "out"
+    output.mkdir()
+    assert compiled(source, output=output) == output
+    first = read_bundle(output)
+    Tiny(seed=1).write(source)
+    compiled(source, output=output)
+    assert read_bundle(output).files != first.files
+    assert [name for name in names(tmp_path) if name.startswith((STAGING_PREFIX, "out"))] == ["out"]
+
+
+def test_a_folder_of_something_else_is_not_overwritten(tmp_path: Path, compiled: Compile) -> None:
+    output = tmp_path / "out"
+    output.mkdir()
+    (output / "precious.txt").write_text("x", "utf-8")
+    with pytest.raises(StartupError, match="exists and is not a bundle"):
+        compiled(Tiny().write(tmp_path / "tiny"), output=output)
+    assert names(output) == ["precious.txt"]
+
+
+def test_a_bundle_is_no_checkpoint(tmp_path: Path, compiled: Compile) -> None:
+    with pytest.raises(CheckpointError, match="is a bundle already"):
+        compiled(compiled(Tiny().write(tmp_path / "tiny")))
+
+
+# -------------------------------------------------------------------------------------------- found again
+
+
+def test_found_again_until_something_changes(tmp_path: Path, compiled: Compile, said: list[str]) -> None:
+    cache = tmp_path / "cache"
+    source = Tiny().write(tmp_path / "tiny")
+    assert find_cached(str(source), cache_dir=cache) is None
+    folder = compiled(source)
+    assert find_cached(str(source), cache_dir=cache) == folder
+    assert compiled(source) == folder
+    assert said[-1] == f"already compiled: {folder}"
+
+    (source / "README.md").write_text("not read by a compile", "utf-8")
+    assert find_cached(str(source), cache_dir=cache) == folder
+
+    tensors = load_file(source / "model.safetensors")  # same size: only the content differs
+    save_file({name: value + 0.01 for name, value in tensors.items()}, source / "model.safetensors")
+    assert find_cached(str(source), cache_dir=cache) is None
+    assert compiled(source) != folder
+
+
+@pytest.mark.parametrize(
+    "file", ["tokenizer.json", "1_Pooling/config.json", "sentence_bert_config.json", "config.json"]
+)
+def test_every_description_counts(tmp_path: Path, compiled: Compile, file: str) -> None:
+    source = Tiny().write(tmp_path / "tiny")
+    compiled(source)
+    change_json(source / file, comment="")
+    assert find_cached(str(source), cache_dir=tmp_path / "cache") is None
+
+
+def test_options_count(tmp_path: Path, compiled: Compile) -> None:
+    source = Tiny().write(tmp_path / "tiny")
+    (source / "modules.json").unlink()
+    assert compiled(source, pooling="cls") != compiled(source, pooling="mean")
+    assert find_cached(str(source), cache_dir=tmp_path / "cache") is None
+
+
+def test_a_wrong_graph_is_never_published(tmp_path: Path, compiled: Compile, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reference that disagrees stands for a compiler that is wrong."""
+    record = verify.record_golden
+
+    def disagreeing(*args: object, **kwargs: object) -> object:
+        golden = record(*args, **kwargs)  # type: ignore[arg-type]
+        return golden.model_copy(update={"vectors": golden.vectors[::-1]})
+
+    monkeypatch.setattr(verify, "record_golden", disagreeing)
+    with pytest.raises(CheckpointError, match="the compiled graph disagrees with compile: cosine"):
+        compiled(Tiny().write(tmp_path / "tiny"))
+    assert names(tmp_path / "cache" / "bundles") == []
+
+
+# ---------------------------------------------------------------------------- several at once, or cut short
+
+
+def test_two_processes_at_once_both_end_well(tmp_path: Path) -> None:
+    source, cache = Tiny().write(tmp_path / "tiny"), tmp_path / "cache"
+    processes = [start_compile(source, cache) for _ in range(3)]
+    results = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0], results
+    folders = {Path(out.strip()) for out, _ in results}
+    assert len(folders) == 1
+    assert verify.check(folders.pop()).passed
+    assert len(names(cache / "bundles")) == 1
+
+
+def test_a_killed_compile_leaves_no_bundle(tmp_path: Path) -> None:
+    source, cache = Tiny().write(tmp_path / "tiny"), tmp_path / "cache"
+    pause = (
+        "import models.verify, time\nmodels.verify.check = lambda folder: (print('here', flush=True), time.sleep(60))\n"
+    )
+    process = start_compile(source, cache, pause + COMPILE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "here\n"  # everything is written but for the last rename
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    (left,) = names(cache / "bundles")
+    assert left.startswith(STAGING_PREFIX)
+    assert find_cached(str(source), cache_dir=cache) is None
+
+    folder = compile_checkpoint(str(source), cache_dir=cache, say=lambda _: None)
+    assert names(cache / "bundles") == [left, folder.name]  # it might be another process's, still at work
+    old = time.time() - 7200
+    os.utime(cache / "bundles" / left, (old, old))
+    Tiny(seed=1).write(source)
+    other = compile_checkpoint(str(source), cache_dir=cache, say=lambda _: None)
+    assert names(cache / "bundles") == sorted([folder.name, other.name])
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    source, cache = Tiny().write(tmp_path / "tiny"), tmp_path / "cache"
+    limit = f"import resource, signal\nresource.setrlimit(resource.RLIMIT_FSIZE, (8000, {resource.RLIM_INFINITY}))\n"
+    limit += "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+    process = start_compile(source, cache, limit + COMPILE)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "StartupError" in errors
+    assert "cannot be written: File too large" in errors
+    assert names(cache / "bundles") == []
+
+
+@pytest.mark.parametrize("source", ["no-such-model", "./missing/folder", "a/b/c"])
+def test_unknown_sources(tmp_path: Path, compiled: Compile, source: str) -> None:
+    with pytest.raises(SourceError, match="neither a folder, nor a model known by name"):
+        compiled(source)
+    with pytest.raises(SourceError):
+        find_cached(source, cache_dir=tmp_path)
+
+
+def test_golden_vectors_are_unit_and_alone(tmp_path: Path, compiled: Compile) -> None:
+    golden = read_golden(compiled(Tiny(normalize=False).write(tmp_path / "tiny")))
+    np.testing.assert_allclose(np.linalg.norm(np.array(golden.vectors), axis=1), 1, atol=1e-6)
+    assert golden.texts == verify.GOLDEN_TEXTS
+    assert json.loads((ROOT / "models/golden/all-MiniLM-L6-v2.json").read_text("utf-8"))["texts"]
+    assert len(golden.vectors[0]) == tiny.HIDDEN

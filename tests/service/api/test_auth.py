@@ -1,0 +1,76 @@
+"""Keys: where they are found, and which are accepted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from service.api.auth import Keys, mask, presented_key, read_keys
+from service.errors import StartupError, Unauthenticated
+
+
+@pytest.mark.parametrize(
+    ("headers", "query", "expected"),
+    [
+        ({}, {}, None),
+        ({b"authorization": b"Bearer k"}, {}, "k"),
+        ({b"authorization": b"bearer  k "}, {}, "k"),
+        ({b"authorization": b"Basic k"}, {}, None),
+        ({b"authorization": b""}, {}, None),
+        ({b"authorization": b"Bearer "}, {}, None),
+        ({b"authorization": b"Bearer ", b"api-key": b"k"}, {}, "k"),
+        ({b"x-goog-api-key": b"k"}, {}, "k"),
+        ({}, {"key": "k"}, "k"),
+        ({}, {"key": ""}, None),
+        ({b"authorization": "Bearer schlüssel".encode("latin-1")}, {}, "schlüssel"),
+    ],
+)
+def test_where_keys_are_found(headers: dict[bytes, bytes], query: dict[str, str], expected: str | None) -> None:
+    assert presented_key(headers, query) == expected
+
+
+def test_only_the_keys_that_are_set_are_accepted() -> None:
+    keys = Keys(["one", "two"])
+    keys.check({b"api-key": b"one"}, {})
+    keys.check({b"api-key": b"two"}, {})
+    for wrong in (b"three", b"on", b"one ".replace(b" ", b"e"), b"\xff\xfe"):
+        with pytest.raises(Unauthenticated) as refused:
+            keys.check({b"api-key": wrong}, {})
+        assert refused.value.masked_key is not None
+    with pytest.raises(Unauthenticated) as missing:
+        keys.check({}, {})
+    assert missing.value.masked_key is None
+
+
+def test_without_keys_everyone_is_let_in() -> None:
+    Keys([]).check({}, {})
+    Keys([]).check({b"api-key": b"anything"}, {})
+
+
+def test_files_hold_a_key_a_line_beside_comments(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    path.write_text("# mine\n\n one \ntwo\n")
+    keys = read_keys(["three"], path)
+    for key in (b"one", b"two", b"three"):
+        keys.check({b"api-key": key}, {})
+    with pytest.raises(Unauthenticated):
+        keys.check({b"api-key": b"# mine"}, {})
+
+
+@pytest.mark.parametrize("content", ["", "# only a comment\n"])
+def test_a_file_without_keys_does_not_open_the_door(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "keys"
+    path.write_text(content)
+    with pytest.raises(StartupError, match="holds no key"):
+        read_keys([], path)
+
+
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(StartupError, match="cannot be read"):
+        read_keys([], tmp_path / "none")
+
+
+def test_masks_tell_little() -> None:
+    assert mask("sk-1234567890abcdef") == "sk******ef"
+    assert mask("short") == "*****"

@@ -1,0 +1,100 @@
+"""Where settings come from, which source wins, and that every one of them is documented."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from service.errors import StartupError
+from service.settings import Settings, load_settings, reference_table, replace_table
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PORT", "CONFIG", "CACHE_DIR", "API_KEYS", "MODEL"):
+        monkeypatch.delenv(f"EMBEDSERVE_{name}", raising=False)
+    for name in ("AIP_HTTP_PORT", "AIP_PREDICT_ROUTE", "AIP_HEALTH_ROUTE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def toml(folder: Path, text: str) -> str:
+    path = folder / "embedserve.toml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_flags_win_over_environment_over_vertex_over_file_over_default(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert load_settings().port == 8080
+    monkeypatch.setenv("EMBEDSERVE_CONFIG", toml(tmp_path, "port = 1\nmax_batch_tokens = 7"))
+    assert load_settings().port == 1
+    monkeypatch.setenv("AIP_HTTP_PORT", "2")
+    assert load_settings().port == 2
+    monkeypatch.setenv("EMBEDSERVE_PORT", "3")
+    assert load_settings().port == 3
+    assert load_settings({"port": "4", "host": None}).port == 4
+    assert load_settings().max_batch_tokens == 7
+
+
+def test_vertex_containers_listen_on_every_interface(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().host == "127.0.0.1"
+    monkeypatch.setenv("AIP_HTTP_PORT", "8081")
+    monkeypatch.setenv("AIP_PREDICT_ROUTE", "/predict")
+    monkeypatch.setenv("AIP_HEALTH_ROUTE", "/health")
+    found = load_settings()
+    assert (found.host, found.port, found.predict_route, found.health_route) == ("0.0.0.0", 8081, "/predict", "/health")
+
+
+def test_lists_are_split_at_commas_and_keys_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMBEDSERVE_API_KEYS", " key-one, key-two ,")
+    found = load_settings({"model_aliases": "a,b"})
+    assert found.model_aliases == ("a", "b")
+    assert [key.get_secret_value() for key in found.api_keys] == ["key-one", "key-two"]
+    assert "key-one" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("flags", "names"),
+    [
+        ({"port": "eighty"}, ["port", "--port", "EMBEDSERVE_PORT"]),
+        ({"port": "65536"}, ["port", "65535"]),
+        ({"executors": "0"}, ["--executors"]),
+        ({"long_input": "ignore"}, ["--long-input", "chunk", "truncate", "reject"]),
+        ({"token_ids": "p50k"}, ["--token-ids"]),
+        ({"request_timeout": "-1"}, ["--request-timeout"]),
+    ],
+)
+def test_a_wrong_value_is_named_with_the_places_to_mend_it(flags: dict[str, str], names: list[str]) -> None:
+    with pytest.raises(StartupError) as refused:
+        load_settings(flags)
+    assert all(name in str(refused.value) for name in names)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [("prot = 1", "no setting named 'prot'"), ("port = ", "not TOML"), ('port = "x"', "port is not valid")],
+)
+def test_a_wrong_file_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, complaint: str) -> None:
+    monkeypatch.setenv("EMBEDSERVE_CONFIG", toml(tmp_path, text))
+    with pytest.raises(StartupError, match=complaint):
+        load_settings()
+
+
+def test_a_missing_file_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("EMBEDSERVE_CONFIG", str(tmp_path / "none.toml"))
+    with pytest.raises(StartupError, match="does not exist"):
+        load_settings()
+
+
+def test_every_setting_says_what_it_is_for() -> None:
+    assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+
+
+def test_the_readme_has_the_table_of_these_settings() -> None:
+    text = README.read_text("utf-8")
+    assert reference_table() in text
+    assert replace_table(text) == text, "run: make docs"

@@ -1,0 +1,95 @@
+"""Token ids, offsets and special tokens, on tokenizers made here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import tokenizers
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import models, normalizers, pre_tokenizers, processors
+
+from service.errors import BundleError, InvalidInput
+from service.tokenizer import Tokenizer
+from service.types import Encoding
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "hello", "world", "query", ":", "a", "##b"]
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tokenizers.Tokenizer(models.WordPiece({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    made.normalizer = normalizers.BertNormalizer()
+    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    made.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    made.enable_truncation(5)
+    made.enable_padding(length=7)
+    target = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
+    made.save(str(target))
+    return target
+
+
+@pytest.fixture(scope="module")
+def tokenizer(path: Path) -> Tokenizer:
+    return Tokenizer(path)
+
+
+def test_special_tokens_are_found_by_looking(tokenizer: Tokenizer) -> None:
+    assert (tokenizer.prefix, tokenizer.suffix, tokenizer.special_tokens) == ((2,), (3,), 2)
+
+
+def test_the_files_own_truncation_and_padding_are_switched_off(tokenizer: Tokenizer) -> None:
+    (encoding,) = tokenizer.encode(["hello world " * 10], [""], 4)
+    assert list(encoding.ids) == [4, 5] * 10
+
+
+def test_short_inputs_go_without_offsets_and_long_ones_have_them(tokenizer: Tokenizer) -> None:
+    short, long = tokenizer.encode(["hello", "hello  World hello"], ["", ""], 8)
+    assert short == Encoding([4])
+    assert long == Encoding([4, 5, 4], 0, [(0, 5), (7, 12), (13, 18)])
+
+
+def test_prompts_are_tokenised_with_their_text_and_offsets_count_from_the_text(tokenizer: Tokenizer) -> None:
+    first, second = tokenizer.encode(["hello world", "hello world"], ["query: ", ""], 2)
+    assert first == Encoding([6, 7, 4, 5], 2, [(0, 0), (0, 0), (0, 5), (6, 11)])
+    assert second == Encoding([4, 5], 0, [(0, 5), (6, 11)])
+
+
+def test_a_character_that_becomes_many_tokens_does_not_slip_past_the_window(path: Path, tmp_path: Path) -> None:
+    made = tokenizers.Tokenizer.from_file(str(path))
+    made.normalizer = normalizers.Replace("x", "hello world hello ")
+    made.save(str(tmp_path / "tokenizer.json"))
+    (encoding,) = Tokenizer(tmp_path / "tokenizer.json").encode(["xx"], [""], 4)
+    assert list(encoding.ids) == [4, 5, 4] * 2
+    assert list(encoding.offsets) == [(0, 1)] * 3 + [(1, 2)] * 3
+
+
+def test_no_texts_give_no_encodings(tokenizer: Tokenizer) -> None:
+    assert tokenizer.encode([], [], 8) == []
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=30), max_size=5), st.integers(1, 20))
+def test_ids_do_not_depend_on_the_company_or_on_the_way(tokenizer: Tokenizer, texts: list[str], window: int) -> None:
+    together = tokenizer.encode(texts, [""] * len(texts), window)
+    for text, encoding in zip(texts, together, strict=True):
+        assert list(encoding.ids) == list(tokenizer.encode([text], [""], 0)[0].ids)
+
+
+def test_adopted_ids_lose_their_special_tokens_and_gain_the_prompt(tokenizer: Tokenizer) -> None:
+    (prompt,) = tokenizer.encode([""], ["query:"], 8)
+    assert tokenizer.adopt([2, 4, 5, 3], prompt) == Encoding([6, 7, 4, 5], 2)
+    assert tokenizer.adopt([4, 5], Encoding([])) == Encoding([4, 5], 0)
+
+
+@pytest.mark.parametrize("token", [-1, len(WORDS), 10**12])
+def test_ids_out_of_the_vocabulary_are_refused(tokenizer: Tokenizer, token: int) -> None:
+    with pytest.raises(InvalidInput, match=str(token)):
+        tokenizer.adopt([4, token], Encoding([]))
+
+
+def test_a_file_that_is_no_tokenizer_is_refused(tmp_path: Path) -> None:
+    target = tmp_path / "tokenizer.json"
+    target.write_text("{}")
+    with pytest.raises(BundleError, match="is not a tokenizer"):
+        Tokenizer(target)
