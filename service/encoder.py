@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.bundle import MODEL_ONNX, Bundle
+from service.errors import InferenceError
 from service.runtime.providers import Execution
 from service.runtime.session import Session
 from service.types import Matrix
@@ -28,7 +29,10 @@ class Encoder:
     def run(self, rows: Sequence[Sequence[int]]) -> Matrix:
         """Token ids with their special tokens, one row a chunk → (rows, dimensions). Raises InferenceError."""
         feeds = padded_feeds(rows, self._inputs, self._pad_token_id)
-        return self._session.run([OUTPUT], feeds)[0]
+        vectors = self._session.run([OUTPUT], feeds)[0]
+        if not np.isfinite(vectors).all():
+            raise InferenceError("The model gave a vector that is not finite.")
+        return vectors
 
 
 def padded_feeds(

@@ -94,19 +94,21 @@ class Embedder:
         encodings = self._encode(request.inputs, texts)
         specials = self._tokenizer.special_tokens
         tokens = [len(encoding.ids) + specials for encoding in encodings]
-        if sum(tokens) > self._max_tokens:
-            raise TooManyTokens(self._max_tokens, sum(tokens))
         policy = request.long_input or self._settings.long_input
         chunks = [self._windows(*pair, policy) for pair in zip(encodings, texts, strict=True)]
         longer = policy is LongInput.TRUNCATE
         return _Prepared(chunks, tokens, [longer and count > self.bundle.max_seq_length for count in tokens])
 
     def _encode(self, inputs: Sequence[Input], texts: Sequence[str]) -> list[Encoding]:
-        encodings = self._tokenizer.encode(texts, [one.prompt for one in inputs], self._window)
+        prompts = [one.prompt for one in inputs]
+        encodings = self._tokenizer.encode(texts, prompts, self._window, self._max_tokens)
         if self._settings.token_ids is TokenIds.NATIVE:
             for i, one in enumerate(inputs):
                 if not isinstance(one.content, str):
                     encodings[i] = self._tokenizer.adopt(one.content, encodings[i])
+            total = sum(len(encoding.ids) + self._tokenizer.special_tokens for encoding in encodings)
+            if total > self._max_tokens:
+                raise TooManyTokens(self._max_tokens, total)
         return encodings
 
     def _windows(self, encoding: Encoding, text: str, policy: LongInput) -> list[Chunk]:

@@ -25,6 +25,9 @@ from service.runtime.session import runtime_version
 from service.settings import Settings
 
 _BACKLOG = 2048  # connections the kernel holds while the event loop is busy
+# Longer than the idle limit of the usual load balancers (60 s), so that they, not we, close a connection first and
+# no request is sent into one that is just being closed.
+_KEEP_ALIVE_SECONDS = 75
 
 
 class _Server(uvicorn.Server):
@@ -69,6 +72,7 @@ def serve(settings: Settings, bundle: Path) -> None:
         http="httptools",
         ws="none",
         backlog=_BACKLOG,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=int(settings.drain_timeout) or 1,
     )
     server = _Server(config, registry, settings.drain_grace)

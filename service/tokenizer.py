@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import tokenizers
 
 from service.bundle import RECOMPILE
-from service.errors import BundleError, InvalidInput
+from service.errors import BundleError, InvalidInput, TooManyTokens
 from service.types import Encoding
 
 
@@ -45,19 +46,36 @@ class Tokenizer:
         """How many special tokens every sequence carries."""
         return len(self.prefix) + len(self.suffix)
 
-    def encode(self, texts: Sequence[str], prompts: Sequence[str], window: int) -> list[Encoding]:
+    def encode(
+        self, texts: Sequence[str], prompts: Sequence[str], window: int, max_tokens: int = sys.maxsize
+    ) -> list[Encoding]:
         """Tokenises `prompt + text` for each pair, without special tokens.
 
         Offsets cost as much again as the tokens, and only an input that does not fit `window` tokens needs
         them; as a token is rarely shorter than a character, inputs of that many characters go the fast way.
+        Raises TooManyTokens when all inputs, with special tokens, have more than `max_tokens` together.
         """
         joined = [prompt + text for prompt, text in zip(prompts, texts, strict=True)] if any(prompts) else texts
+        found = self._encode_short(joined, window)
+        long = [i for i in range(len(joined)) if i not in found]
+        for i in long:
+            found[i] = self._tokenizer.encode(joined[i], add_special_tokens=False)
+        # Counted before what may be millions of numbers become Python's.
+        total = sum(map(len, found.values())) + self.special_tokens * len(joined)
+        if total > max_tokens:
+            raise TooManyTokens(max_tokens, total)
+        need_offsets = frozenset(long)
+        return [
+            _with_offsets(found[i], len(prompts[i])) if i in need_offsets else Encoding(found[i].ids)
+            for i in range(len(joined))
+        ]
+
+    def _encode_short(self, joined: Sequence[str], window: int) -> dict[int, tokenizers.Encoding]:
         short = [i for i, text in enumerate(joined) if len(text) <= window]
-        known: dict[int, Encoding] = {}
-        if short:
-            found = self._tokenizer.encode_batch_fast([joined[i] for i in short], add_special_tokens=False)
-            known = {i: Encoding(ids) for i, one in zip(short, found, strict=True) if len(ids := one.ids) <= window}
-        return [known.get(i) or self._encode_with_offsets(joined[i], len(prompts[i])) for i in range(len(joined))]
+        if not short:
+            return {}
+        fast = self._tokenizer.encode_batch_fast([joined[i] for i in short], add_special_tokens=False)
+        return {i: one for i, one in zip(short, fast, strict=True) if len(one) <= window}
 
     def adopt(self, ids: Sequence[int], prompt: Encoding) -> Encoding:
         """Ids of this tokenizer, from a client, behind an encoded prompt.
@@ -72,12 +90,12 @@ class Tokenizer:
             ids = ids[start:stop]
         return Encoding([*prompt.ids, *ids], len(prompt.ids))
 
-    def _encode_with_offsets(self, joined: str, prompt: int) -> Encoding:
-        """`prompt` is its length in characters; offsets are moved to count from where the text begins."""
-        found = self._tokenizer.encode(joined, add_special_tokens=False)
-        # Counted jointly, because a tokenizer may merge the prompt's last characters with the text's first.
-        prompt_length = sum(1 for start, _ in found.offsets if start < prompt) if prompt else 0
-        offsets = found.offsets
-        if prompt:
-            offsets = [(max(0, start - prompt), max(0, stop - prompt)) for start, stop in offsets]
-        return Encoding(found.ids, prompt_length, offsets)
+
+def _with_offsets(found: tokenizers.Encoding, prompt: int) -> Encoding:
+    """`prompt` is its length in characters; offsets are moved to count from where the text begins."""
+    if not prompt:
+        return Encoding(found.ids, 0, found.offsets)
+    # Counted jointly, because a tokenizer may merge the prompt's last characters with the text's first.
+    prompt_length = sum(1 for start, _ in found.offsets if start < prompt)
+    offsets = [(max(0, start - prompt), max(0, stop - prompt)) for start, stop in found.offsets]
+    return Encoding(found.ids, prompt_length, offsets)

@@ -8,31 +8,12 @@ import pytest
 import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import models, normalizers, pre_tokenizers, processors
+from tokenizers import normalizers
 
-from service.errors import BundleError, InvalidInput
+from service.errors import BundleError, InvalidInput, TooManyTokens
 from service.tokenizer import Tokenizer
 from service.types import Encoding
-
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "hello", "world", "query", ":", "a", "##b"]
-
-
-@pytest.fixture(scope="module")
-def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tokenizers.Tokenizer(models.WordPiece({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
-    made.normalizer = normalizers.BertNormalizer()
-    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    made.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
-    made.enable_truncation(5)
-    made.enable_padding(length=7)
-    target = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
-    made.save(str(target))
-    return target
-
-
-@pytest.fixture(scope="module")
-def tokenizer(path: Path) -> Tokenizer:
-    return Tokenizer(path)
+from tests.service.conftest import WORDS
 
 
 def test_special_tokens_are_found_by_looking(tokenizer: Tokenizer) -> None:
@@ -56,13 +37,23 @@ def test_prompts_are_tokenised_with_their_text_and_offsets_count_from_the_text(t
     assert second == Encoding([4, 5], 0, [(0, 5), (6, 11)])
 
 
-def test_a_character_that_becomes_many_tokens_does_not_slip_past_the_window(path: Path, tmp_path: Path) -> None:
-    made = tokenizers.Tokenizer.from_file(str(path))
+def test_a_character_that_becomes_many_tokens_does_not_slip_past_the_window(
+    tokenizer_json: Path, tmp_path: Path
+) -> None:
+    made = tokenizers.Tokenizer.from_file(str(tokenizer_json))
     made.normalizer = normalizers.Replace("x", "hello world hello ")
     made.save(str(tmp_path / "tokenizer.json"))
     (encoding,) = Tokenizer(tmp_path / "tokenizer.json").encode(["xx"], [""], 4)
     assert list(encoding.ids) == [4, 5, 4] * 2
     assert list(encoding.offsets) == [(0, 1)] * 3 + [(1, 2)] * 3
+
+
+def test_too_many_tokens_are_counted_over_all_inputs_with_their_special_tokens(tokenizer: Tokenizer) -> None:
+    texts = ["hello world", "hello " * 10]
+    assert len(tokenizer.encode(texts, ["", ""], 4, max_tokens=16)) == 2
+    with pytest.raises(TooManyTokens) as refused:
+        tokenizer.encode(texts, ["", ""], 4, max_tokens=15)
+    assert (refused.value.limit, refused.value.actual) == (15, 16)
 
 
 def test_no_texts_give_no_encodings(tokenizer: Tokenizer) -> None:

@@ -1,0 +1,281 @@
+"""The load generator: HTTP/1.1 keep-alive connections that send ready bytes and hardly look at the answers.
+
+It runs in a process of its own (`python -m loadtest.client`: a job as JSON on stdin, a result on stdout) and measures
+what it costs, because it shares the machine with the server. Every connection sends its next request as soon as it
+has its answer. The load starts before the window that is measured and lasts until every request that was under way
+at the window's end is answered; a request counts for the share of its time that lies in the window, so that a few
+long requests are measured as well as many short ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import cast
+
+_PATIENCE = 30.0  # seconds beyond its time before a load is given up
+_END_OF_HEAD = b"\r\n\r\n"
+_LENGTH = b"content-length:"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A load. `bodies` are sent in order, `tokens[i]` are those of body i; `sampled` answers are brought back."""
+
+    host: str
+    port: int
+    path: str
+    connections: int
+    seconds: float
+    bodies: Sequence[str]
+    tokens: Sequence[int]
+    warmup: float = 1.0
+    sampled: Sequence[int] = ()
+    server_pid: int | None = None  # whose CPU time to read
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a load gave. Rates are per second; p50 and p99 in milliseconds, of requests answered in the window."""
+
+    requests_per_second: float
+    tokens_per_second: float
+    p50: float
+    p99: float
+    answered: int
+    seconds: float
+    repeated: int  # requests sent again because there were too few
+    client_cpu: float  # seconds of CPU time in the window
+    server_cpu: float | None
+    failures: dict[str, int] = field(default_factory=dict)
+    first_failure: str = ""
+    samples: dict[str, str] = field(default_factory=dict)  # number of the body → the answer to it
+
+
+class Generator:
+    """A load under way. Several may run at once; leaving the context ends what still runs."""
+
+    def __init__(self, job: Job) -> None:
+        self._time_limit = job.warmup + job.seconds + 2 * _PATIENCE
+        self._input = json.dumps(asdict(job))
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "loadtest.client"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def __enter__(self) -> Generator:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+
+    def result(self) -> Result:
+        """Waits for the end. Raises RuntimeError where the generator itself failed."""
+        output, _ = self._process.communicate(self._input, timeout=self._time_limit)
+        if self._process.returncode:
+            raise RuntimeError(f"the load generator ended with {self._process.returncode}")
+        return Result(**json.loads(output))
+
+
+def run(job: Job) -> Result:
+    """One load, in a process of its own."""
+    with Generator(job) as generator:
+        return generator.result()
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    number: int
+    sent: float
+    received: float
+
+
+class _Load:
+    """The state that all connections share."""
+
+    def __init__(self, job: Job) -> None:
+        head = f"POST {job.path} HTTP/1.1\r\nhost: {job.host}:{job.port}\r\ncontent-type: application/json\r\n"
+        bodies = [body.encode() for body in job.bodies]
+        self.requests = [f"{head}content-length: {len(body)}\r\n\r\n".encode() + body for body in bodies]
+        self.sampled = frozenset(job.sampled)
+        self.answers: list[_Answer] = []
+        self.samples: dict[str, str] = {}
+        self.failures: Counter[str] = Counter()
+        self.first_failure = ""
+        self.sent = 0
+        self.begin = time.perf_counter() + job.warmup
+        self.end = self.begin + job.seconds
+        self.over = asyncio.get_running_loop().create_future()
+        self._busy = job.connections
+
+    def next_number(self) -> int:
+        number = self.sent % len(self.requests)
+        self.sent += 1
+        return number
+
+    def fail(self, kind: str, detail: str) -> None:
+        self.failures[kind] += 1
+        self.first_failure = self.first_failure or f"{kind}: {detail}"
+
+    def settle(self) -> None:
+        """A connection has no request left that began in the window."""
+        self._busy -= 1
+        if not self._busy and not self.over.done():
+            self.over.set_result(None)
+
+
+class _Connection(asyncio.Protocol):
+    """One request at a time: send, count the answer's bytes, send the next."""
+
+    def __init__(self, load: _Load) -> None:
+        self._load = load
+        self._settled = False
+        self._parts: list[bytes] = []
+        self._have = self._need = self._head = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
+        self._send()
+
+    def data_received(self, data: bytes) -> None:
+        self._parts.append(data)
+        self._have += len(data)
+        if not self._need:
+            self._read_head()
+        if self._need and self._have >= self._need:
+            self._answered()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self._load.over.done():
+            self._load.fail("connection lost", str(exc))
+            self._settle()
+
+    def _send(self) -> None:
+        self._number = self._load.next_number()
+        self._sent = time.perf_counter()
+        self._transport.write(self._load.requests[self._number])
+
+    def _read_head(self) -> None:
+        data = b"".join(self._parts)
+        stop = data.find(_END_OF_HEAD)
+        if stop < 0:
+            return
+        head = data[:stop].lower()
+        at = head.find(_LENGTH)
+        if at < 0:
+            self._load.fail("no content-length", head.decode("latin-1"))
+            self._transport.abort()
+            return
+        self._head = stop + len(_END_OF_HEAD)
+        self._need = self._head + int(head[at + len(_LENGTH) :].split(b"\r\n", 1)[0])
+
+    def _answered(self) -> None:
+        load, now = self._load, time.perf_counter()
+        status = self._parts[0][9:12]
+        if status != b"200":
+            body = b"".join(self._parts)[self._head :]
+            load.fail(status.decode("latin-1"), body[:500].decode("utf-8", "replace"))
+        elif self._number in load.sampled:
+            load.samples[str(self._number)] = b"".join(self._parts)[self._head :].decode()
+        load.answers.append(_Answer(self._number, self._sent, now))
+        self._parts.clear()
+        self._have = self._need = 0
+        if now >= load.end:
+            self._settle()
+        if not load.over.done():
+            self._send()
+
+    def _settle(self) -> None:
+        if not self._settled:
+            self._settled = True
+            self._load.settle()
+
+
+async def _measure(job: Job) -> Result:
+    loop = asyncio.get_running_loop()
+    load = _Load(job)
+    cpu: list[tuple[float, float | None]] = []
+
+    def read_clocks() -> None:
+        cpu.append((time.process_time(), _cpu_seconds(job.server_pid)))
+
+    loop.call_later(load.begin - time.perf_counter(), read_clocks)
+    loop.call_later(load.end - time.perf_counter(), read_clocks)
+    transports = [
+        (await loop.create_connection(lambda: _Connection(load), job.host, job.port))[0] for _ in range(job.connections)
+    ]
+    try:
+        async with asyncio.timeout(job.warmup + job.seconds + _PATIENCE):
+            await load.over
+    except TimeoutError:
+        load.fail("no answer", f"within {_PATIENCE:.0f} s after the load's end")
+    for transport in transports:
+        transport.abort()
+    return _result(job, load, *cpu)
+
+
+def _result(job: Job, load: _Load, begin: tuple[float, float | None], end: tuple[float, float | None]) -> Result:
+    """`begin` and `end` are what `read_clocks` found at the window's edges."""
+    shares = [_share(answer, load.begin, load.end) for answer in load.answers]
+    tokens = sum(job.tokens[answer.number] * share for answer, share in zip(load.answers, shares, strict=True))
+    latencies = [1e3 * (a.received - a.sent) for a in load.answers if load.begin <= a.received <= load.end]
+    return Result(
+        requests_per_second=sum(shares) / job.seconds,
+        tokens_per_second=tokens / job.seconds,
+        p50=percentile(latencies, 50),
+        p99=percentile(latencies, 99),
+        answered=len(latencies),
+        seconds=job.seconds,
+        repeated=max(0, load.sent - len(load.requests)),
+        client_cpu=end[0] - begin[0],
+        server_cpu=None if begin[1] is None or end[1] is None else end[1] - begin[1],
+        failures=dict(load.failures),
+        first_failure=load.first_failure,
+        samples=load.samples,
+    )
+
+
+def _share(answer: _Answer, begin: float, end: float) -> float:
+    """How much of a request's time lies in the window."""
+    inside = min(answer.received, end) - max(answer.sent, begin)
+    return max(0.0, inside) / (answer.received - answer.sent)
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """The nearest-rank percentile; not a number where there are no values."""
+    return sorted(values)[max(0, math.ceil(len(values) * percent / 100) - 1)] if values else math.nan
+
+
+def _cpu_seconds(pid: int | None) -> float | None:
+    """User and system time of a process and all its threads; None where /proc does not tell."""
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            fields = stat.read().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def main() -> None:
+    """Reads a job, runs it, writes the result."""
+    job = Job(**json.load(sys.stdin))
+    if sys.platform == "win32":
+        result = asyncio.run(_measure(job))
+    else:
+        import uvloop
+
+        result = uvloop.run(_measure(job))
+    json.dump(asdict(result), sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

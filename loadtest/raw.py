@@ -1,0 +1,108 @@
+"""The ceiling: the served bundle's own session, fed with ready batches, no server around it.
+
+One Python thread per core, each calling the same session with one thread inside, on batches of rows sorted by
+length, so that next to nothing is padding. A server can come near this and hardly pass it.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import cycle
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loadtest.texts import Text
+from service.bundle import MODEL_ONNX, Bundle
+from service.encoder import OUTPUT, padded_feeds
+from service.runtime.providers import CPU
+from service.runtime.session import Session
+from service.types import Matrix
+
+Feeds = dict[str, NDArray[np.int64]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A batch, and how many tokens of it are not padding."""
+
+    feeds: Feeds
+    tokens: int
+
+
+class Ceiling:
+    """Measures what `session.run` alone can do on `threads` cores."""
+
+    def __init__(self, folder: Path, bundle: Bundle, threads: int) -> None:
+        self._session = Session(folder / MODEL_ONNX, CPU, 1)
+        self._bundle = bundle
+        self._threads = threads
+
+    def tokens_per_second(self, texts: Sequence[Text], max_batch_tokens: int, seconds: float) -> float:
+        """Real tokens, padding not counted, of batches of `texts` in random order, again and again."""
+        batches = self._batches(texts, max_batch_tokens)
+        rates = [0.0] * self._threads
+        together = threading.Barrier(self._threads)
+
+        def work(number: int) -> None:
+            mine = cycle(batches[number :: self._threads] or batches)
+            self._run(next(mine))  # the arena grows outside the time measured
+            together.wait()
+            rates[number] = self._rate(mine, seconds)
+
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(self._threads)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return sum(rates)
+
+    def latencies(self, texts: Sequence[Text], seconds: float) -> list[float]:
+        """Seconds of each `session.run`, one text at a time, on one core."""
+        found = []
+        end = time.perf_counter() + seconds
+        for text in cycle(texts):
+            started = time.perf_counter()
+            self._run(self._ready([text]))
+            found.append(time.perf_counter() - started)
+            if time.perf_counter() >= end:
+                break
+        return found
+
+    def vectors(self, texts: Sequence[Text]) -> Matrix:
+        """(texts, dimensions), each text run alone."""
+        return np.concatenate([self._run(self._ready([text])) for text in texts])
+
+    def _rate(self, batches: Iterator[_Ready], seconds: float) -> float:
+        started = now = time.perf_counter()
+        tokens = 0
+        while now - started < seconds:
+            batch = next(batches)
+            self._run(batch)
+            tokens += batch.tokens
+            now = time.perf_counter()
+        return tokens / (now - started)
+
+    def _run(self, batch: _Ready) -> Matrix:
+        return self._session.run([OUTPUT], batch.feeds)[0]
+
+    def _ready(self, texts: Sequence[Text]) -> _Ready:
+        feeds = padded_feeds([text.ids for text in texts], self._bundle.inputs, self._bundle.pad_token_id)
+        return _Ready(feeds, sum(len(text.ids) for text in texts))
+
+    def _batches(self, texts: Sequence[Text], max_batch_tokens: int) -> list[_Ready]:
+        batches: list[_Ready] = []
+        batch: list[Text] = []
+        for text in sorted(texts, key=lambda text: len(text.ids)):
+            if batch and (len(batch) + 1) * len(text.ids) > max_batch_tokens:
+                batches.append(self._ready(batch))
+                batch = []
+            batch.append(text)
+        batches.append(self._ready(batch))
+        random.Random(0).shuffle(batches)
+        return batches

@@ -1,0 +1,202 @@
+"""The path of a request, with a real tokenizer, the real batcher, and a runtime that tells what it was given."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from service.batcher import Batcher
+from service.bundle import Bundle, Provenance
+from service.errors import DimensionsUnsupported, InputTooLong, InvalidInput, TooManyTokens
+from service.pipeline import Embedder
+from service.settings import ModelSettings
+from service.tokenizer import Tokenizer
+from service.types import EmbedRequest, EmbedResult, Input, LongInput, Matrix
+
+HELLO, WORLD, QUERY, COLON = 4, 5, 6, 7
+CLS, SEP = 2, 3
+LONG = "hello world " * 6  # 12 tokens: three windows of 6 - 2
+# Every row's vector says which words it had, and is not normalised.
+DIMENSIONS = 4
+
+
+class Ran:
+    """What reached the runtime."""
+
+    def __init__(self) -> None:
+        self.rows: list[list[int]] = []
+
+    def run(self, rows: Sequence[Sequence[int]]) -> Matrix:
+        self.rows += [list(row) for row in rows]
+        count = [[1 + row.count(HELLO), row.count(WORLD), row.count(QUERY), 1] for row in map(list, rows)]
+        return np.array(count, dtype=np.float32)
+
+
+def bundle(**changes: Any) -> Bundle:
+    fields: dict[str, Any] = {
+        "format": 1,
+        "model_id": "test",
+        "dimensions": DIMENSIONS,
+        "max_seq_length": 6,
+        "normalized": False,
+        "inputs": ("input_ids", "attention_mask"),
+        "pad_token_id": 0,
+        "precision": "fp32",
+        "target": "cpu",
+        "prompts": {"query": "query: "},
+        "provenance": Provenance(source="test", route="native", compiler="test", checkpoint={}),
+        "files": {},
+    }
+    return Bundle(**(fields | changes))
+
+
+def embed(
+    tokenizer: Tokenizer,
+    request: EmbedRequest,
+    *,
+    made: Bundle | None = None,
+    max_tokens: int = 1000,
+    **settings: Any,
+) -> tuple[EmbedResult, list[list[int]]]:
+    ran = Ran()
+
+    async def go() -> EmbedResult:
+        batcher = Batcher(ran.run, model="test", executors=1, max_batch_tokens=64, max_queue_tokens=1000)
+        found = made or bundle()
+        result = await Embedder(found, tokenizer, batcher, ModelSettings(**settings), max_tokens).embed(request)
+        await batcher.close()
+        return result
+
+    return asyncio.run(go()), ran.rows
+
+
+def unit(*values: float) -> list[float]:
+    return [float(value) for value in np.array(values) / np.linalg.norm(values)]
+
+
+def test_a_short_text_is_one_row_with_its_special_tokens(tokenizer: Tokenizer) -> None:
+    result, rows = embed(tokenizer, EmbedRequest([Input("hello world")]))
+    assert rows == [[CLS, HELLO, WORLD, SEP]]
+    assert result.vectors.tolist() == [[2, 1, 0, 1]]
+    assert (list(result.tokens), list(result.truncated), result.chunks) == ([4], [False], 1)
+
+
+def test_an_empty_text_is_embedded_unless_strict(tokenizer: Tokenizer) -> None:
+    assert embed(tokenizer, EmbedRequest([Input("")]))[1] == [[CLS, SEP]]
+    with pytest.raises(InvalidInput, match="empty"):
+        embed(tokenizer, EmbedRequest([Input(" \n")]), strict=True)
+
+
+def test_long_input_becomes_windows_and_one_normalised_mean_by_weight(tokenizer: Tokenizer) -> None:
+    result, rows = embed(tokenizer, EmbedRequest([Input("hello"), Input(LONG + "hello"), Input("world")]))
+    assert [row for row in rows if len(row) == 6] == [[CLS, HELLO, WORLD, HELLO, WORLD, SEP]] * 3
+    assert result.chunks == 6
+    np.testing.assert_allclose(result.vectors[0], [2, 0, 0, 1])
+    np.testing.assert_allclose(
+        result.vectors[1], unit(*(np.array([3, 2, 0, 1]) * 12 + np.array([2, 0, 0, 1]))), atol=1e-6
+    )
+    np.testing.assert_allclose(result.vectors[2], [1, 1, 0, 1])
+    assert list(result.tokens) == [3, 15, 3]
+    assert not any(result.truncated)
+
+
+def test_truncation_is_reported(tokenizer: Tokenizer) -> None:
+    request = EmbedRequest([Input("hello"), Input(LONG)], long_input=LongInput.TRUNCATE)
+    result, rows = embed(tokenizer, request)
+    assert sorted(rows, key=len) == [[CLS, HELLO, SEP], [CLS, HELLO, WORLD, HELLO, WORLD, SEP]]
+    assert list(result.truncated) == [False, True]
+    assert list(result.tokens) == [3, 14]
+
+
+def test_the_request_overrules_the_models_setting(tokenizer: Tokenizer) -> None:
+    with pytest.raises(InputTooLong) as refused:
+        embed(tokenizer, EmbedRequest([Input(LONG)]), long_input="reject")
+    assert (refused.value.limit, refused.value.actual) == (6, 14)
+    assert embed(tokenizer, EmbedRequest([Input(LONG)], long_input=LongInput.CHUNK), long_input="reject")[0].chunks == 3
+
+
+def test_an_input_that_just_fits_is_never_too_long(tokenizer: Tokenizer) -> None:
+    for policy in LongInput:
+        result, rows = embed(tokenizer, EmbedRequest([Input("hello world hello world")], long_input=policy))
+        assert len(rows) == 1
+        assert not result.truncated[0]
+
+
+def test_every_window_repeats_the_prompt(tokenizer: Tokenizer) -> None:
+    _, rows = embed(tokenizer, EmbedRequest([Input("hello world hello", "query: ")]))
+    assert sorted(rows, key=len) == [[CLS, QUERY, COLON, HELLO, SEP], [CLS, QUERY, COLON, HELLO, WORLD, SEP]]
+
+
+def test_a_prompt_without_room_for_text_is_refused(tokenizer: Tokenizer) -> None:
+    with pytest.raises(InvalidInput, match="prompt alone"):
+        embed(tokenizer, EmbedRequest([Input("hello", "query: query: ")]))
+
+
+def test_prompts_are_looked_up_by_name_and_default(tokenizer: Tokenizer) -> None:
+    async def prompt(name: str | None, made: Bundle) -> str:
+        batcher = Batcher(Ran().run, model="test", executors=1, max_batch_tokens=64, max_queue_tokens=1000)
+        return Embedder(made, tokenizer, batcher, ModelSettings(), 1000).prompt(name)
+
+    assert asyncio.run(prompt("query", bundle())) == "query: "
+    assert asyncio.run(prompt(None, bundle())) == ""
+    assert asyncio.run(prompt(None, bundle(default_prompt_name="query"))) == "query: "
+    with pytest.raises(InvalidInput, match="it has: query"):
+        asyncio.run(prompt("poem", bundle()))
+
+
+def test_token_ids_as_the_setting_says(tokenizer: Tokenizer) -> None:
+    cl100k = [15339, 1917]  # "hello world"
+    assert embed(tokenizer, EmbedRequest([Input(cl100k)]))[1] == [[CLS, HELLO, WORLD, SEP]]
+    native = EmbedRequest([Input([HELLO, WORLD]), Input("hello"), Input([WORLD], "query: ")])
+    _, rows = embed(tokenizer, native, token_ids="native")
+    assert sorted(rows) == sorted([[CLS, HELLO, WORLD, SEP], [CLS, HELLO, SEP], [CLS, QUERY, COLON, WORLD, SEP]])
+    with pytest.raises(InvalidInput, match="not token ids"):
+        embed(tokenizer, EmbedRequest([Input(cl100k)]), token_ids="reject")
+
+
+def test_native_token_ids_are_chunked_too(tokenizer: Tokenizer) -> None:
+    result, rows = embed(tokenizer, EmbedRequest([Input([HELLO] * 10)]), token_ids="native")
+    assert [len(row) - 2 for row in sorted(rows, key=len, reverse=True)] == [4, 4, 2]
+    assert list(result.tokens) == [12]
+
+
+def test_the_limit_of_tokens_counts_all_inputs(tokenizer: Tokenizer) -> None:
+    inputs = [Input("hello"), Input("hello")]
+    embed(tokenizer, EmbedRequest(inputs), max_tokens=6)
+    with pytest.raises(TooManyTokens):
+        embed(tokenizer, EmbedRequest(inputs), max_tokens=5)
+    with pytest.raises(TooManyTokens):
+        embed(tokenizer, EmbedRequest([Input([HELLO] * 4)]), max_tokens=5, token_ids="native")
+
+
+def test_normalisation_on_request_and_dimensions_after_it(tokenizer: Tokenizer) -> None:
+    text = [Input("hello world")]
+    assert embed(tokenizer, EmbedRequest(text))[0].vectors.tolist() == [[2, 1, 0, 1]]
+    normalised = embed(tokenizer, EmbedRequest(text, normalize=True))[0].vectors
+    np.testing.assert_allclose(normalised, [unit(2, 1, 0, 1)], atol=1e-6)
+    shortened = embed(tokenizer, EmbedRequest(text, dimensions=2), made=bundle(matryoshka_dimensions=(2,)))[0].vectors
+    np.testing.assert_allclose(shortened, [unit(2, 1)], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("asked", "allow", "served"),
+    [(4, "model", True), (2, "model", False), (2, "any", True), (5, "any", False), (5, "model", False)],
+)
+def test_dimensions_a_model_can_give(tokenizer: Tokenizer, asked: int, allow: str, served: bool) -> None:
+    request = EmbedRequest([Input("hello")], dimensions=asked)
+    if served:
+        assert embed(tokenizer, request, allow_dimensions=allow)[0].vectors.shape == (1, asked)
+    else:
+        with pytest.raises(DimensionsUnsupported):
+            embed(tokenizer, request, allow_dimensions=allow)
+
+
+def test_long_texts_are_tokenised_beside_the_loop_with_the_same_result(tokenizer: Tokenizer) -> None:
+    long = "hello world " * 1000
+    result, rows = embed(tokenizer, EmbedRequest([Input(long)]), max_tokens=10_000)
+    assert rows == [[CLS, HELLO, WORLD, HELLO, WORLD, SEP]] * 500
+    np.testing.assert_allclose(result.vectors[0], unit(3, 2, 0, 1), atol=1e-6)
