@@ -129,7 +129,7 @@ class _Rounds:
         self._ceiling = ceiling
         # A first look at each mix: warms up, and says how many texts a load can use up.
         self._rates = {
-            name: ceiling.tokens_per_second(texts.draw(256, mix), BUDGETS[0], 0.5) for name, mix in MIXES.items()
+            name: ceiling.tokens(texts.draw(256, mix), BUDGETS[0], 0.5).per_second for name, mix in MIXES.items()
         }
 
     def measure(self, number: int, server: Server) -> Round:
@@ -170,7 +170,7 @@ class _Rounds:
 
     def _raw(self, texts: Sequence[Text]) -> Raw:
         seconds = self._options.seconds / len(BUDGETS)
-        rates = {budget: self._ceiling.tokens_per_second(texts, budget, seconds) for budget in BUDGETS}
+        rates = {budget: self._ceiling.tokens(texts, budget, seconds) for budget in BUDGETS}
         return Raw(rates, sum(len(text.ids) for text in texts) / len(texts))
 
     def _serve(self, load: Load, requests: Sequence[Sequence[Text]], server: Server) -> Served:

@@ -44,7 +44,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a load gave. Rates are per second; p50 and p99 in milliseconds, of requests answered in the window."""
+    """What a load gave. Rates are per second; p50 and p99 in milliseconds, of requests that touched the window."""
 
     requests_per_second: float
     tokens_per_second: float
@@ -227,7 +227,7 @@ def _result(job: Job, load: _Load, begin: tuple[float, float | None], end: tuple
     """`begin` and `end` are what `read_clocks` found at the window's edges."""
     shares = [_share(answer, load.begin, load.end) for answer in load.answers]
     tokens = sum(job.tokens[answer.number] * share for answer, share in zip(load.answers, shares, strict=True))
-    latencies = [1e3 * (a.received - a.sent) for a in load.answers if load.begin <= a.received <= load.end]
+    latencies = [1e3 * (a.received - a.sent) for a, share in zip(load.answers, shares, strict=True) if share]
     return Result(
         requests_per_second=sum(shares) / job.seconds,
         tokens_per_second=tokens / job.seconds,

@@ -7,6 +7,7 @@ length, so that next to nothing is padding. A server can come near this and hard
 from __future__ import annotations
 
 import random
+import statistics
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -35,6 +36,14 @@ class _Ready:
     tokens: int
 
 
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Tokens by the clock, and by CPU time: the second hardly minds what else the machine is doing."""
+
+    per_second: float
+    per_cpu_second: float
+
+
 class Ceiling:
     """Measures what `session.run` alone can do on `threads` cores."""
 
@@ -43,10 +52,10 @@ class Ceiling:
         self._bundle = bundle
         self._threads = threads
 
-    def tokens_per_second(self, texts: Sequence[Text], max_batch_tokens: int, seconds: float) -> float:
+    def tokens(self, texts: Sequence[Text], max_batch_tokens: int, seconds: float) -> Rate:
         """Real tokens, padding not counted, of batches of `texts` in random order, again and again."""
         batches = self._batches(texts, max_batch_tokens)
-        rates = [0.0] * self._threads
+        rates = [Rate(0.0, 0.0)] * self._threads
         together = threading.Barrier(self._threads)
 
         def work(number: int) -> None:
@@ -60,7 +69,7 @@ class Ceiling:
             thread.start()
         for thread in threads:
             thread.join()
-        return sum(rates)
+        return Rate(sum(rate.per_second for rate in rates), statistics.fmean(rate.per_cpu_second for rate in rates))
 
     def latencies(self, texts: Sequence[Text], seconds: float) -> list[float]:
         """Seconds of each `session.run`, one text at a time, on one core."""
@@ -78,15 +87,16 @@ class Ceiling:
         """(texts, dimensions), each text run alone."""
         return np.concatenate([self._run(self._ready([text])) for text in texts])
 
-    def _rate(self, batches: Iterator[_Ready], seconds: float) -> float:
+    def _rate(self, batches: Iterator[_Ready], seconds: float) -> Rate:
         started = now = time.perf_counter()
+        cpu_started = time.thread_time()
         tokens = 0
         while now - started < seconds:
             batch = next(batches)
             self._run(batch)
             tokens += batch.tokens
             now = time.perf_counter()
-        return tokens / (now - started)
+        return Rate(tokens / (now - started), tokens / (time.thread_time() - cpu_started))
 
     def _run(self, batch: _Ready) -> Matrix:
         return self._session.run([OUTPUT], batch.feeds)[0]

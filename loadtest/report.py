@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import statistics
@@ -12,13 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from loadtest.client import Result
+from loadtest.raw import Rate
+
+_SERVED_COLUMNS = (
+    *("load", "requests/s", "texts/s", "tokens/s", "÷ R", "÷ R by CPU", "p50 ms", "p99 ms"),
+    *("server CPU s", "client CPU s", "rows/batch", "padding"),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Raw:
-    """The ceiling on one mix in one round: real tokens per second by token budget."""
+    """The ceiling on one mix in one round: real tokens by token budget."""
 
-    tokens_per_second: Mapping[int, float]
+    tokens: Mapping[int, Rate]
     tokens_per_text: float
 
 
@@ -45,22 +52,22 @@ class Ceilings:
     """R of one mix: the budget whose median is the best, and what it gave round by round."""
 
     budget: int
-    by_round: Sequence[float]
+    by_round: Sequence[Rate]
     medians: Mapping[int, float]
     tokens_per_text: float
 
     @property
     def tokens_per_second(self) -> float:
         """R."""
-        return statistics.median(self.by_round)
+        return _median(rate.per_second for rate in self.by_round)
 
 
 def ceilings(rounds: Sequence[Round], mix: str) -> Ceilings:
     """R, from the rounds' measurements on one mix."""
     raws = [one.raw[mix] for one in rounds]
-    medians = {budget: _median(raw.tokens_per_second[budget] for raw in raws) for budget in raws[0].tokens_per_second}
+    medians = {budget: _median(raw.tokens[budget].per_second for raw in raws) for budget in raws[0].tokens}
     best = max(medians, key=medians.__getitem__)
-    by_round = [raw.tokens_per_second[best] for raw in raws]
+    by_round = [raw.tokens[best] for raw in raws]
     return Ceilings(best, by_round, medians, _median(raw.tokens_per_text for raw in raws))
 
 
@@ -84,23 +91,28 @@ def summary(rounds: Sequence[Round], mix_of: Mapping[str, str]) -> dict[str, Any
     return found
 
 
-def _served(loads: Sequence[Served], ceiling: Sequence[float]) -> dict[str, Any]:
+def _served(loads: Sequence[Served], ceiling: Sequence[Rate]) -> dict[str, Any]:
     results = [load.result for load in loads]
     requests = _median(result.requests_per_second for result in results)
     found: dict[str, Any] = {
         "requests_per_second": requests,
         "texts_per_second": requests * loads[0].texts_per_request,
         "tokens_per_second": _median(result.tokens_per_second for result in results),
-        "ratio_to_raw": _median(r.tokens_per_second / c for r, c in zip(results, ceiling, strict=True)),
+        "ratio_to_raw": _median(r.tokens_per_second / c.per_second for r, c in zip(results, ceiling, strict=True)),
         "p50": _median(result.p50 for result in results),
         "p99": _median(result.p99 for result in results),
         "client_cpu": _median(result.client_cpu for result in results),
         "server_cpu": None,
+        "cpu_ratio_to_raw": None,
         "rows_per_batch": None,
         "padding": None,
     }
     if all(result.server_cpu is not None for result in results):
         found["server_cpu"] = _median(result.server_cpu or 0.0 for result in results)
+        found["cpu_ratio_to_raw"] = _median(
+            r.tokens_per_second * r.seconds / (r.server_cpu or math.nan) / c.per_cpu_second
+            for r, c in zip(results, ceiling, strict=True)
+        )
     if all(load.batches.get("batch_rows_count") for load in loads):
         found["rows_per_batch"] = _median(b.batches["batch_rows_sum"] / b.batches["batch_rows_count"] for b in loads)
         found["padding"] = _median(
@@ -118,7 +130,7 @@ def table(figures: Mapping[str, Any]) -> str:
         rates = f"{raw['tokens_per_second']:,.0f}", f"{raw['texts_per_second']:,.0f}"
         rows.append([mix, *rates, str(raw["max_batch_tokens"]), by_budget])
     lines += [*_aligned(rows), "", "Served over HTTP"]
-    rows = ["load requests/s texts/s tokens/s ÷R p50/ms p99/ms server-CPU/s client-CPU/s rows/batch padding".split()]
+    rows = [list(_SERVED_COLUMNS)]
     for name, one in figures["served"].items():
         rows.append(
             [
@@ -127,6 +139,7 @@ def table(figures: Mapping[str, Any]) -> str:
                 f"{one['texts_per_second']:,.0f}",
                 f"{one['tokens_per_second']:,.0f}",
                 "–" if name == "latency" else f"{one['ratio_to_raw']:.2f}",  # one connection leaves cores idle
+                _or_dash(one["cpu_ratio_to_raw"], ".2f"),
                 f"{one['p50']:.2f}",
                 f"{one['p99']:.2f}",
                 _or_dash(one["server_cpu"], ".2f"),
@@ -141,7 +154,7 @@ def table(figures: Mapping[str, Any]) -> str:
         lines += [
             "",
             f"One short text alone: session.run p50 {raw['p50']:.2f} ms, p99 {raw['p99']:.2f} ms; "
-            f"over HTTP p50 +{served['p50'] - raw['p50']:.2f} ms, p99 +{served['p99'] - raw['p99']:.2f} ms",
+            f"over HTTP p50 {served['p50'] - raw['p50']:+.2f} ms, p99 {served['p99'] - raw['p99']:+.2f} ms",
         ]
     return "\n".join(lines)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,6 +102,23 @@ def check(folder: Path) -> CheckReport:
         files=len(bundle.files),
         texts=_compare(golden.texts, rows, alone, encoder.run(rows), expected),
     )
+
+
+def render(report: CheckReport) -> str:
+    """The report as lines for a person."""
+    lines = [
+        f"{report.model_id} ({report.precision}): {report.files} files are as recorded",
+        f"golden texts against {report.reference}:",
+        "  tokens     cosine   max |Δ|  in a batch  text",
+        *(
+            f"  {one.tokens:6d}  {one.cosine:.7f}  {one.max_abs_difference:.1e}   {one.batch_cosine:.7f}  "
+            f"{textwrap.shorten(one.text, 48, placeholder=' …') or '(empty)'}"
+            for one in report.texts
+        ),
+        f"{'passed' if report.passed else 'FAILED'}: worst cosine {report.worst_cosine:.7f}, "
+        f"{report.worst_batch_cosine:.7f} between alone and in a batch",
+    ]
+    return "\n".join(lines)
 
 
 def record_golden(folder: Path, bundle: Bundle, reference: str) -> Golden:

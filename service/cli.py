@@ -96,10 +96,10 @@ def _compile(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from models.verify import check
+    from models.verify import check, render
 
     report = check(options.bundle)
-    print(report)
+    print(render(report))
     return 0 if report.passed else 1
 
 

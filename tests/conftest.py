@@ -76,12 +76,20 @@ def _link(source: Path, target: Path) -> None:
 
 @pytest.fixture(scope="session")
 def launch(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServer]:
-    """launch(*flags, model=..., env=..., ready=True) → Server, stopped when the session ends."""
+    """launch(*flags, model=..., env=..., port="0", ready=True) → Server, stopped when the session ends.
+
+    `port` None leaves the flag out.
+    """
     started: list[Server] = []
 
-    def start(*flags: str, model: Path | None = None, env: dict[str, str] | None = None, ready: bool = True) -> Server:
-        port = [] if "--port" in flags else ["--port", "0"]
-        arguments = [str(model or bundle), *port, *flags]
+    def start(
+        *flags: str,
+        model: Path | None = None,
+        env: dict[str, str] | None = None,
+        port: str | None = "0",
+        ready: bool = True,
+    ) -> Server:
+        arguments = [str(model or bundle), *([] if port is None else ["--port", port]), *flags]
         server = Server(tmp_path_factory.mktemp("server"), arguments, env)
         started.append(server)
         return server.wait_ready() if ready else server

@@ -31,7 +31,11 @@ def test_the_line_that_the_server_prints(server: Server) -> None:
     line = server.stdout().partition("Try: ")[2].strip()
     assert line.startswith("curl http://127.0.0.1:")
     done = subprocess.run(
-        line.replace("curl ", "curl -sS --noproxy '*' ", 1), shell=True, capture_output=True, timeout=PATIENCE, check=True
+        line.replace("curl ", "curl -sS --noproxy '*' ", 1),
+        shell=True,
+        capture_output=True,
+        timeout=PATIENCE,
+        check=True,
     )
     assert len(json.loads(done.stdout)["data"][0]["embedding"]) == DIMENSIONS
 

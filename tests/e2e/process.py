@@ -7,11 +7,13 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import httpx
@@ -181,6 +183,57 @@ class Server:
         vectors = self.embed("Are you well?")
         assert vectors.shape == (1, DIMENSIONS)
         assert abs(float(np.linalg.norm(vectors[0])) - 1) < 1e-5
+
+
+class Raw:
+    """A socket for what no well-behaved client sends."""
+
+    def __init__(self, port: int) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=30)
+        self._received = b""
+
+    def __enter__(self) -> Raw:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.socket.close()
+
+    def send(self, data: bytes) -> None:
+        """All of it."""
+        self.socket.sendall(data)
+
+    def post(self, body: bytes, *headers: str, path: str = "/v1/embeddings") -> None:
+        """A POST with Content-Length."""
+        lines = [f"POST {path} HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}", *headers]
+        self.send("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+
+    def reply(self) -> tuple[int, dict[str, str], bytes]:
+        """The next response: status, headers, body."""
+        while b"\r\n\r\n" not in self._received:
+            self._receive()
+        head, _, self._received = self._received.partition(b"\r\n\r\n")
+        first, *lines = head.decode("latin-1").split("\r\n")
+        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+        length = int(headers.get("content-length", 0))
+        while len(self._received) < length:
+            self._receive()
+        body, self._received = self._received[:length], self._received[length:]
+        return int(first.split()[1]), headers, body
+
+    def closed_by_server(self) -> bool:
+        """Whether nothing more comes; waits for it."""
+        try:
+            return not self.socket.recv(1)
+        except ConnectionResetError:
+            return True
+
+    def _receive(self) -> None:
+        data = self.socket.recv(1 << 16)
+        if not data:
+            raise ConnectionError("the server closed the connection")
+        self._received += data
 
 
 def openai_vectors(reply: httpx.Response) -> Vectors:

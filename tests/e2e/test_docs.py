@@ -1,0 +1,104 @@
+"""The documentation page and the document behind it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import urljoin
+
+import pytest
+
+from tests.e2e.process import Server
+
+
+def test_the_page_loads_nothing_from_elsewhere(server: Server) -> None:
+    page = server.http.get("/docs")
+    assert page.status_code == 200
+    assert page.headers["content-type"].startswith("text/html")
+    linked = re.findall(r"""(?:src|href)\s*=\s*["']([^"']+)""", page.text)
+    assert linked
+    for address in linked:
+        assert not re.match(r"(https?:)?//", address), address
+        asset = server.http.get(urljoin("/docs", address))
+        assert asset.status_code == 200, address
+        assert asset.content
+    assert not re.findall(r"""(?:url\(|import\s|fetch\()\s*["']?https?://""", page.text)
+    assert "/openapi.json" in page.text
+
+
+@pytest.fixture(scope="module")
+def document(server: Server) -> dict[str, Any]:
+    reply = server.http.get("/openapi.json")
+    assert reply.headers["content-type"].startswith("application/json")
+    found: dict[str, Any] = reply.json()
+    return found
+
+
+def references(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        own = [value["$ref"]] if isinstance(value.get("$ref"), str) else []
+        return own + [found for inner in value.values() for found in references(inner)]
+    if isinstance(value, list):
+        return [found for inner in value for found in references(inner)]
+    return []
+
+
+def test_it_is_openapi_3_1(document: dict[str, Any]) -> None:
+    assert document["openapi"].startswith("3.1.")
+    assert document.keys() <= {"openapi", "info", "paths", "components", "servers", "tags", "security"}
+    assert document["info"]["title"]
+    assert document["info"]["version"]
+
+
+def test_every_reference_resolves(document: dict[str, Any]) -> None:
+    found = references(document)
+    assert found
+    for reference in found:
+        assert reference.startswith("#/")
+        here: Any = document
+        for part in reference[2:].split("/"):
+            here = here[part.replace("~1", "/").replace("~0", "~")]
+
+
+def test_every_operation_is_described(document: dict[str, Any]) -> None:
+    ids = []
+    for path, item in document["paths"].items():
+        assert path.startswith("/")
+        for method, operation in item.items():
+            assert method in {"get", "post"}
+            ids.append(operation["operationId"])
+            assert operation["summary"]
+            named = {one["name"] for one in operation["parameters"] if one["in"] == "path"}
+            assert named == set(re.findall(r"{(\w+)}", path))
+            assert "200" in operation["responses"]
+            assert "422" not in operation["responses"]
+            assert all(response["description"] for response in operation["responses"].values())
+            assert ("requestBody" in operation) == (method == "post")
+    assert len(ids) == len(set(ids))
+
+
+def test_the_routes_of_the_readme_are_there(document: dict[str, Any]) -> None:
+    prefix = "/v1/projects/{project}/locations/{location}"
+    assert document["paths"].keys() >= {
+        "/v1/embeddings",
+        "/v1/models",
+        "/v1/models/{model}",
+        f"{prefix}/publishers/{{publisher}}/models/{{model}}:predict",
+        f"{prefix}/endpoints/{{endpoint}}:predict",
+        "/livez",
+        "/readyz",
+        "/metrics",
+    }
+
+
+def test_security_schemes_are_defined(document: dict[str, Any]) -> None:
+    defined = set(document["components"]["securitySchemes"])
+    used = {
+        name
+        for item in document["paths"].values()
+        for operation in item.values()
+        for requirement in operation.get("security", [])
+        for name in requirement
+    }
+    assert used
+    assert used <= defined

@@ -1,0 +1,228 @@
+"""What keeps the server from starting is said in one line, with the remedy in the next, and no traceback."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import MakeBundle, StartServer
+from tests.e2e.process import Server, clean_environment, command, run_command
+
+
+def assert_explained(done: subprocess.CompletedProcess[bytes], *words: str, status: int = 1) -> None:
+    text = done.stderr.decode()
+    assert done.returncode == status, text
+    assert "Traceback" not in text
+    for word in words:
+        assert word in text
+    if status == 1:
+        reason, remedy = text.strip().splitlines()[-2:]
+        assert reason.startswith("embedserve: ")
+        assert remedy.startswith("  → ")
+        assert len(remedy) > len("  → ")
+    assert b"is ready" not in done.stdout
+
+
+def flip(path: Path, position: int) -> None:
+    """Changes one bit of a file that may be a hard link."""
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1
+    path.unlink()
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json", "golden.json"])
+def test_corrupt_file(make_bundle: MakeBundle, name: str) -> None:
+    folder = make_bundle()
+    flip(folder / name, 1000)
+    assert_explained(run_command("serve", folder, "--port", "0"), name, "is corrupt", "compile")
+
+
+def test_missing_file(make_bundle: MakeBundle) -> None:
+    folder = make_bundle()
+    (folder / "tokenizer.json").unlink()
+    assert_explained(run_command("serve", folder, "--port", "0"), "tokenizer.json", "cannot be read")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"{}", b"[]", b"\xff", b'{"format": 99}', b"null"],
+)
+def test_bad_bundle_json(make_bundle: MakeBundle, content: bytes) -> None:
+    folder = make_bundle()
+    (folder / "bundle.json").write_bytes(content)
+    assert_explained(run_command("serve", folder, "--port", "0"), "bundle.json", "not a bundle of format 1")
+
+
+def test_bundle_json_that_does_not_fit_the_graph(make_bundle: MakeBundle) -> None:
+    folder = make_bundle(inputs=["input_ids", "no_such_input"])
+    assert_explained(run_command("serve", folder, "--port", "0"))
+
+
+def test_folder_that_is_neither_bundle_nor_checkpoint(tmp_path: Path) -> None:
+    assert_explained(run_command("serve", tmp_path, "--port", "0"))
+
+
+def test_no_such_model() -> None:
+    assert_explained(run_command("serve", "no-such-model", "--port", "0"), "no-such-model", "neither a folder")
+
+
+def test_port_in_use(bundle: Path) -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        done = run_command("serve", bundle, "--port", str(port))
+    assert_explained(done, f"127.0.0.1:{port}", "--port")
+
+
+def test_port_of_another_server_of_ours(server: Server, bundle: Path) -> None:
+    assert_explained(run_command("serve", bundle, "--port", str(server.port)), "--port")
+    server.assert_well()
+
+
+def test_no_such_host(bundle: Path) -> None:
+    assert_explained(run_command("serve", bundle, "--host", "192.0.2.1", "--port", "0"), "192.0.2.1", "listen")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("port", "http"),
+        ("port", "65536"),
+        ("port", "-1"),
+        ("max_batch_tokens", "0"),
+        ("executors", "0"),
+        ("executors", "many"),
+        ("long_input", "drop"),
+        ("token_ids", "gpt2"),
+        ("request_timeout", "0"),
+        ("request_timeout", "nan"),
+        ("log_level", "loud"),
+        ("strict", "perhaps"),
+        ("predict_route", "no-slash"),
+        ("health_route", "no-slash"),
+    ],
+)
+def test_bad_value(bundle: Path, name: str, value: str) -> None:
+    env = {f"EMBEDSERVE_{name.upper()}": value}
+    flag = f"--{name.replace('_', '-')}"
+    from_env = run_command("serve", bundle, *(() if name == "port" else ("--port", "0")), env=env)
+    assert_explained(from_env, name, flag, f"EMBEDSERVE_{name.upper()}")
+    assert_explained(run_command("serve", bundle, f"{flag}={value}"), name, flag)
+
+
+def test_bad_value_is_not_printed_when_it_may_be_a_secret(bundle: Path, tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text('api_keys = [{ key = "canary-secret" }]\n', "utf-8")
+    done = run_command("serve", bundle, "--config", file)
+    assert_explained(done, "api_keys")
+    assert b"canary-secret" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("prot = 8080\n", ["prot", "no setting"]),
+        ("[server]\nport = 1\n", ["server", "no setting"]),
+        ("port = \n", ["TOML"]),
+        ("port = 'x'\n", ["port"]),
+        ("\x00", ["TOML"]),
+    ],
+)
+def test_bad_file(bundle: Path, tmp_path: Path, content: str, words: list[str]) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text(content, "utf-8")
+    assert_explained(run_command("serve", bundle, "--config", file), *words)
+
+
+def test_file_that_is_not_utf_8(bundle: Path, tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_bytes(b"model = '\xff'\n")
+    assert_explained(run_command("serve", bundle, "--config", file), "settings.toml")
+
+
+def test_missing_file_of_settings(bundle: Path, tmp_path: Path) -> None:
+    assert_explained(run_command("serve", bundle, "--config", tmp_path / "none.toml"), "none.toml", "--config")
+    env = {"EMBEDSERVE_CONFIG": str(tmp_path)}
+    assert_explained(run_command("serve", bundle, env=env), str(tmp_path), "EMBEDSERVE_CONFIG")
+
+
+@pytest.mark.parametrize("arguments", [[], ["dance"], ["serve", "--no-such-flag", "1"], ["serve", "a", "b"], ["check"]])
+def test_wrong_command_line(arguments: list[str]) -> None:
+    assert_explained(run_command(*arguments), "usage: embedserve", status=2)
+
+
+def test_settings_file(start_server: StartServer, tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text(
+        'port = 0\nserved_model_name = "from-file"\nmodel_aliases = ["a", "b,c"]\nmax_inputs = 3\nmax_instances = 4\n'
+        'api_keys = ["from-file"]\n',
+        "utf-8",
+    )
+    env = {"EMBEDSERVE_MAX_INPUTS": "2", "EMBEDSERVE_MAX_INSTANCES": "5"}
+    server = start_server("--config", str(file), "--max-instances", "6", env=env, port=None)
+    key = {"api-key": "from-file"}
+    assert server.http.get("/v1/models", headers=key).json()["data"][0]["id"] == "from-file"
+    for name, inputs, status in [("a", 2, 200), ("b,c", 2, 200), ("from-file", 3, 400)]:
+        body = {"model": name, "input": ["x"] * inputs}
+        assert server.http.post("/v1/embeddings", json=body, headers=key).status_code == status
+    path = "/v1/projects/p/locations/l/endpoints/1:predict"
+    for instances, status in [(6, 200), (7, 400)]:
+        body = {"instances": [{"content": "x"}] * instances}
+        assert server.http.post(path, json=body, headers=key).status_code == status
+
+
+def test_model_by_its_name_from_the_cache(bundle: Path, start_server: StartServer) -> None:
+    """`bundle` made sure that it is there."""
+    assert bundle.is_dir()
+    server = start_server(model=Path("all-MiniLM-L6-v2"))
+    server.assert_well()
+
+
+def test_moved_bundle(bundle: Path, start_server: StartServer, tmp_path: Path) -> None:
+    moved = tmp_path / "with a space and ü"
+    shutil.copytree(bundle, moved)
+    start_server(model=moved).assert_well()
+
+
+@pytest.mark.parametrize("host", ["localhost", "::1", "0.0.0.0"])
+def test_hosts(start_server: StartServer, host: str) -> None:
+    if host == "::1":
+        try:
+            with socket.socket(socket.AF_INET6) as probe:
+                probe.bind(("::1", 0))
+        except OSError:
+            pytest.skip("no IPv6 here")
+    server = start_server("--host", host)
+    shown = {"::1": "http://[::1]:"}.get(host, "http://")
+    assert f"ready at {shown}" in server.stdout()
+    if host != "::1":
+        server.assert_well()
+
+
+def test_restart_on_the_same_port_after_kill(start_server: StartServer, bundle: Path) -> None:
+    first = start_server()
+    first.assert_well()
+    first.process.kill()
+    first.wait()
+    second = start_server(port=str(first.port))
+    assert second.port == first.port
+    second.assert_well()
+
+
+def test_stdout_closed(bundle: Path, tmp_path: Path) -> None:
+    """`embedserve serve | head -1` must not leave a process behind that cannot be stopped."""
+    with (tmp_path / "stderr").open("wb") as stderr:
+        process = subprocess.Popen(
+            command("serve", bundle, "--port", "0"), stdout=subprocess.PIPE, stderr=stderr, env=clean_environment()
+        )
+        assert process.stdout is not None
+        assert b"is ready" in process.stdout.readline()
+        process.stdout.close()
+        process.terminate()
+        assert process.wait(timeout=30) == 0
