@@ -13,7 +13,7 @@ from enum import IntEnum
 import numpy as np
 
 from service.postprocess import normalize
-from service.types import Chunk, Encoding, Matrix, Vector
+from service.types import Chunk, Encoding, Matrix, TruncationSide, Vector
 
 
 class Boundary(IntEnum):
@@ -49,10 +49,18 @@ def split(
     ]
 
 
-def truncate(encoding: Encoding, window: int, prefix: Sequence[int] = (), suffix: Sequence[int] = ()) -> Chunk:
-    """The first window alone; the rest is not read."""
-    ids = encoding.ids[:window]
-    return Chunk([*prefix, *ids, *suffix], len(ids) - encoding.prompt_length)
+def truncate(
+    encoding: Encoding,
+    window: int,
+    prefix: Sequence[int] = (),
+    suffix: Sequence[int] = (),
+    side: TruncationSide = TruncationSide.RIGHT,
+) -> Chunk:
+    """One window alone, the first, or the last where the left side is cut off; the rest is not read."""
+    prompt, text = encoding.ids[: encoding.prompt_length], encoding.ids[encoding.prompt_length :]
+    room = max(0, window - len(prompt))
+    kept = text[:room] if side is TruncationSide.RIGHT else text[len(text) - room :]
+    return Chunk([*prefix, *prompt[:window], *kept, *suffix], len(kept))
 
 
 def windows(encoding: Encoding, text: str, size: int) -> list[tuple[int, int]]:

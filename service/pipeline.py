@@ -50,7 +50,6 @@ class Embedder:
         self._batcher = batcher
         self._settings = settings
         self._max_tokens = max_tokens
-        self._window = bundle.max_seq_length - tokenizer.special_tokens
 
     async def embed(self, request: EmbedRequest, deadline: float | None = None) -> EmbedResult:
         """Raises InvalidInput, InputTooLong, TooManyTokens, DimensionsUnsupported, and what Batcher.submit raises."""
@@ -91,17 +90,18 @@ class Embedder:
 
     def _prepare(self, request: EmbedRequest, texts: Sequence[str]) -> _Prepared:
         """Tokenise, count, chunk. Pure computation: runs on the loop or beside it."""
-        encodings = self._encode(request.inputs, texts)
         specials = self._tokenizer.special_tokens
+        limit = min(request.max_input_tokens or self.bundle.max_seq_length, self.bundle.max_seq_length)
+        encodings = self._encode(request.inputs, texts, limit - specials)
         tokens = [len(encoding.ids) + specials for encoding in encodings]
         policy = request.long_input or self._settings.long_input
-        chunks = [self._windows(*pair, policy) for pair in zip(encodings, texts, strict=True)]
-        longer = policy is LongInput.TRUNCATE
-        return _Prepared(chunks, tokens, [longer and count > self.bundle.max_seq_length for count in tokens])
+        chunks = [self._windows(*pair, request, policy, limit) for pair in zip(encodings, texts, strict=True)]
+        cut = policy is LongInput.TRUNCATE
+        return _Prepared(chunks, tokens, [cut and count > limit for count in tokens])
 
-    def _encode(self, inputs: Sequence[Input], texts: Sequence[str]) -> list[Encoding]:
+    def _encode(self, inputs: Sequence[Input], texts: Sequence[str], window: int) -> list[Encoding]:
         prompts = [one.prompt for one in inputs]
-        encodings = self._tokenizer.encode(texts, prompts, self._window, self._max_tokens)
+        encodings = self._tokenizer.encode(texts, prompts, window, self._max_tokens)
         if self._settings.token_ids is TokenIds.NATIVE:
             for i, one in enumerate(inputs):
                 if not isinstance(one.content, str):
@@ -111,17 +111,19 @@ class Embedder:
                 raise TooManyTokens(self._max_tokens, total)
         return encodings
 
-    def _windows(self, encoding: Encoding, text: str, policy: LongInput) -> list[Chunk]:
+    def _windows(
+        self, encoding: Encoding, text: str, request: EmbedRequest, policy: LongInput, limit: int
+    ) -> list[Chunk]:
         around = (self._tokenizer.prefix, self._tokenizer.suffix)
-        if len(encoding.ids) > self._window:
-            if encoding.prompt_length >= self._window:
-                raise InvalidInput("The prompt alone is longer than the model reads.", "prompt_name")
+        window = limit - self._tokenizer.special_tokens
+        if len(encoding.ids) > window:
+            if encoding.prompt_length >= window:
+                raise InvalidInput("The special tokens and the prompt alone fill what may be read.", "prompt_name")
             if policy is LongInput.REJECT:
-                actual = len(encoding.ids) + self._tokenizer.special_tokens
-                raise InputTooLong(self.bundle.max_seq_length, actual)
+                raise InputTooLong(limit, len(encoding.ids) + self._tokenizer.special_tokens)
             if policy is LongInput.TRUNCATE:
-                return [truncate(encoding, self._window, *around)]
-        return split(encoding, text, self._window, *around)
+                return [truncate(encoding, window, *around, request.truncation_side)]
+        return split(encoding, text, window, *around)
 
     def _check_dimensions(self, requested: int | None) -> None:
         own = self.bundle.dimensions

@@ -15,7 +15,7 @@ from types import FrameType
 import uvicorn
 
 from service import metrics
-from service.api.auth import read_keys
+from service.api.auth import Keys
 from service.api.http import Service
 from service.app import create_app
 from service.errors import StartupError
@@ -60,7 +60,7 @@ def serve(settings: Settings, bundle: Path) -> None:
     """Runs until SIGTERM or SIGINT. Raises StartupError: port in use, keys unreadable, bundle corrupt."""
     configure(settings.log_level, settings.log_format)
     listener = _listen(settings.host, settings.port)
-    keys = read_keys((key.get_secret_value() for key in settings.api_keys), settings.api_key_file)
+    keys = Keys((key.get_secret_value() for key in settings.api_keys), settings.api_key_file)
     registry = Registry()
     config = uvicorn.Config(
         create_app(Service(registry, settings, keys)),

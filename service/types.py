@@ -32,6 +32,23 @@ class TokenIds(StrEnum):
     REJECT = "reject"
 
 
+class TruncationSide(StrEnum):
+    """Which end of an over-long input is cut off."""
+
+    LEFT = "left"
+    RIGHT = "right"
+
+
+class OutputDtype(StrEnum):
+    """The numbers that a vector is written in; `service.postprocess.quantize` has the scales."""
+
+    FLOAT = "float"
+    INT8 = "int8"
+    UINT8 = "uint8"
+    BINARY = "binary"
+    UBINARY = "ubinary"
+
+
 @dataclass(frozen=True, slots=True)
 class Encoding:
     """One tokenised input, without special tokens.
@@ -67,11 +84,17 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class EmbedRequest:
-    """What every dialect turns its request into. None means: as the model says."""
+    """What every dialect turns its request into. None means: as the model says.
+
+    `max_input_tokens` is the length, special tokens included, that `long_input` looks at instead of the model's
+    own limit; it can only be shorter.
+    """
 
     inputs: Sequence[Input]
     dimensions: int | None = None
     long_input: LongInput | None = None
+    truncation_side: TruncationSide = TruncationSide.RIGHT
+    max_input_tokens: int | None = None
     normalize: bool | None = None
 
 

@@ -4,29 +4,61 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from service.errors import StartupError, Unauthenticated
+from service.logs import event
+
+# How often a key file is looked at for a change, in seconds.
+_LOOK_EVERY = 1.0
 
 
 class Keys:
-    """The accepted keys, held as digests so that every comparison takes the same time whatever their lengths."""
+    """The accepted keys, held as digests so that every comparison takes the same time whatever their lengths.
 
-    def __init__(self, keys: Iterable[str]) -> None:
-        self._digests = [_digest(key) for key in keys]
+    A key file that is rewritten is read again within a second. One that becomes unreadable or empty changes nothing
+    and is logged: neither is everyone locked out, nor is the door opened.
+    """
+
+    def __init__(self, keys: Iterable[str], key_file: Path | None = None) -> None:
+        """Raises StartupError where the file is of no use."""
+        self._fixed = [_digest(key) for key in keys]
+        self._file = key_file
+        self._of_file = _read_file(key_file) if key_file else []
+        self._stamp = _stamp(key_file)
+        self._look_at = time.monotonic() + _LOOK_EVERY
 
     def check(self, headers: Mapping[bytes, bytes], query: Mapping[str, str]) -> None:
         """Raises Unauthenticated. Does nothing when no keys are set."""
-        if not self._digests:
+        self._look_again()
+        digests = self._fixed + self._of_file
+        if not digests:
             return
         presented = presented_key(headers, query)
         if presented is None:
             raise Unauthenticated(None)
         mine = _digest(presented)
         # No early end: every key is compared, so that time does not tell which came close.
-        if not sum([hmac.compare_digest(mine, known) for known in self._digests]):
+        if not sum([hmac.compare_digest(mine, known) for known in digests]):
             raise Unauthenticated(mask(presented))
+
+    def _look_again(self) -> None:
+        now = time.monotonic()
+        if self._file is None or now < self._look_at:
+            return
+        self._look_at = now + _LOOK_EVERY
+        stamp = _stamp(self._file)
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
+        try:
+            self._of_file = _read_file(self._file)
+            event(logging.INFO, "key file read again", keys=len(self._of_file))
+        except StartupError as error:
+            event(logging.ERROR, f"{error.message}; the keys stay as they were")
 
 
 def presented_key(headers: Mapping[bytes, bytes], query: Mapping[str, str]) -> str | None:
@@ -41,19 +73,25 @@ def presented_key(headers: Mapping[bytes, bytes], query: Mapping[str, str]) -> s
     return query.get("key") or None
 
 
-def read_keys(keys: Iterable[str], key_file: Path | None) -> Keys:
-    """Keys of the settings and of the file together. Raises StartupError."""
-    found = list(keys)
-    if key_file is not None:
-        try:
-            lines = key_file.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise StartupError(f"the key file {key_file} cannot be read: {error}", "mend --api-key-file") from None
-        mine = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
-        if not mine:
-            raise StartupError(f"the key file {key_file} holds no key", "write one key a line, or leave the flag out")
-        found += mine
-    return Keys(found)
+def _read_file(path: Path) -> list[bytes]:
+    """Digests of the lines that are neither empty nor comments. Raises StartupError."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise StartupError(f"the key file {path} cannot be read: {error}", "mend --api-key-file") from None
+    keys = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    if not keys:
+        raise StartupError(f"the key file {path} holds no key", "write one key a line, or leave the flag out")
+    return [_digest(key) for key in keys]
+
+
+def _stamp(path: Path | None) -> tuple[int, int, int] | None:
+    """Changes when the file is rewritten or replaced, as Kubernetes replaces mounted secrets."""
+    try:
+        found = path.stat() if path else None
+    except OSError:
+        return None
+    return (found.st_mtime_ns, found.st_ino, found.st_size) if found else None
 
 
 def mask(key: str) -> str:

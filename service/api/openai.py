@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from service.api.errors import Status
 from service.api.http import Call, Operation, Reply
-from service.api.wire import as_base64, as_floats, to_json
+from service.api.wire import as_base64, as_numbers, to_json
 from service.errors import (
     DimensionsUnsupported,
     EmbedserveError,
@@ -135,7 +135,7 @@ async def create_embeddings(call: Call) -> Reply:
 
 
 def _body(result: EmbedResult, model: str, encoding_format: str | None) -> bytes:
-    rows = as_base64(result.vectors) if encoding_format == "base64" else as_floats(result.vectors)
+    rows = as_base64(result.vectors) if encoding_format == "base64" else as_numbers(result.vectors)
     tokens = sum(result.tokens)
     return to_json(
         {

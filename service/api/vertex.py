@@ -11,7 +11,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from service.api.errors import Status
 from service.api.http import Call, Operation, Reply
-from service.api.wire import as_floats, to_json
+from service.api.wire import as_numbers, to_json
 from service.errors import (
     EmbedserveError,
     InvalidInput,
@@ -160,7 +160,7 @@ def _long_input(auto_truncate: bool | None) -> LongInput | None:
 def _body(result: EmbedResult, request: PredictRequest) -> bytes:
     predictions = [
         {"embeddings": {"values": values, "statistics": {"token_count": tokens, "truncated": truncated}}}
-        for values, tokens, truncated in zip(as_floats(result.vectors), result.tokens, result.truncated, strict=True)
+        for values, tokens, truncated in zip(as_numbers(result.vectors), result.tokens, result.truncated, strict=True)
     ]
     billable = sum(len("".join(instance.content.split())) for instance in request.instances)
     return to_json({"predictions": predictions, "metadata": {"billableCharacterCount": billable}})

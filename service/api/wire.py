@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 import orjson
-
-from service.types import Matrix
+from numpy.typing import NDArray
 
 
 def to_json(body: object) -> bytes:
@@ -17,11 +16,12 @@ def to_json(body: object) -> bytes:
     return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def as_floats(vectors: Matrix) -> Sequence[Any]:
-    """Rows that `to_json` writes as lists of numbers."""
-    return list(np.ascontiguousarray(vectors, dtype=np.float32))
+def as_numbers(vectors: NDArray[Any]) -> Sequence[Any]:
+    """Rows, of any dtype, that `to_json` writes as lists of numbers."""
+    return list(np.ascontiguousarray(vectors))
 
 
-def as_base64(vectors: Matrix) -> list[str]:
-    """Rows as little-endian float32, as OpenAI's `encoding_format: "base64"`."""
-    return [base64.b64encode(row.tobytes()).decode("ascii") for row in vectors.astype("<f4", copy=False)]
+def as_base64(vectors: NDArray[Any]) -> list[str]:
+    """Rows as the bytes of their dtype, little-endian: OpenAI's `encoding_format: "base64"` for float32."""
+    little = vectors.astype(vectors.dtype.newbyteorder("<"), copy=False)
+    return [base64.b64encode(row.tobytes()).decode("ascii") for row in little]

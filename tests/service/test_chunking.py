@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.chunking import Boundary, aggregate, boundary, split, truncate, windows
-from service.types import Encoding
+from service.types import Encoding, TruncationSide
 
 # A stand-in for a tokenizer that keeps to words: runs of letters, single signs, and single Han or kana characters.
 _TOKEN = re.compile(r"[^\W\u3040-\u9fff]+|[\u3040-\u9fff]|[^\w\s]")
@@ -127,6 +127,11 @@ def _is_word_end(text: str, encoding: Encoding, cut: int) -> bool:
 def test_a_million_line_breaks_do_not_take_the_square_of_the_time() -> None:
     text = "a" + "\n" * 1_000_000 + "b"
     assert boundary(text, (0, 1), (1_000_001, 1_000_002)) is Boundary.PARAGRAPH
+
+
+def test_truncation_on_the_left_keeps_the_prompt_and_the_end() -> None:
+    chunk = truncate(tokenised("one two three four", prompt=1), 3, [101], [102], TruncationSide.LEFT)
+    assert list(chunk.ids) == [101, -1, 2, 3, 102]
 
 
 vectors = st.integers(1, 12).flatmap(

@@ -15,7 +15,7 @@ from service.errors import DimensionsUnsupported, InputTooLong, InvalidInput, To
 from service.pipeline import Embedder
 from service.settings import ModelSettings
 from service.tokenizer import Tokenizer
-from service.types import EmbedRequest, EmbedResult, Input, LongInput, Matrix
+from service.types import EmbedRequest, EmbedResult, Input, LongInput, Matrix, TruncationSide
 
 HELLO, WORLD, QUERY, COLON = 4, 5, 6, 7
 CLS, SEP = 2, 3
@@ -119,6 +119,20 @@ def test_the_request_overrules_the_models_setting(tokenizer: Tokenizer) -> None:
     assert embed(tokenizer, EmbedRequest([Input(LONG)], long_input=LongInput.CHUNK), long_input="reject")[0].chunks == 3
 
 
+def test_a_request_can_ask_for_less_than_the_model_reads(tokenizer: Tokenizer) -> None:
+    text = [Input("hello hello world")]
+    short = EmbedRequest(text, long_input=LongInput.TRUNCATE, max_input_tokens=4)
+    result, rows = embed(tokenizer, short)
+    assert (rows, list(result.truncated)) == ([[CLS, HELLO, HELLO, SEP]], [True])
+    left = EmbedRequest(text, long_input=LongInput.TRUNCATE, max_input_tokens=4, truncation_side=TruncationSide.LEFT)
+    assert embed(tokenizer, left)[1] == [[CLS, HELLO, WORLD, SEP]]
+    whole_words = EmbedRequest([Input("hello ab hello")], max_input_tokens=4)  # "ab" is two tokens
+    assert [len(row) - 2 for row in embed(tokenizer, whole_words)[1]] == [1, 1, 2]
+    assert embed(tokenizer, EmbedRequest(text, max_input_tokens=1000))[0].chunks == 1
+    with pytest.raises(InvalidInput, match="fill what may be read"):
+        embed(tokenizer, EmbedRequest(text, max_input_tokens=2))
+
+
 def test_an_input_that_just_fits_is_never_too_long(tokenizer: Tokenizer) -> None:
     for policy in LongInput:
         result, rows = embed(tokenizer, EmbedRequest([Input("hello world hello world")], long_input=policy))
@@ -132,7 +146,7 @@ def test_every_window_repeats_the_prompt(tokenizer: Tokenizer) -> None:
 
 
 def test_a_prompt_without_room_for_text_is_refused(tokenizer: Tokenizer) -> None:
-    with pytest.raises(InvalidInput, match="prompt alone"):
+    with pytest.raises(InvalidInput, match="prompt alone fill"):
         embed(tokenizer, EmbedRequest([Input("hello", "query: query: ")]))
 
 

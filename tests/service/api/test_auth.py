@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from service.api.auth import Keys, mask, presented_key, read_keys
+from service.api import auth
+from service.api.auth import Keys, mask, presented_key
 from service.errors import StartupError, Unauthenticated
 
 
@@ -51,7 +52,7 @@ def test_without_keys_everyone_is_let_in() -> None:
 def test_files_hold_a_key_a_line_beside_comments(tmp_path: Path) -> None:
     path = tmp_path / "keys"
     path.write_text("# mine\n\n one \ntwo\n")
-    keys = read_keys(["three"], path)
+    keys = Keys(["three"], path)
     for key in (b"one", b"two", b"three"):
         keys.check({b"api-key": key}, {})
     with pytest.raises(Unauthenticated):
@@ -63,14 +64,34 @@ def test_a_file_without_keys_does_not_open_the_door(tmp_path: Path, content: str
     path = tmp_path / "keys"
     path.write_text(content)
     with pytest.raises(StartupError, match="holds no key"):
-        read_keys([], path)
+        Keys([], path)
 
 
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(StartupError, match="cannot be read"):
-        read_keys([], tmp_path / "none")
+        Keys([], tmp_path / "none")
 
 
 def test_masks_tell_little() -> None:
     assert mask("sk-1234567890abcdef") == "sk******ef"
     assert mask("short") == "*****"
+
+
+def test_a_rewritten_file_changes_the_keys_and_a_broken_one_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auth, "_LOOK_EVERY", 0.0)
+    path = tmp_path / "keys"
+    path.write_text("old-key")
+    keys = Keys([], path)
+    keys.check({b"api-key": b"old-key"}, {})
+    path.write_text("the-new-key")
+    keys.check({b"api-key": b"the-new-key"}, {})
+    for damage in (lambda: path.write_text("# none"), path.unlink):
+        damage()
+        keys.check({b"api-key": b"the-new-key"}, {})
+        for wrong in (b"old-key", b""):
+            with pytest.raises(Unauthenticated):
+                keys.check({b"api-key": wrong}, {})
+    path.write_text("third-key")
+    keys.check({b"api-key": b"third-key"}, {})

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from service.api.wire import as_base64, as_floats, to_json
+from service.api.wire import as_base64, as_numbers, to_json
 
 finite = st.floats(allow_nan=False, allow_infinity=False, width=32)
 matrices = arrays(np.float32, st.tuples(st.integers(1, 4), st.integers(1, 9)), elements=finite)
@@ -18,7 +18,7 @@ matrices = arrays(np.float32, st.tuples(st.integers(1, 4), st.integers(1, 9)), e
 
 @given(matrices)
 def test_numbers_round_trip(matrix: np.ndarray) -> None:
-    found = np.array(json.loads(to_json(as_floats(matrix))), dtype=np.float64).astype(np.float32)
+    found = np.array(json.loads(to_json(as_numbers(matrix))), dtype=np.float64).astype(np.float32)
     np.testing.assert_array_equal(found, matrix)
 
 
@@ -30,5 +30,5 @@ def test_base64_is_little_endian_float32(matrix: np.ndarray) -> None:
 
 def test_columns_cut_off_a_matrix_are_written_whole() -> None:
     cut = np.arange(12, dtype=np.float32).reshape(3, 4)[:, :2]
-    assert json.loads(to_json(as_floats(cut))) == [[0, 1], [4, 5], [8, 9]]
+    assert json.loads(to_json(as_numbers(cut))) == [[0, 1], [4, 5], [8, 9]]
     assert base64.b64decode(as_base64(cut)[1]) == np.array([4, 5], dtype="<f4").tobytes()
