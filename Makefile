@@ -5,16 +5,19 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint types format docs bench clean
+.PHONY: help serve test test-clients lint types format docs bench clean
 
 help:  ## show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 serve: $(VENV)/.installed  ## serve all-MiniLM-L6-v2 on 127.0.0.1:8080 (ARGS="--port 9000 MODEL" for more)
 	@$(BIN)/embedserve serve $(ARGS)
 
 test: $(VENV)/.installed-test  ## run the whole test suite (ARGS="-k chunking" for a part)
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-clients: $(VENV)/.installed-test  ## every SDK against a real server; makes environments for them in .venv-clients
+	@$(BIN)/python -m pytest -m heavy tests/clients $(ARGS)
 
 lint: $(VENV)/.installed-test  ## style, and that imports go downward only
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports

@@ -97,7 +97,8 @@ def test_dimensions_that_the_model_lacks(server: Server, size: Any) -> None:
 def test_auto_truncate(server: Server) -> None:
     statistics = {}
     vectors = {}
-    for name, parameters in {"cut": {"autoTruncate": True}, "default": {}, "null": {"autoTruncate": None}}.items():
+    cases: dict[str, dict[str, Any]] = {"cut": {"autoTruncate": True}, "default": {}, "null": {"autoTruncate": None}}
+    for name, parameters in cases.items():
         body = server.predict(LONG, **parameters)
         statistics[name] = body["predictions"][0]["embeddings"]["statistics"]
         vectors[name] = vertex_vectors(body)
@@ -216,7 +217,7 @@ def test_bad_bodies(server: Server, body: Any) -> None:
 
 
 def test_unknown_fields_and_nulls_are_tolerated(server: Server) -> None:
-    body = {
+    body: dict[str, Any] = {
         "instances": [{"content": "a", "mimeType": "text/plain", "title": None, "new": {}}],
         "parameters": None,
         "labels": {},

@@ -1,0 +1,110 @@
+"""Client packages that are too heavy, or too much at odds, for the tests' own environment.
+
+Each set of packages gets a virtual environment (or a node_modules folder) of its own under `.venv-clients/`, made once
+and named after what is in it. A client is a small script that talks to the server whose URL it is given and prints one
+line of JSON; the test that runs it compares what came back with the recorded vectors.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2] / ".venv-clients"
+SCRIPTS = Path(__file__).parent / "scripts"
+INSTALL_SECONDS = 900
+RUN_SECONDS = 150
+
+
+@dataclass(frozen=True)
+class Python:
+    """A virtual environment: pip requirements, with a name for people."""
+
+    name: str
+    requirements: tuple[str, ...]
+
+    def interpreter(self) -> Path:
+        """Makes the environment if it is not there yet."""
+        folder = _folder(self.name, self.requirements)
+        with _made_once(folder) as missing:
+            if missing:
+                _run([sys.executable, "-m", "venv", str(folder)])
+                pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "install", "-q"]
+                _run([*pip, *self.requirements])
+        return folder / "bin" / "python"
+
+    def run(self, script: str, *arguments: str, env: dict[str, str] | None = None) -> Any:
+        """The JSON that the last line of `scripts/<script>` says."""
+        return _last_line([str(self.interpreter()), str(SCRIPTS / script), *arguments], env)
+
+
+@dataclass(frozen=True)
+class Node:
+    """A folder with node_modules: npm packages, with a name for people."""
+
+    name: str
+    packages: tuple[str, ...]
+
+    def folder(self) -> Path:
+        """Makes the folder if it is not there yet."""
+        folder = _folder(self.name, self.packages)
+        with _made_once(folder) as missing:
+            if missing:
+                folder.mkdir(parents=True)
+                (folder / "package.json").write_text('{"private": true, "type": "module"}\n')
+                _run(["npm", "install", "--no-audit", "--no-fund", "--silent", *self.packages], cwd=folder)
+        return folder
+
+    def run(self, script: str, *arguments: str, env: dict[str, str] | None = None) -> Any:
+        """The JSON that the last line of `scripts/<script>` says. Node looks for packages beside the script."""
+        copy = self.folder() / script
+        shutil.copy(SCRIPTS / script, copy)
+        return _last_line(["node", str(copy), *arguments], env)
+
+
+def have_node() -> bool:
+    """Whether npm's clients can run on this machine."""
+    return shutil.which("node") is not None and shutil.which("npm") is not None
+
+
+def _folder(name: str, contents: Sequence[str]) -> Path:
+    return ROOT / f"{name}-{hashlib.sha256(' '.join(contents).encode()).hexdigest()[:8]}"
+
+
+@contextmanager
+def _made_once(folder: Path) -> Iterator[bool]:
+    """Says whether the folder has to be made; one that was left half made is made anew."""
+    ROOT.mkdir(exist_ok=True)
+    done = folder.with_name(f"{folder.name}.done")
+    with folder.with_name(f"{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        missing = not done.exists()
+        if missing and folder.exists():
+            shutil.rmtree(folder)
+        yield missing
+        done.touch()
+
+
+def _run(command: Sequence[str], cwd: Path | None = None) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_SECONDS, cwd=cwd, check=False)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+
+
+def _last_line(command: Sequence[str], env: dict[str, str] | None) -> Any:
+    """Without proxies, as the server is on this machine."""
+    clean = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=RUN_SECONDS, env=clean | (env or {}), check=False
+    )
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    return json.loads(done.stdout.strip().splitlines()[-1])
