@@ -38,7 +38,7 @@ RESULTS = Path(__file__).parent / "results"
 BUDGETS = (256, 512, 1024)
 _SEED = 20_240_229
 _SPARE = 1.3  # texts drawn over what the ceiling could use up
-_TAIL = 2.0  # seconds that a load may outlast its window
+_AROUND = 3.0  # seconds that a load begins before and lasts after its window
 _SAMPLES = 4  # answers of each load that are compared with the ceiling's vectors
 _ALIKE = 0.9999  # cosine of those
 _PATH = "/v1/embeddings"
@@ -162,9 +162,9 @@ class _Rounds:
 
     def _requests(self, load: Load) -> list[list[Text]]:
         mean = (load.mix.shortest + load.mix.longest) / 2
-        seconds = self._options.seconds + 1 + _TAIL
+        seconds = self._options.seconds + _AROUND
         per_second = self._rates[load.mix.name] / mean / load.texts_per_request
-        count = max(4 * load.connections, math.ceil(per_second * seconds * _SPARE))
+        count = 4 * load.connections + math.ceil(per_second * seconds * _SPARE)
         texts = self._texts.draw(count * load.texts_per_request, load.mix)
         return [texts[i : i + load.texts_per_request] for i in range(0, len(texts), load.texts_per_request)]
 

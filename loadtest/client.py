@@ -2,9 +2,10 @@
 
 It runs in a process of its own (`python -m loadtest.client`: a job as JSON on stdin, a result on stdout) and measures
 what it costs, because it shares the machine with the server. Every connection sends its next request as soon as it
-has its answer. The load starts before the window that is measured and lasts until every request that was under way
-at the window's end is answered; a request counts for the share of its time that lies in the window, so that a few
-long requests are measured as well as many short ones.
+has its answer. The window that is measured opens when every connection has had an answer (before that, requests that
+all began at once would each claim the same time), and the load lasts until every request under way at its end is
+answered. A request counts for the share of its time that lies in the window, so that a few long requests are measured
+as well as many short ones.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ import math
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import cast
 
-_PATIENCE = 30.0  # seconds beyond its time before a load is given up
+_PATIENCE = 60.0  # seconds beyond its time before a load is given up
 _END_OF_HEAD = b"\r\n\r\n"
 _LENGTH = b"content-length:"
 
@@ -37,7 +39,7 @@ class Job:
     seconds: float
     bodies: Sequence[str]
     tokens: Sequence[int]
-    warmup: float = 1.0
+    warmup: float = 1.0  # seconds at least
     sampled: Sequence[int] = ()
     server_pid: int | None = None  # whose CPU time to read
 
@@ -65,10 +67,13 @@ class Generator:
 
     def __init__(self, job: Job) -> None:
         self._time_limit = job.warmup + job.seconds + 2 * _PATIENCE
-        self._input = json.dumps(asdict(job))
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "loadtest.client"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        # Files, not pipes: nobody has to read while the load runs.
+        self._output = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - closed by __exit__
+        with tempfile.TemporaryFile("w+", encoding="utf-8") as given:
+            json.dump(asdict(job), given)
+            given.seek(0)
+            command = [sys.executable, "-m", "loadtest.client"]
+            self._process = subprocess.Popen(command, stdin=given, stdout=self._output)
 
     def __enter__(self) -> Generator:
         return self
@@ -77,13 +82,18 @@ class Generator:
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
+        self._output.close()
 
     def result(self) -> Result:
         """Waits for the end. Raises RuntimeError where the generator itself failed."""
-        output, _ = self._process.communicate(self._input, timeout=self._time_limit)
-        if self._process.returncode:
-            raise RuntimeError(f"the load generator ended with {self._process.returncode}")
-        return Result(**json.loads(output))
+        try:
+            status = self._process.wait(self._time_limit)
+        except subprocess.TimeoutExpired:
+            raise RuntimeError(f"the load generator did not end within {self._time_limit:.0f} s") from None
+        if status:
+            raise RuntimeError(f"the load generator ended with {status}")
+        self._output.seek(0)
+        return Result(**json.load(self._output))
 
 
 def run(job: Job) -> Result:
@@ -112,8 +122,11 @@ class _Load:
         self.failures: Counter[str] = Counter()
         self.first_failure = ""
         self.sent = 0
-        self.begin = time.perf_counter() + job.warmup
-        self.end = self.begin + job.seconds
+        self.begin = self.end = math.inf
+        self.clocks: list[tuple[float, float | None]] = []  # CPU time of client and server at begin and end
+        self._job = job
+        self._not_before = time.perf_counter() + job.warmup
+        self._cold = job.connections
         self.over = asyncio.get_running_loop().create_future()
         self._busy = job.connections
 
@@ -125,6 +138,21 @@ class _Load:
     def fail(self, kind: str, detail: str) -> None:
         self.failures[kind] += 1
         self.first_failure = self.first_failure or f"{kind}: {detail}"
+
+    def warm(self) -> None:
+        """A connection has had its first answer."""
+        self._cold -= 1
+        if not self._cold:
+            asyncio.get_running_loop().call_later(max(0.0, self._not_before - time.perf_counter()), self._open)
+
+    def _open(self) -> None:
+        self.begin = time.perf_counter()
+        self.end = self.begin + self._job.seconds
+        self._read_clocks()
+        asyncio.get_running_loop().call_later(self._job.seconds, self._read_clocks)
+
+    def _read_clocks(self) -> None:
+        self.clocks.append((time.process_time(), _cpu_seconds(self._job.server_pid)))
 
     def settle(self) -> None:
         """A connection has no request left that began in the window."""
@@ -138,7 +166,7 @@ class _Connection(asyncio.Protocol):
 
     def __init__(self, load: _Load) -> None:
         self._load = load
-        self._settled = False
+        self._warm = self._settled = False
         self._parts: list[bytes] = []
         self._have = self._need = self._head = 0
 
@@ -189,6 +217,9 @@ class _Connection(asyncio.Protocol):
         load.answers.append(_Answer(self._number, self._sent, now))
         self._parts.clear()
         self._have = self._need = 0
+        if not self._warm:
+            self._warm = True
+            load.warm()
         if now >= load.end:
             self._settle()
         if not load.over.done():
@@ -203,13 +234,6 @@ class _Connection(asyncio.Protocol):
 async def _measure(job: Job) -> Result:
     loop = asyncio.get_running_loop()
     load = _Load(job)
-    cpu: list[tuple[float, float | None]] = []
-
-    def read_clocks() -> None:
-        cpu.append((time.process_time(), _cpu_seconds(job.server_pid)))
-
-    loop.call_later(load.begin - time.perf_counter(), read_clocks)
-    loop.call_later(load.end - time.perf_counter(), read_clocks)
     transports = [
         (await loop.create_connection(lambda: _Connection(load), job.host, job.port))[0] for _ in range(job.connections)
     ]
@@ -217,14 +241,14 @@ async def _measure(job: Job) -> Result:
         async with asyncio.timeout(job.warmup + job.seconds + _PATIENCE):
             await load.over
     except TimeoutError:
-        load.fail("no answer", f"within {_PATIENCE:.0f} s after the load's end")
+        load.fail("no answer", f"within {job.warmup + job.seconds + _PATIENCE:.0f} s")
     for transport in transports:
         transport.abort()
-    return _result(job, load, *cpu)
+    return _result(job, load)
 
 
-def _result(job: Job, load: _Load, begin: tuple[float, float | None], end: tuple[float, float | None]) -> Result:
-    """`begin` and `end` are what `read_clocks` found at the window's edges."""
+def _result(job: Job, load: _Load) -> Result:
+    begin, end = (*load.clocks, (0.0, None), (0.0, None))[:2]
     shares = [_share(answer, load.begin, load.end) for answer in load.answers]
     tokens = sum(job.tokens[answer.number] * share for answer, share in zip(load.answers, shares, strict=True))
     latencies = [1e3 * (a.received - a.sent) for a, share in zip(load.answers, shares, strict=True) if share]

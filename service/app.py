@@ -7,46 +7,50 @@ from types import ModuleType
 from typing import cast
 
 from fastapi import FastAPI
-from fastapi_offline import FastAPIOffline
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 import service
-from service.api import health, openai, vertex
+from service.api import cohere, gemini, health, kserve, openai, pages, tei, vertex
 from service.api.docs import openapi
 from service.api.http import Dialect, Endpoint, Operation, Service
 from service.settings import Settings
 
 # In the order in which a stray path is offered to them; OpenAI's takes all the rest.
-DIALECTS: Sequence[ModuleType] = (vertex, health, openai)
+DIALECTS: Sequence[ModuleType] = (vertex, gemini, health, tei, kserve, cohere, openai)
 
 
 def create_app(parts: Service) -> FastAPI:
-    """The ASGI application. Its documentation pages load nothing from other hosts."""
-    app = FastAPIOffline(
+    """The ASGI application: FastAPI's, with every path, its documentation included, answered by an Endpoint."""
+    app = FastAPI(
         title="Embedserve",
         version=service.__version__,
-        docs_url="/docs",
-        redoc_url=None,
-        static_url="/docs-assets",
+        openapi_url=None,
+        redirect_slashes=False,  # a redirect would name this server's own scheme and host behind a proxy's
     )
     served = operations(parts.settings)
-    app.router.routes[:0] = [
-        Route(path, Endpoint(sharing, dialect, parts))
-        for dialect, mine in served
-        for path, sharing in _by_path(mine).items()
-    ]
-    app.router.default = _Stray([dialect for dialect, _ in served], parts)
     document = openapi(served)
     app.openapi = lambda: document  # type: ignore[method-assign]  # FastAPI's documented way to bring one's own
+    served.append((cast(Dialect, openai), pages.operations(app.openapi)))
+    app.router.routes[:] = [
+        Route(path, Endpoint(sharing, dialect, parts)) for path, (dialect, sharing) in _by_path(served).items()
+    ]
+    app.router.default = _Stray([dialect for dialect, _ in served], parts)
     return app
 
 
-def _by_path(operations: Sequence[Operation]) -> dict[str, list[Operation]]:
-    found: dict[str, list[Operation]] = {}
-    for operation in operations:
-        for path in operation.paths:
-            found.setdefault(path, []).append(operation)
+def _by_path(served: Sequence[tuple[Dialect, Sequence[Operation]]]) -> dict[str, tuple[Dialect, list[Operation]]]:
+    """Dialects may share a path by different methods; the first that has it gives it the words for errors.
+
+    Where they have the same method on it, the first one's operation is the one that answers.
+    """
+    found: dict[str, tuple[Dialect, list[Operation]]] = {}
+    for dialect, operations in served:
+        for operation in operations:
+            for path in operation.paths:
+                _, sharing = found.setdefault(path, (dialect, []))
+                if all(one.method != operation.method for one in sharing):
+                    sharing.append(operation)
     return found
 
 

@@ -168,7 +168,8 @@ class Batcher:
         self._dispatch_is_due = False
         while self._has_room():
             if self._retries:
-                self._start(self._retries.popleft())
+                if living := [entry for entry in self._retries.popleft() if not entry.job.future.done()]:
+                    self._start(living)
             elif self._waiting:
                 self._start(self._pack())
             else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import sys
 from collections.abc import Iterator
@@ -86,8 +87,8 @@ async def _pump(model: Model, job: BulkJob, records: Iterator[_Record], writer: 
 
 
 async def _vectors(model: Model, group: tuple[_Record, ...], prompt_name: str | None, before: int) -> list[Vector]:
-    prompt = model.embedder.prompt(prompt_name)
     try:
+        prompt = model.embedder.prompt(prompt_name)
         result = await model.embedder.embed(EmbedRequest([Input(record.text, prompt) for record in group]))
     except EmbedserveError as error:
         raise StartupError(f"after line {before}: {error}", "see --long-input, --max-request-tokens") from error
@@ -96,6 +97,8 @@ async def _vectors(model: Model, group: tuple[_Record, ...], prompt_name: str | 
 
 def _open_source(source: Path | None, stack: ExitStack) -> TextIO:
     if source is None:
+        if isinstance(sys.stdin, io.TextIOWrapper):
+            sys.stdin.reconfigure(encoding="utf-8", errors="strict")
         return sys.stdin
     try:
         return stack.enter_context(source.open(encoding="utf-8"))
@@ -122,11 +125,13 @@ def _records(source: TextIO, field: str | None) -> Iterator[_Record]:
 def _from_json(line: str, field: str, number: int) -> _Record:
     try:
         fields = json.loads(line)
-        text = fields[field]
-    except (ValueError, KeyError, TypeError) as error:
-        raise StartupError(f"line {number} has no field {field!r} of JSON: {error}", "see --field") from None
+    except (ValueError, RecursionError) as error:
+        raise StartupError(f"line {number} is not JSON: {error}", "each line is one JSON object") from None
+    text = fields.get(field) if isinstance(fields, dict) else None
     if not isinstance(text, str):
-        raise StartupError(f"line {number}: {field!r} is not a text", "see --field")
+        raise StartupError(f"line {number} has no text in a field named {field!r}", "name it with --field")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise StartupError(f"line {number} has half a surrogate pair, which is no text", "mend what wrote the file")
     return _Record(text, fields)
 
 
@@ -134,20 +139,24 @@ class _Writer:
     """JSONL with the input's own fields, or one .npy array (texts, dimensions) of float32."""
 
     def __init__(self, output: Path | None, stack: ExitStack) -> None:
+        """Raises StartupError where the output cannot be written, before anything is embedded."""
         self._array: list[Vector] | None = [] if output is not None and output.suffix == ".npy" else None
-        self._output = output
-        self._file: BinaryIO | None = None
-        if self._array is None:
-            self._file = sys.stdout.buffer if output is None else stack.enter_context(output.open("wb"))
+        try:
+            self._file: BinaryIO = sys.stdout.buffer if output is None else stack.enter_context(output.open("wb"))
+        except OSError as error:
+            raise StartupError(f"{output} cannot be written: {error.strerror}", "mend --output") from None
 
     def write(self, record: _Record, vector: Vector) -> None:
+        """Keeps an array's rows until the end; writes a line at once."""
         if self._array is not None:
             self._array.append(vector)
-        elif self._file is not None:
-            self._file.write(to_json({**record.fields, "embedding": vector}) + b"\n")
+        else:
+            # The input's fields by Python's own writer, which keeps integers of any length as they were.
+            fields = json.dumps({name: value for name, value in record.fields.items() if name != "embedding"})
+            self._file.write(fields[:-1].encode() + b', "embedding": ' + to_json(vector) + b"}\n")
 
     def finish(self) -> None:
-        if self._array is not None and self._output is not None:
-            np.save(self._output, np.stack(self._array) if self._array else np.empty((0, 0), np.float32))
-        elif self._file is not None:
-            self._file.flush()
+        """Writes what was kept."""
+        if self._array is not None:
+            np.save(self._file, np.stack(self._array) if self._array else np.empty((0, 0), np.float32))
+        self._file.flush()

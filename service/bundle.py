@@ -48,13 +48,14 @@ class Bundle(_Strict):
     dimensions: int
     max_seq_length: int
     normalized: bool  # the graph's last step is an L2 normalisation
-    inputs: tuple[str, ...]  # of the graph: input_ids, attention_mask, token_type_ids
+    inputs: tuple[Literal["input_ids", "attention_mask", "token_type_ids"], ...]  # of the graph
     pad_token_id: int
     precision: Literal["fp32"]
     target: Literal["cpu"]
     prompts: dict[str, str] = {}
     default_prompt_name: str | None = None
     matryoshka_dimensions: tuple[int, ...] = ()
+    pooling: Literal["cls", "mean", "max"] | None = None  # in the graph already: for people. Older bundles lack it
     provenance: Provenance
     files: dict[str, str]  # name → sha256, of every file but bundle.json
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from service.bundle import MODEL_ONNX, Bundle
-from service.errors import InferenceError
+from service.bundle import MODEL_ONNX, RECOMPILE, Bundle
+from service.errors import BundleError, InferenceError
 from service.runtime.providers import Execution
 from service.runtime.session import Session
 from service.types import Matrix
@@ -23,6 +23,9 @@ class Encoder:
     def __init__(self, folder: Path, bundle: Bundle, execution: Execution, intra_op_threads: int = 1) -> None:
         """Opens the bundle's graph. Raises BundleError."""
         self._session = Session(folder / MODEL_ONNX, execution, intra_op_threads)
+        if self._session.inputs != set(bundle.inputs) or OUTPUT not in self._session.outputs:
+            found = f"inputs {sorted(self._session.inputs)}, outputs {sorted(self._session.outputs)}"
+            raise BundleError(f"{folder / MODEL_ONNX} is not the graph that bundle.json describes: {found}", RECOMPILE)
         self._inputs = bundle.inputs
         self._pad_token_id = bundle.pad_token_id
 

@@ -6,14 +6,17 @@
     │   ├── CheckpointError          a checkpoint cannot be compiled: what was not understood
     │   └── SourceError              a checkpoint could not be fetched
     ├── RequestError             the client can mend it: never worth retrying as it stands
-    │   ├── InvalidInput             a field is of the wrong type, empty, out of range
+    │   ├── InvalidInput             a field is of the wrong type, out of range
+    │   │   └── EmptyInput               there is nothing to embed
     │   ├── MalformedBody            the body is not JSON
     │   ├── BodyTooLarge             more bytes than the server reads
+    │   ├── SlowBody                 the body did not arrive within the request's time
     │   ├── TooManyInputs            more texts than one request may hold
     │   ├── InputTooLong             one text over the model's limit where the model rejects
     │   ├── TooManyTokens            one request over the limit of tokens
     │   ├── DimensionsUnsupported    the model was not trained for shortened vectors
     │   ├── ModelNotFound            no model of that name is served
+    │   ├── Unsupported              the protocol has this operation, the model does not
     │   ├── RouteNotFound            no such path
     │   ├── MethodNotAllowed         the path exists, the method does not
     │   └── Unauthenticated          no key, or a wrong one
@@ -79,6 +82,10 @@ class InvalidInput(RequestError):
     reason = "invalid_input"
 
 
+class EmptyInput(InvalidInput):
+    """There is nothing to embed."""
+
+
 class MalformedBody(RequestError):
     """The body is not JSON in UTF-8."""
 
@@ -93,6 +100,15 @@ class BodyTooLarge(RequestError):
     def __init__(self, limit: int) -> None:
         super().__init__(f"The request body is larger than the limit of {limit} bytes.")
         self.limit = limit
+
+
+class SlowBody(RequestError):
+    """The body did not arrive within the request's time."""
+
+    reason = "slow_body"
+
+    def __init__(self) -> None:
+        super().__init__("The request body did not arrive in time.")
 
 
 class TooManyInputs(RequestError):
@@ -148,6 +164,12 @@ class ModelNotFound(RequestError):
     def __init__(self, name: str) -> None:
         super().__init__(f"The model `{name}` does not exist or you do not have access to it.", "model")
         self.name = name
+
+
+class Unsupported(RequestError):
+    """The protocol has this operation, the model does not."""
+
+    reason = "unsupported"
 
 
 class RouteNotFound(RequestError):
@@ -213,6 +235,10 @@ class ClientGone(EmbedserveError):
 
 
 class InferenceError(EmbedserveError):
-    """ONNX Runtime failed on this request alone (its batch-mates were answered)."""
+    """ONNX Runtime failed on this request alone (its batch-mates were answered); `detail` is for the log."""
 
     reason = "inference_failed"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("The model failed on this request.")
+        self.detail = detail

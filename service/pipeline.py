@@ -18,10 +18,10 @@ from service import cl100k
 from service.batcher import Batcher
 from service.bundle import Bundle
 from service.chunking import aggregate, split, truncate
-from service.errors import DimensionsUnsupported, InputTooLong, InvalidInput, TooManyTokens
+from service.errors import DimensionsUnsupported, EmptyInput, InputTooLong, InvalidInput, TooManyTokens
 from service.postprocess import normalize, shorten
 from service.settings import ModelSettings
-from service.tokenizer import Tokenizer
+from service.tokenizer import Piece, Tokenizer
 from service.types import Chunk, EmbedRequest, EmbedResult, Encoding, Input, LongInput, Matrix, TokenIds
 
 # Texts of this many characters together are tokenised beside the event loop (about 1 ms of work), so that
@@ -76,13 +76,25 @@ class Embedder:
             known = ", ".join(sorted(self.bundle.prompts)) or "none"
             raise InvalidInput(f"The model has no prompt {name!r}; it has: {known}.", "prompt_name") from None
 
+    async def tokenize(self, texts: Sequence[str], prompt: str, add_special_tokens: bool) -> list[list[Piece]]:
+        """What the model reads of each text, uncut. Raises TooManyTokens."""
+        joined = [prompt + text for text in texts]
+        return await asyncio.to_thread(self._tokenizer.pieces, joined, add_special_tokens, self._max_tokens)
+
+    async def decode(self, ids: Sequence[Sequence[int]], skip_special_tokens: bool) -> list[str]:
+        """Texts of the model's own token ids. Raises InvalidInput, TooManyTokens."""
+        total = sum(map(len, ids))
+        if total > self._max_tokens:
+            raise TooManyTokens(self._max_tokens, total)
+        return await asyncio.to_thread(lambda: [self._tokenizer.decode(one, skip_special_tokens) for one in ids])
+
     # --- before the queue -------------------------------------------------------------------------------------
 
     def _text_of(self, one: Input) -> str:
         """What will be tokenised. Token ids become text again; natively meant ones stay ids."""
         if isinstance(one.content, str):
             if self._settings.strict and not one.content.strip():
-                raise InvalidInput("An input is empty, and this model is set to be strict.", "input")
+                raise EmptyInput("An input is empty, and this model is set to be strict.", "input")
             return one.content
         if self._settings.token_ids is TokenIds.REJECT:
             raise InvalidInput("This model takes texts, not token ids.", "input")

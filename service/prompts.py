@@ -23,10 +23,32 @@ TASK_PROMPTS: dict[str, tuple[str, ...]] = {
     "CODE_RETRIEVAL_QUERY": ("code retrieval", "code.query", "nl2code_query", "query", "search_query"),
 }
 
+# What Cohere, NVIDIA NIM and Voyage (input_type) and Jina (task) call them.
+INPUT_TYPES: dict[str, str] = {
+    "query": "RETRIEVAL_QUERY",
+    "search_query": "RETRIEVAL_QUERY",
+    "retrieval.query": "RETRIEVAL_QUERY",
+    "document": "RETRIEVAL_DOCUMENT",
+    "passage": "RETRIEVAL_DOCUMENT",
+    "search_document": "RETRIEVAL_DOCUMENT",
+    "retrieval.passage": "RETRIEVAL_DOCUMENT",
+    "code.query": "CODE_RETRIEVAL_QUERY",
+    "code.passage": "RETRIEVAL_DOCUMENT",
+    "text-matching": "SEMANTIC_SIMILARITY",
+    "classification": "CLASSIFICATION",
+    "clustering": "CLUSTERING",
+    "separation": "CLUSTERING",
+}
+
 
 def prompt_name_for(task: str, prompts: Mapping[str, str]) -> str | None:
     """The first of the task's prompt names that the model has; None for its default. Raises KeyError."""
     return next((name for name in TASK_PROMPTS[task] if name in prompts), None)
+
+
+def prompt_name_for_input_type(word: str, prompts: Mapping[str, str]) -> str | None:
+    """The prompt of that very name if the model has one, else that of the task the word means. Raises KeyError."""
+    return word if word in prompts else prompt_name_for(INPUT_TYPES[word], prompts)
 
 
 def with_title(prompt: str, title: str | None, text: str) -> tuple[str, str]:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from service import metrics
 from service.batcher import Batcher
-from service.bundle import TOKENIZER_JSON, Bundle, read_bundle, verify_files
+from service.bundle import RECOMPILE, TOKENIZER_JSON, Bundle, read_bundle, verify_files
 from service.encoder import Encoder
-from service.errors import ModelNotFound, Unavailable
+from service.errors import BundleError, InferenceError, ModelNotFound, Unavailable
 from service.pipeline import Embedder
 from service.runtime.providers import CPU
 from service.settings import ModelSettings, Settings
@@ -49,7 +49,10 @@ def open_bundle(folder: Path, settings: ModelSettings) -> Parts:
     verify_files(folder, bundle)
     tokenizer = Tokenizer(folder / TOKENIZER_JSON)
     encoder = Encoder(folder, bundle, CPU, settings.intra_op_threads)
-    encoder.run([[*tokenizer.prefix, *tokenizer.suffix] or [bundle.pad_token_id]])
+    try:
+        encoder.run([[*tokenizer.prefix, *tokenizer.suffix] or [bundle.pad_token_id]])
+    except InferenceError as error:
+        raise BundleError(f"{folder} cannot be run: {error.detail}", RECOMPILE) from error
     return Parts(bundle, tokenizer, encoder)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import platform
 import signal
 import socket
@@ -20,9 +21,10 @@ from service.api.http import Service
 from service.app import create_app
 from service.errors import StartupError
 from service.logs import configure, event
+from service.protocol import LimitedProtocol
 from service.registry import Model, Registry
 from service.runtime.session import runtime_version
-from service.settings import Settings
+from service.settings import Settings, unknown_variables
 
 _BACKLOG = 2048  # connections the kernel holds while the event loop is busy
 # Longer than the idle limit of the usual load balancers (60 s), so that they, not we, close a connection first and
@@ -59,6 +61,8 @@ class _Server(uvicorn.Server):
 def serve(settings: Settings, bundle: Path) -> None:
     """Runs until SIGTERM or SIGINT. Raises StartupError: port in use, keys unreadable, bundle corrupt."""
     configure(settings.log_level, settings.log_format)
+    for name in unknown_variables():
+        event(logging.WARNING, f"the variable {name} is no setting of this server, and is ignored")
     listener = _listen(settings.host, settings.port)
     keys = Keys((key.get_secret_value() for key in settings.api_keys), settings.api_key_file)
     registry = Registry()
@@ -69,7 +73,7 @@ def serve(settings: Settings, bundle: Path) -> None:
         server_header=False,
         lifespan="off",
         loop="uvloop" if sys.platform != "win32" else "asyncio",
-        http="httptools",
+        http=LimitedProtocol,
         ws="none",
         backlog=_BACKLOG,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
@@ -84,8 +88,15 @@ def serve(settings: Settings, bundle: Path) -> None:
 async def _run(server: _Server, registry: Registry, settings: Settings, bundle: Path, listener: socket.socket) -> None:
     """Answers 503 from the first moment on, and vectors as soon as the model is loaded."""
     serving = asyncio.create_task(server.serve(sockets=[listener]))
+    loading = asyncio.create_task(registry.load(bundle, settings))
+    await asyncio.wait({serving, loading}, return_when=asyncio.FIRST_COMPLETED)
+    if not loading.done():
+        # Told to stop while loading. The thread that loads cannot be interrupted, and nothing can be lost.
+        event(logging.INFO, "stopped")
+        logging.shutdown()
+        os._exit(0)
     try:
-        model = await registry.load(bundle, settings)
+        model = loading.result()
     except StartupError:
         server.should_exit = True
         await serving
@@ -93,7 +104,8 @@ async def _run(server: _Server, registry: Registry, settings: Settings, bundle: 
     seconds = metrics.seconds_since_process_start()
     metrics.READY.set(1)
     metrics.START_SECONDS.set(seconds)
-    _announce(model, _address(settings.host, listener), seconds)
+    if not serving.done():
+        _announce(model, _address(settings.host, listener), seconds)
     await serving
     await registry.close()
     event(logging.INFO, "stopped")

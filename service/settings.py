@@ -7,12 +7,13 @@ Every field is a flag (`--max-batch-tokens`), a variable (`EMBEDSERVE_MAX_BATCH_
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -27,12 +28,32 @@ from service.types import LongInput, TokenIds
 
 ENV_PREFIX = "EMBEDSERVE_"
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
+DEFAULT_PORT = 8080
 
 
 def _split(value: object) -> object:
     """Lists come as `a,b,c` from flags and variables, as arrays from TOML."""
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+def _split_keys(value: object) -> object:
+    """Set but empty is a mistake in a deployment, not a wish to serve everybody."""
+    found = _split(value)
+    if isinstance(value, str) and not found:
+        raise ValueError("it is set, but holds no key; leave it out to serve without keys")
+    return found
+
+
+def _not_kubernetes(value: object) -> object:
+    """Kubernetes sets EMBEDSERVE_PORT=tcp://… in every pod beside a Service named embedserve; that is not ours."""
+    return DEFAULT_PORT if isinstance(value, str) and value.startswith("tcp://") else value
+
+
+def _absolute(value: str | None) -> str | None:
+    if value is not None and not value.startswith("/"):
+        raise ValueError("a path begins with /")
     return value
 
 
@@ -47,7 +68,9 @@ def default_cache_dir() -> Path:
 
 
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
-Secrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)]
+Secrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split_keys)]
+Port = Annotated[int, BeforeValidator(_not_kubernetes)]
+Route = Annotated[str | None, AfterValidator(_absolute)]
 
 
 class ModelSettings(BaseModel):
@@ -104,13 +127,13 @@ class Settings(ModelSettings, BaseSettings):
     )
     model_aliases: Names = Field((), description="More public names for it, separated by commas.")
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all interfaces.")
-    port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
+    port: Port = Field(DEFAULT_PORT, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
     api_keys: Secrets = Field((), description="Keys that clients must present, separated by commas; none: open.")
     api_key_file: Path | None = Field(None, description="File with one key a line (# starts a comment).")
-    max_inputs: int = Field(2048, ge=1, description="Inputs that one OpenAI request may hold.")
+    max_inputs: int = Field(2048, ge=1, description="Inputs that one request may hold.")
     max_instances: int = Field(250, ge=1, description="Instances that one Vertex request may hold.")
     max_request_tokens: int = Field(300_000, ge=1, description="Tokens that one request may hold.")
-    max_body_bytes: int = Field(32 * 2**20, ge=1, description="Bytes of a request body that are read.")
+    max_body_bytes: int = Field(8 * 2**20, ge=1, description="Bytes of a request body that are read.")
     request_timeout: float = Field(
         60.0,
         gt=0,
@@ -123,8 +146,8 @@ class Settings(ModelSettings, BaseSettings):
     stall_timeout: float = Field(
         120.0, gt=0, description="Seconds one batch may run before /livez reports the process as stuck."
     )
-    predict_route: str | None = Field(None, description="Extra path for Vertex's :predict (AIP_PREDICT_ROUTE).")
-    health_route: str | None = Field(None, description="Extra path for readiness (AIP_HEALTH_ROUTE).")
+    predict_route: Route = Field(None, description="Extra path for Vertex's :predict (AIP_PREDICT_ROUTE).")
+    health_route: Route = Field(None, description="Extra path for readiness (AIP_HEALTH_ROUTE).")
     cache_dir: Path = Field(
         default_factory=default_cache_dir, description="Where checkpoints and compiled bundles are kept."
     )
@@ -170,6 +193,17 @@ def load_settings(flags: dict[str, Any] | None = None) -> Settings:
         raise StartupError(*_explain(error)) from None  # the original would print secrets
     except ValueError as error:  # TOML syntax
         raise StartupError(f"the settings file {config} is not TOML: {error}", "mend the file") from None
+
+
+def unknown_variables() -> list[str]:
+    """Variables that look like settings and are none: a misspelling is worth a warning, not a refusal."""
+    known = {f"{ENV_PREFIX}{name.upper()}" for name in Settings.model_fields} | {f"{ENV_PREFIX}CONFIG"}
+    from_kubernetes = re.compile(rf"{ENV_PREFIX}(SERVICE_|PORT_\d)")
+    return sorted(
+        name
+        for name in os.environ
+        if name.startswith(ENV_PREFIX) and name not in known and not from_kubernetes.match(name)
+    )
 
 
 def _explain(error: ValidationError) -> tuple[str, str]:

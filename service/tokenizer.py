@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import tokenizers
@@ -12,9 +14,25 @@ from service.bundle import RECOMPILE
 from service.errors import BundleError, InvalidInput, TooManyTokens
 from service.types import Encoding
 
+_SLICE = 50_000  # characters
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One token, for people to look at.
+
+    `text[start:stop]`, counted in bytes of UTF-8, is what it covers; None for the special tokens around a text.
+    """
+
+    id: int
+    text: str
+    special: bool = False
+    start: int | None = None
+    stop: int | None = None
+
 
 class Tokenizer:
-    """Safe to call from several threads at once; releases the GIL while it tokenises.
+    """Safe to call from several threads at once; `encode` releases the GIL while it tokenises.
 
     `prefix` and `suffix` are the special tokens that every sequence begins and ends with, e.g. ([CLS], [SEP]).
     """
@@ -56,46 +74,107 @@ class Tokenizer:
         Raises TooManyTokens when all inputs, with special tokens, have more than `max_tokens` together.
         """
         joined = [prompt + text for prompt, text in zip(prompts, texts, strict=True)] if any(prompts) else texts
-        found = self._encode_short(joined, window)
-        long = [i for i in range(len(joined)) if i not in found]
-        for i in long:
-            found[i] = self._tokenizer.encode(joined[i], add_special_tokens=False)
-        # Counted before what may be millions of numbers become Python's.
-        total = sum(map(len, found.values())) + self.special_tokens * len(joined)
-        if total > max_tokens:
-            raise TooManyTokens(max_tokens, total)
-        need_offsets = frozenset(long)
-        return [
-            _with_offsets(found[i], len(prompts[i])) if i in need_offsets else Encoding(found[i].ids)
-            for i in range(len(joined))
-        ]
+        encodings = self._encode_short(joined, window)
+        total = self.special_tokens * len(joined) + sum(len(one.ids) for one in encodings.values())
+        for i, text in enumerate(joined):
+            if i not in encodings:
+                encodings[i] = self._encode_with_offsets(text, len(prompts[i]), max_tokens - total)
+                total += len(encodings[i].ids)
+            if total > max_tokens:
+                raise TooManyTokens(max_tokens, sum(map(self._count, joined)))
+        return [encodings[i] for i in range(len(joined))]
 
-    def _encode_short(self, joined: Sequence[str], window: int) -> dict[int, tokenizers.Encoding]:
+    def _encode_short(self, joined: Sequence[str], window: int) -> dict[int, Encoding]:
         short = [i for i, text in enumerate(joined) if len(text) <= window]
         if not short:
             return {}
-        fast = self._tokenizer.encode_batch_fast([joined[i] for i in short], add_special_tokens=False)
-        return {i: one for i, one in zip(short, fast, strict=True) if len(one) <= window}
+        found = self._tokenizer.encode_batch_fast([joined[i] for i in short], add_special_tokens=False)
+        return {i: Encoding(one.ids) for i, one in zip(short, found, strict=True) if len(one) <= window}
+
+    def _encode_with_offsets(self, joined: str, prompt: int, max_tokens: int) -> Encoding:
+        """`prompt` is its length in characters; offsets are moved to count from where the text begins.
+
+        Stops soon after `max_tokens`, so that what an absurd text costs has a bound.
+        """
+        ids: list[int] = []
+        offsets: list[tuple[int, int]] = []
+        for start, stop in slices(joined):
+            # `encode` would hold the GIL for as long as it takes; `encode_batch` does not.
+            (found,) = self._tokenizer.encode_batch([joined[start:stop]], add_special_tokens=False)
+            ids += found.ids
+            shift = start - prompt
+            offsets += (
+                found.offsets if not shift else [(max(0, a + shift), max(0, b + shift)) for a, b in found.offsets]
+            )
+            if len(ids) > max_tokens:
+                break
+        # Counted jointly, because a tokenizer may merge the prompt's last characters with the text's first.
+        prompt_length = sum(1 for _, end in offsets[: prompt + 1] if end <= 0) if prompt else 0
+        return Encoding(ids, prompt_length, offsets)
+
+    def _count(self, text: str) -> int:
+        """Tokens with special tokens, at a third of the cost of having them."""
+        parts = ([text[start:stop]] for start, stop in slices(text))
+        found = (self._tokenizer.encode_batch_fast(part, add_special_tokens=False)[0] for part in parts)
+        return self.special_tokens + sum(map(len, found))
 
     def adopt(self, ids: Sequence[int], prompt: Encoding) -> Encoding:
         """Ids of this tokenizer, from a client, behind an encoded prompt.
 
         Special tokens around them are taken off, as every window gets its own. Raises InvalidInput.
         """
-        for token in ids:
-            if not 0 <= token < self.vocab_size:
-                raise InvalidInput(f"Token id {token} is not in the model's vocabulary of {self.vocab_size}.", "input")
+        self._check_ids(ids)
         start, stop = len(self.prefix), len(ids) - len(self.suffix)
         if stop >= start and tuple(ids[:start]) == self.prefix and tuple(ids[stop:]) == self.suffix:
             ids = ids[start:stop]
         return Encoding([*prompt.ids, *ids], len(prompt.ids))
 
+    def pieces(self, texts: Sequence[str], add_special_tokens: bool, max_tokens: int) -> list[list[Piece]]:
+        """Each text's tokens. Raises TooManyTokens when all have more than `max_tokens` together."""
+        around = (self.prefix, self.suffix) if add_special_tokens else ((), ())
+        before, after = ([Piece(one, self._tokenizer.id_to_token(one) or "", True) for one in ids] for ids in around)
+        found: list[list[Piece]] = []
+        total = 0
+        for text in texts:
+            encoding = self._encode_with_offsets(text, 0, max_tokens - total)
+            total += len(encoding.ids) + len(before) + len(after)
+            if total > max_tokens:
+                raise TooManyTokens(max_tokens, total)
+            found.append([*before, *_pieces(text, encoding), *after])
+        return found
 
-def _with_offsets(found: tokenizers.Encoding, prompt: int) -> Encoding:
-    """`prompt` is its length in characters; offsets are moved to count from where the text begins."""
-    if not prompt:
-        return Encoding(found.ids, 0, found.offsets)
-    # Counted jointly, because a tokenizer may merge the prompt's last characters with the text's first.
-    prompt_length = sum(1 for start, _ in found.offsets if start < prompt)
-    offsets = [(max(0, start - prompt), max(0, stop - prompt)) for start, stop in found.offsets]
-    return Encoding(found.ids, prompt_length, offsets)
+    def decode(self, ids: Sequence[int], skip_special_tokens: bool) -> str:
+        """Raises InvalidInput for ids that are not in the vocabulary."""
+        self._check_ids(ids)
+        return self._tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
+
+    def _check_ids(self, ids: Sequence[int]) -> None:
+        for token in ids:
+            if not 0 <= token < self.vocab_size:
+                raise InvalidInput(f"Token id {token} is not in the model's vocabulary of {self.vocab_size}.", "input")
+
+
+def _pieces(text: str, encoding: Encoding) -> Iterator[Piece]:
+    """The tokenizer counts in characters."""
+    plain = text.isascii()
+    position = range(len(text) + 1) if plain else list(accumulate((len(c.encode()) for c in text), initial=0))
+    for token, (start, stop) in zip(encoding.ids, encoding.offsets, strict=True):
+        yield Piece(token, text[start:stop], False, position[start], position[stop])
+
+
+def slices(text: str) -> Iterator[tuple[int, int]]:
+    """Ranges of a long text that are tokenised one by one, each beginning with white space if there is any.
+
+    Tokenizers cut at white space first, so that ids are the same as in one piece; only a word longer than a slice is
+    cut. Memory while tokenising is some hundred bytes for each character: this bounds it.
+    """
+    start, length = 0, len(text)
+    while length - start > _SLICE:
+        stop = start + _SLICE
+        before_words = (
+            i for i in range(stop, start + _SLICE // 2, -1) if text[i].isspace() and not text[i - 1].isspace()
+        )
+        stop = next(before_words, stop)
+        yield start, stop
+        start = stop
+    yield start, length

@@ -76,7 +76,7 @@ def presented_key(headers: Mapping[bytes, bytes], query: Mapping[str, str]) -> s
 def _read_file(path: Path) -> list[bytes]:
     """Digests of the lines that are neither empty nor comments. Raises StartupError."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise StartupError(f"the key file {path} cannot be read: {error}", "mend --api-key-file") from None
     keys = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 import service
+from service.api.errors import own_statuses
 from service.api.http import Dialect, Operation
+
+Named = Mapping[Any, Any]
+"""Schema → the reference to it."""
 
 _REF = "#/components/schemas/{model}"
 _PATH_PARAMETER = re.compile(r"{(\w+)(?::\w+)?}")
@@ -18,6 +22,7 @@ _POST_ERRORS = {
     "400": "The request cannot be served as it stands",
     "401": "No API key, or a wrong one",
     "404": "No model of that name",
+    "408": "The body did not arrive in time",
     "413": "The body is over the limit",
     "429": "The queue is full; see Retry-After",
     "500": "The server failed",
@@ -29,23 +34,27 @@ _GET_ERRORS = {status: _POST_ERRORS[status] for status in ("401", "404", "503")}
 
 def openapi(served: Sequence[tuple[Dialect, Iterable[Operation]]]) -> dict[str, Any]:
     """OpenAPI 3.1. Paths without a key have only their own replies."""
-    schemas: list[type[BaseModel]] = []
+    documented = [(dialect, one) for dialect, operations in served for one in operations if one.documented]
+    schemas = {dialect.ERROR for dialect, _ in documented}
+    schemas |= {schema for _, one in documented for schema in (one.request, one.response) if schema is not None}
+    modes: list[tuple[type[BaseModel], Any]] = [
+        (schema, "validation") for schema in sorted(schemas, key=lambda schema: (schema.__module__, schema.__name__))
+    ]
+    # pydantic knows how it names them, also where two dialects have a schema of the same name.
+    references, definitions = models_json_schema(modes, ref_template=_REF)
+    named = {schema: reference for (schema, _), reference in references.items()}
     paths: dict[str, dict[str, Any]] = {}
-    for dialect, operations in served:
-        schemas.append(dialect.ERROR)
-        for operation in operations:
-            schemas += [schema for schema in (operation.request, operation.response) if schema is not None]
-            for path in operation.paths:
-                plain = _PATH_PARAMETER.sub(r"{\1}", path)
-                paths.setdefault(plain, {})[operation.method.lower()] = _describe(operation, path, dialect)
-    modes: list[tuple[type[BaseModel], Any]] = [(schema, "validation") for schema in dict.fromkeys(schemas)]
-    _, definitions = models_json_schema(modes, ref_template=_REF)
+    for dialect, operation in documented:
+        for path in operation.paths:
+            plain = _PATH_PARAMETER.sub(r"{\1}", path)
+            described = _describe(operation, path, dialect, named)
+            paths.setdefault(plain, {}).setdefault(operation.method.lower(), described)  # as in app._by_path
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "Embedserve",
             "version": service.__version__,
-            "description": "Embeddings in OpenAI's and Google Vertex AI's own words.",
+            "description": "Embeddings in OpenAI's, Google Vertex AI's and others' own words.",
         },
         "paths": paths,
         "components": {
@@ -60,8 +69,8 @@ def openapi(served: Sequence[tuple[Dialect, Iterable[Operation]]]) -> dict[str, 
     }
 
 
-def _describe(operation: Operation, path: str, dialect: Dialect) -> dict[str, Any]:
-    schema = {"type": "string"} if operation.response is None else _reference(operation.response)
+def _describe(operation: Operation, path: str, dialect: Dialect, named: Named) -> dict[str, Any]:
+    schema = {"type": "string"} if operation.response is None else named[operation.response]
     described: dict[str, Any] = {
         "summary": operation.summary,
         "tags": [dialect.NAME],
@@ -72,27 +81,26 @@ def _describe(operation: Operation, path: str, dialect: Dialect) -> dict[str, An
         ],
         "responses": {
             "200": {"description": "OK", "content": {operation.content_type: {"schema": schema}}},
-            **_errors(operation, dialect),
+            **_errors(operation, dialect, named),
         },
     }
     if operation.request is not None:
-        content = {"application/json": {"schema": _reference(operation.request)}}
+        content = {"application/json": {"schema": named[operation.request]}}
         described["requestBody"] = {"required": True, "content": content}
     if operation.needs_key:
         described["security"] = [{}, {"bearer": []}, {"api-key": []}, {"x-goog-api-key": []}, {"key": []}]
     return described
 
 
-def _errors(operation: Operation, dialect: Dialect) -> dict[str, Any]:
+def _errors(operation: Operation, dialect: Dialect, named: Named) -> dict[str, Any]:
     if not operation.needs_key:
         if operation.response is None:
             return {}
-        content = {"application/json": {"schema": _reference(operation.response)}}
+        content = {"application/json": {"schema": named[operation.response]}}
         return {"503": {"description": "Not now", "content": content}}
-    statuses = _POST_ERRORS if operation.method == "POST" else _GET_ERRORS
-    content = {"application/json": {"schema": _reference(dialect.ERROR)}}
+    statuses = _GET_ERRORS
+    if operation.method == "POST":
+        own = own_statuses(dialect) or {}
+        statuses = {str(status.http): (kind.__doc__ or "").rstrip(".") for kind, status in own.items()} | _POST_ERRORS
+    content = {"application/json": {"schema": named[dialect.ERROR]}}
     return {status: {"description": text, "content": content} for status, text in statuses.items()}
-
-
-def _reference(schema: type[BaseModel]) -> dict[str, str]:
-    return {"$ref": _REF.format(model=schema.model_config.get("title") or schema.__name__)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from service import errors
@@ -19,12 +19,16 @@ class Status:
     openai_code: str | None = None
 
 
+Statuses = Mapping[type[errors.EmbedserveError], Status]
+
 # google: https://cloud.google.com/apis/design/errors (google.rpc.Code). A subclass inherits its parent's row.
-STATUSES: dict[type[errors.EmbedserveError], Status] = {
+STATUSES: Statuses = {
     errors.RequestError: Status(400, "INVALID_ARGUMENT"),
     errors.BodyTooLarge: Status(413, "INVALID_ARGUMENT"),
+    errors.SlowBody: Status(408, "DEADLINE_EXCEEDED"),
     errors.TooManyTokens: Status(400, "INVALID_ARGUMENT", "max_tokens_per_request", "max_tokens_per_request"),
     errors.ModelNotFound: Status(404, "NOT_FOUND", openai_code="model_not_found"),
+    errors.Unsupported: Status(501, "UNIMPLEMENTED"),
     errors.RouteNotFound: Status(404, "NOT_FOUND"),
     errors.MethodNotAllowed: Status(405, "UNIMPLEMENTED"),
     errors.Unauthenticated: Status(401, "UNAUTHENTICATED"),
@@ -36,9 +40,15 @@ STATUSES: dict[type[errors.EmbedserveError], Status] = {
 }
 
 
-def status_of(error: errors.EmbedserveError) -> Status:
-    """The row of the error's class, or of its nearest ancestor that has one."""
-    return next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
+def status_of(error: errors.EmbedserveError, own: Statuses | None = None) -> Status:
+    """The row of the error's class, or of its nearest ancestor that has one; `own` rows come before the table's."""
+    table = STATUSES if own is None else {**STATUSES, **own}
+    return next(table[kind] for kind in type(error).__mro__ if kind in table)
+
+
+def own_statuses(dialect: object) -> Statuses | None:
+    """The rows in which a dialect differs from the table: its `STATUSES`, if it has any."""
+    return getattr(dialect, "STATUSES", None)
 
 
 def retry_headers(error: errors.EmbedserveError) -> dict[str, str]:

@@ -22,16 +22,18 @@ from starlette.types import Receive, Scope, Send
 
 from service import metrics
 from service.api.auth import Keys
-from service.api.errors import Status, retry_headers, status_of
+from service.api.errors import Status, own_statuses, retry_headers, status_of
 from service.api.wire import to_json
 from service.errors import (
     BodyTooLarge,
     ClientGone,
     EmbedserveError,
+    InferenceError,
     InvalidInput,
     MalformedBody,
     MethodNotAllowed,
     RouteNotFound,
+    SlowBody,
 )
 from service.logs import LOGGER, event
 from service.registry import Model, Registry
@@ -121,6 +123,7 @@ class Operation:
     response: type[BaseModel] | None = None
     needs_key: bool = True
     content_type: str = JSON
+    documented: bool = True
 
 
 class Dialect(Protocol):
@@ -161,7 +164,8 @@ class Endpoint:
             await send_reply(send, reply, call.request_id)
         finally:
             in_flight.dec()
-        _observe(call, reply.status, time.perf_counter() - started, operation.needs_key)
+        is_probe = bool(operation.method) and not operation.needs_key
+        _observe(call, reply.status, time.perf_counter() - started, is_probe)
 
     def _refuser(self, path: str) -> Operation:
         async def refuse(call: Call) -> Reply:
@@ -177,7 +181,7 @@ class Endpoint:
                 self._service.keys.check(call.headers, call.query)
             if operation.method != "POST":
                 return await operation.handler(call)
-            call.body = await read_body(receive, call.headers, self._service.settings.max_body_bytes)
+            call.body = await read_body(receive, call, self._service.settings.max_body_bytes)
             return await _unless_gone(operation.handler(call), receive)
         except EmbedserveError as error:
             return refusal(call, error, self._dialect)
@@ -189,24 +193,33 @@ class Endpoint:
 
 def refusal(call: Call, error: EmbedserveError, dialect: Dialect) -> Reply:
     """An error in its dialect's words, counted."""
-    status = status_of(error)
+    status = status_of(error, own_statuses(dialect))
     metrics.REJECTIONS.labels(call.model, call.route, error.reason).inc()
     call.facts["reason"] = error.reason
     if status.http >= 500:
-        event(logging.ERROR, str(error), request_id=call.request_id, reason=error.reason)
+        detail = error.detail if isinstance(error, InferenceError) else str(error)
+        event(logging.ERROR, detail, request_id=call.request_id, reason=error.reason)
     headers = retry_headers(error)
     if isinstance(error, MethodNotAllowed):
         headers["allow"] = ", ".join(error.allowed)
-    if isinstance(error, BodyTooLarge):  # the rest of the body is not going to be read
+    if isinstance(error, BodyTooLarge | SlowBody):  # the rest of the body is not going to be read
         headers["connection"] = "close"
     return Reply(to_json(dialect.error_body(error, status)), status.http, headers=headers)
 
 
-async def read_body(receive: Receive, headers: Mapping[bytes, bytes], limit: int) -> bytes:
-    """Raises BodyTooLarge as soon as it is known, ClientGone."""
-    declared = headers.get(b"content-length", b"")
+async def read_body(receive: Receive, call: Call, limit: int) -> bytes:
+    """Raises BodyTooLarge as soon as it is known, SlowBody, ClientGone."""
+    declared = call.headers.get(b"content-length", b"")
     if declared.isdigit() and int(declared[:20]) > limit:
         raise BodyTooLarge(limit)
+    try:
+        async with asyncio.timeout_at(call.deadline):
+            return await _read_parts(receive, limit)
+    except TimeoutError:
+        raise SlowBody from None
+
+
+async def _read_parts(receive: Receive, limit: int) -> bytes:
     parts, size = [], 0
     while True:
         message = await receive()
@@ -282,10 +295,10 @@ async def _cancel_when_gone(receive: Receive, task: asyncio.Task[Any]) -> None:
     task.cancel()
 
 
-def _observe(call: Call, status: int, seconds: float, is_work: bool) -> None:
+def _observe(call: Call, status: int, seconds: float, is_probe: bool) -> None:
     metrics.REQUESTS.labels(call.model, call.route, str(status)).inc()
     metrics.REQUEST_SECONDS.labels(call.model, call.route).observe(seconds)
-    if call.service.settings.access_log and is_work:  # probes and scrapes would drown the rest
+    if call.service.settings.access_log and not is_probe:  # probes and scrapes would drown the rest
         event(
             logging.INFO,
             "request",

@@ -1,17 +1,20 @@
-"""OpenAI's dialect: /v1/embeddings and /v1/models.
+"""OpenAI's dialect: /v1/embeddings and /v1/models, also under the names that Azure and older clients have for them.
 
 Shapes: the OpenAPI document of OpenAI's API (openai/openai-openapi), error bodies as its servers send them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+import asyncio
+from typing import Any, Literal
+from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, ConfigDict
 
 from service.api.errors import Status
 from service.api.http import Call, Operation, Reply
+from service.api.openai_fields import EmbeddingsRequest, Options, check_packable, options_of, parse_inputs
+from service.api.truncation import truncation_headers
 from service.api.wire import as_base64, as_numbers, to_json
 from service.errors import (
     DimensionsUnsupported,
@@ -25,44 +28,17 @@ from service.errors import (
     Unauthenticated,
     Unavailable,
 )
+from service.postprocess import quantize
 from service.registry import Model
-from service.types import EmbedRequest, EmbedResult, Input
+from service.types import EmbedResult, Input
 
 NAME = "openai"
+_API_VERSION = "2020-10-01"  # the only one OpenAI has ever named
 _REFERENCE = "Please check the API reference: https://platform.openai.com/docs/api-reference."
-_MAX_TOKEN_ID = 2**63 - 1
-
-_INPUT_SCHEMA = {
-    "description": "A text, several texts, the token ids of one text, or those of several.",
-    "oneOf": [
-        {"type": "string"},
-        {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 2048},
-        {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1, "maxItems": 300_000},
-        {
-            "type": "array",
-            "items": {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1},
-            "minItems": 1,
-            "maxItems": 2048,
-        },
-    ],
-}
-
-
-class EmbeddingsRequest(BaseModel):
-    """Unknown fields are ignored and null means the default, as clients rely on both."""
-
-    model_config = ConfigDict(strict=True, extra="ignore")
-
-    # Looked at by hand (`parse_inputs`): a union of four list types would be tried four times over.
-    input: Annotated[Any, WithJsonSchema(_INPUT_SCHEMA)]
-    model: str | None = Field(None, description="A served model's name; missing or null means the default one.")
-    encoding_format: Literal["float", "base64"] | None = None
-    dimensions: int | None = Field(None, ge=1)
-    user: str | None = None
 
 
 class EmbeddingObject(BaseModel):
-    """One vector, as numbers or as base64 of little-endian float32."""
+    """One vector, as numbers or as base64 of the little-endian bytes of its dtype."""
 
     object: Literal["embedding"]
     index: int
@@ -94,11 +70,19 @@ class ModelObject(BaseModel):
     owned_by: str
 
 
+class RetrievedModel(ModelObject):
+    """KServe's V1 has the same path: `name` and `ready` are its."""
+
+    name: str
+    ready: bool
+
+
 class ModelList(BaseModel):
-    """All served models."""
+    """All served models. KServe's V1 has the same path: `models`, their names, is its."""
 
     object: Literal["list"]
     data: list[ModelObject]
+    models: list[str]
 
 
 class ErrorObject(BaseModel):
@@ -120,22 +104,21 @@ class ERROR(BaseModel):
 
 
 async def create_embeddings(call: Call) -> Reply:
-    """POST /v1/embeddings."""
+    """POST /v1/embeddings and its other names; a model in the path outranks the one in the body."""
     request = call.parse(EmbeddingsRequest)
-    model = call.find_model(request.model)
-    prompt = model.embedder.prompt(None)
+    model = call.find_model(call.path_params.get("model", request.model))
+    options = options_of(request, model.bundle.prompts)
+    check_packable(options.dtype, options.dimensions or model.bundle.dimensions)
+    prompt = model.embedder.prompt(options.prompt_name)
     inputs = [Input(content, prompt) for content in parse_inputs(request.input, call.service.settings.max_inputs)]
-    result = await model.embedder.embed(
-        EmbedRequest(inputs, dimensions=request.dimensions, normalize=True),
-        call.deadline,
-    )
+    result = await model.embedder.embed(options.request(inputs), call.deadline)
     call.count(result)
-    headers = {"x-truncated-inputs": str(sum(result.truncated))} if any(result.truncated) else {}
-    return Reply(_body(result, model.name, request.encoding_format), headers=headers)
+    return Reply(_body(result, model.name, options), headers=_headers(call, model, result))
 
 
-def _body(result: EmbedResult, model: str, encoding_format: str | None) -> bytes:
-    rows = as_base64(result.vectors) if encoding_format == "base64" else as_numbers(result.vectors)
+def _body(result: EmbedResult, model: str, options: Options) -> bytes:
+    numbers = quantize(result.vectors, options.dtype)
+    rows = as_base64(numbers) if options.base64 else as_numbers(numbers)
     tokens = sum(result.tokens)
     return to_json(
         {
@@ -147,56 +130,28 @@ def _body(result: EmbedResult, model: str, encoding_format: str | None) -> bytes
     )
 
 
-def parse_inputs(value: Any, limit: int) -> Sequence[str | list[int]]:
-    """The four forms of `input` as a list of texts or of token arrays. Raises InvalidInput, TooManyInputs."""
-    if isinstance(value, str):
-        return [value]
-    if not isinstance(value, list):
-        raise InvalidInput(f"input must be a string or an array, not {_json_type(value)}", "input")
-    if not value:
-        raise InvalidInput("input is an empty array", "input")
-    if _is_token_ids(value):
-        return [value]
-    if len(value) > limit:
-        raise TooManyInputs(limit, len(value), "input")
-    if isinstance(value[0], str):
-        wrong = next((i for i, one in enumerate(value) if not isinstance(one, str)), None)
-    else:
-        wrong = next((i for i, one in enumerate(value) if not (isinstance(one, list) and _is_token_ids(one))), None)
-    if wrong is not None:
-        raise InvalidInput(
-            f"input[{wrong}] is {_json_type(value[wrong])}; input is a string, an array of strings, an array of token "
-            "ids, or an array of non-empty arrays of token ids, never a mixture",
-            "input",
-        )
-    return value
-
-
-def _is_token_ids(value: list[Any]) -> bool:
-    """JSON's integers alone: Python counts true and false among them, and 64 bits are enough for any vocabulary."""
-    return bool(value) and all(type(one) is int and -_MAX_TOKEN_ID <= one <= _MAX_TOKEN_ID for one in value)
-
-
-def _json_type(value: object) -> str:
-    names = {
-        dict: "an object",
-        list: "an array",
-        str: "a string",
-        bool: "a boolean",
-        int: "a number",
-        float: "a number",
+def _headers(call: Call, model: Model, result: EmbedResult) -> dict[str, str]:
+    """As OpenAI's servers send them; a name outside ASCII is percent-encoded, as headers cannot hold it."""
+    started = call.deadline - call.service.settings.request_timeout
+    return {
+        "openai-model": quote(model.name),
+        "openai-processing-ms": str(round(1000 * (asyncio.get_running_loop().time() - started))),
+        "openai-version": _API_VERSION,
+        **truncation_headers(result),
     }
-    return names.get(type(value), "null")
 
 
 async def list_models(call: Call) -> Reply:
     """GET /v1/models."""
-    return Reply(to_json({"object": "list", "data": [_model(one) for one in call.service.registry.models()]}))
+    models = call.service.registry.models()
+    names = [one.name for one in models]
+    return Reply(to_json({"object": "list", "data": [_model(one) for one in models], "models": names}))
 
 
 async def retrieve_model(call: Call) -> Reply:
     """GET /v1/models/{id}; ids may hold slashes."""
-    return Reply(to_json(_model(call.find_model(call.path_params["model"]))))
+    model = call.find_model(call.path_params["model"])
+    return Reply(to_json({**_model(model), "name": model.name, "ready": call.service.registry.ready}))
 
 
 def _model(model: Model) -> dict[str, object]:
@@ -255,15 +210,32 @@ def owns(path: str) -> bool:
     return True
 
 
+# Azure OpenAI's deployments, and OpenAI's engines of before 2023, name the model in the path.
+_EMBEDDINGS_PATHS = (
+    "/v1/embeddings",
+    "/embeddings",
+    "/openai/v1/embeddings",
+    "/v1/engines/{model:path}/embeddings",
+    "/openai/deployments/{model:path}/embeddings",
+)
+# Azure's client lists below /openai.
+_MODELS_PATHS = ("/v1/models", "/models", "/openai/v1/models", "/openai/models")
+
 OPERATIONS = (
     Operation(
         "POST",
-        ("/v1/embeddings",),
+        _EMBEDDINGS_PATHS,
         create_embeddings,
         "Embed texts or token arrays",
         EmbeddingsRequest,
         EmbeddingsResponse,
     ),
-    Operation("GET", ("/v1/models",), list_models, "List the served models", response=ModelList),
-    Operation("GET", ("/v1/models/{model:path}",), retrieve_model, "Look one served model up", response=ModelObject),
+    Operation("GET", _MODELS_PATHS, list_models, "List the served models", response=ModelList),
+    Operation(
+        "GET",
+        tuple(f"{path}/{{model:path}}" for path in _MODELS_PATHS),
+        retrieve_model,
+        "Look one served model up",
+        response=RetrievedModel,
+    ),
 )

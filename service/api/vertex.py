@@ -1,54 +1,68 @@
-"""Google Vertex AI's dialect: text embeddings by :predict, on publisher models, endpoints and custom containers.
+"""Google Vertex AI's dialect: :predict and :embedContent on publisher models, :predict on endpoints and in custom
+containers, and the two descriptions that its SDKs ask for first.
 
-Shapes: the Vertex AI text-embeddings API and its custom-container contract; errors are google.rpc.Status.
+Shapes: the Vertex AI text-embeddings API, google.cloud.aiplatform v1 and v1beta1, and the custom-container contract.
 """
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from service.api.errors import Status
-from service.api.http import Call, Operation, Reply
-from service.api.wire import as_numbers, to_json
-from service.errors import (
-    EmbedserveError,
-    InvalidInput,
-    ModelNotFound,
-    TooManyInputs,
-    Unauthenticated,
+from service.api.google import (
+    ERROR,
+    BatchEmbedContentsRequest,
+    ContentEmbedding,
+    EmbedContentRequest,
+    Embedded,
+    Message,
+    UsageMetadata,
+    embed_contents,
+    find_model,
+    long_input,
+    message_of,
+    rows,
+    status_body,
+    to_input,
 )
-from service.prompts import TASK_PROMPTS, prompt_name_for, with_title
+from service.api.http import Call, Handler, Operation, Reply
+from service.api.wire import to_json
+from service.errors import EmbedserveError, InvalidInput, ModelNotFound, TooManyInputs
 from service.registry import Model
-from service.types import EmbedRequest, EmbedResult, Input, LongInput
+from service.types import EmbedRequest
+
+__all__ = ["ERROR", "NAME", "OPERATIONS", "container_operations", "error_body", "owns"]
 
 NAME = "vertex"
+_FIRST_TASK = 2
+# By this schema Google's SDK knows that a publisher model embeds texts.
+_TEXT_EMBEDDING = "gs://google-cloud-aiplatform/schema/predict/instance/text_embedding_1.0.0.yaml"
 
 
-class Instance(BaseModel):
-    """One text. The API writes task_type, its REST reference taskType; both are read."""
+class Instance(Message):
+    """One text, as `content`; or as `prompt`, which is answered by a bare array. Images and videos are refused."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(json_schema_extra={"anyOf": [{"required": ["content"]}, {"required": ["prompt"]}]})
 
-    content: str
-    task_type: str | None = Field(None, validation_alias=AliasChoices("task_type", "taskType"))
+    content: str | None = None
+    prompt: str | None = None
+    task_type: str | None = None
     title: str | None = None
+    image: Any = None
+    video: Any = None
 
 
-class Parameters(BaseModel):
+class Parameters(Message):
     """autoTruncate: true cuts and says so, false refuses; absent, the model's setting rules."""
 
-    model_config = ConfigDict(extra="ignore")
-
-    autoTruncate: bool | None = None
-    outputDimensionality: int | None = Field(None, ge=1)
+    auto_truncate: bool | None = None
+    output_dimensionality: int | None = Field(None, ge=1)
 
 
-class PredictRequest(BaseModel):
+class PredictRequest(Message):
     """SDKs write integers as 128.0 at times, which is read as 128."""
-
-    model_config = ConfigDict(extra="ignore")
 
     instances: list[Instance] = Field(min_length=1)
     parameters: Parameters | None = None
@@ -81,41 +95,64 @@ class Metadata(BaseModel):
 
 
 class PredictResponse(BaseModel):
-    """`predictions` is in the order of the instances."""
+    """`predictions` is in the order of the instances; a `prompt` is answered by a bare array."""
 
-    predictions: list[Prediction]
+    predictions: list[Prediction | list[float]]
     metadata: Metadata
 
 
-class StatusObject(BaseModel):
-    """google.rpc.Status as JSON."""
+class EmbedContentResponse(BaseModel):
+    """One vector."""
 
-    code: int
-    message: str
-    status: str
-    details: list[dict[str, Any]] = []
+    embedding: ContentEmbedding
+    usageMetadata: UsageMetadata
+    truncated: bool
 
 
-class ERROR(BaseModel):
-    """Google's error body."""
+class BatchEmbedContentsResponse(BaseModel):
+    """`embeddings` is in the order of the requests."""
 
-    model_config = ConfigDict(title="GoogleError")
+    embeddings: list[Embeddings]
+    usageMetadata: UsageMetadata
 
-    error: StatusObject
+
+class PredictSchemata(BaseModel):
+    """Of which kind the instances are."""
+
+    instanceSchemaUri: str
+
+
+class PublisherModel(BaseModel):
+    """As much of a publisher model as clients look at."""
+
+    name: str
+    publisherModelTemplate: str
+    predictSchemata: PredictSchemata
+
+
+class DeployedModel(BaseModel):
+    """The served model behind an endpoint."""
+
+    id: str
+    displayName: str
+
+
+class EndpointDescription(BaseModel):
+    """As much of an endpoint as clients look at."""
+
+    name: str
+    displayName: str
+    deployedModels: list[DeployedModel]
 
 
 async def predict_publisher_model(call: Call) -> Reply:
     """The model is named in the path."""
-    return await _predict(call, call.find_model(call.path_params["model"]))
+    return await _predict(call, _publisher_model(call))
 
 
 async def predict_endpoint(call: Call) -> Reply:
-    """An endpoint is a number to Google; where it is not a served name, it stands for the default model."""
-    try:
-        model = call.find_model(call.path_params["endpoint"])
-    except ModelNotFound:
-        model = call.find_model(None)
-    return await _predict(call, model)
+    """The model is behind the endpoint."""
+    return await _predict(call, _behind_endpoint(call))
 
 
 async def predict_default(call: Call) -> Reply:
@@ -123,64 +160,127 @@ async def predict_default(call: Call) -> Reply:
     return await _predict(call, call.find_model(None))
 
 
+async def embed_content(call: Call) -> Reply:
+    """POST …/models/{model}:embedContent."""
+    model = _publisher_model(call)
+    (embedded,) = await embed_contents(call, model, [call.parse(EmbedContentRequest)], _FIRST_TASK)
+    return Reply(
+        to_json(
+            {
+                "embedding": {"values": embedded.values},
+                "usageMetadata": {"promptTokenCount": embedded.tokens},
+                "truncated": embedded.truncated,
+            }
+        )
+    )
+
+
+async def batch_embed_contents(call: Call) -> Reply:
+    """POST …/models/{model}:batchEmbedContents, which google-genai sends since its version 3."""
+    model = _publisher_model(call)
+    requests = call.parse(BatchEmbedContentsRequest).requests
+    _check_number(call, len(requests), "requests")
+    embedded = await embed_contents(call, model, requests, _FIRST_TASK)
+    tokens = sum(one.tokens for one in embedded)
+    return Reply(
+        to_json({"embeddings": [_embeddings(one) for one in embedded], "usageMetadata": {"promptTokenCount": tokens}})
+    )
+
+
+async def describe_publisher_model(call: Call) -> Reply:
+    """GET /v1/publishers/{publisher}/models/{model}."""
+    _publisher_model(call)
+    name = f"publishers/{call.path_params['publisher']}/models/{call.path_params['model']}"
+    return Reply(
+        to_json(
+            {
+                "name": name,
+                "publisherModelTemplate": f"projects/{{user-project}}/locations/{{location}}/{name}",
+                "predictSchemata": {"instanceSchemaUri": _TEXT_EMBEDDING},
+            }
+        )
+    )
+
+
+async def describe_endpoint(call: Call) -> Reply:
+    """GET /v1/projects/{project}/locations/{location}/endpoints/{endpoint}."""
+    model = _behind_endpoint(call)
+    return Reply(
+        to_json(
+            {
+                "name": "projects/{project}/locations/{location}/endpoints/{endpoint}".format(**call.path_params),
+                "displayName": model.name,
+                "deployedModels": [{"id": "1", "displayName": model.name}],
+            }
+        )
+    )
+
+
+def _publisher_model(call: Call) -> Model:
+    found = call.path_params
+    resource = f"publishers/{found['publisher']}/models/{found['model']}"
+    if "project" in found:
+        resource = f"projects/{found['project']}/locations/{found['location']}/{resource}"
+    return find_model(call, found["model"], resource)
+
+
+def _behind_endpoint(call: Call) -> Model:
+    """An endpoint is a number to Google; where it is not a served name, it stands for the default model."""
+    try:
+        return call.find_model(call.path_params["endpoint"])
+    except ModelNotFound:
+        return call.find_model(None)
+
+
 async def _predict(call: Call, model: Model) -> Reply:
     request = call.parse(PredictRequest)
-    limit = call.service.settings.max_instances
-    if len(request.instances) > limit:
-        raise TooManyInputs(limit, len(request.instances), "instances")
+    _check_number(call, len(request.instances), "instances")
+    texts = [_text(instance, i) for i, instance in enumerate(request.instances)]
     parameters = request.parameters or Parameters()
     result = await model.embedder.embed(
         EmbedRequest(
-            [_input(instance, model) for instance in request.instances],
-            dimensions=parameters.outputDimensionality,
-            long_input=_long_input(parameters.autoTruncate),
+            [
+                to_input(text, one.task_type, one.title, model)
+                for text, one in zip(texts, request.instances, strict=True)
+            ],
+            dimensions=parameters.output_dimensionality,
+            long_input=long_input(parameters.auto_truncate),
         ),
         call.deadline,
     )
     call.count(result)
-    return Reply(_body(result, request))
+    predictions = [_prediction(*pair) for pair in zip(request.instances, rows(result), strict=True)]
+    billable = sum(len("".join(text.split())) for text in texts)
+    return Reply(to_json({"predictions": predictions, "metadata": {"billableCharacterCount": billable}}))
 
 
-def _input(instance: Instance, model: Model) -> Input:
-    task, name = instance.task_type, None
-    if task and task not in ("TASK_TYPE_UNSPECIFIED", "UNSPECIFIED"):
-        if task not in TASK_PROMPTS:
-            raise InvalidInput(f"Unsupported task_type: {task}. Use one of {', '.join(TASK_PROMPTS)}.", "task_type")
-        name = prompt_name_for(task, model.bundle.prompts)
-    prompt, text = with_title(model.embedder.prompt(name), instance.title, instance.content)
-    return Input(text, prompt)
+def _check_number(call: Call, actual: int, param: str) -> None:
+    limit = call.service.settings.max_instances
+    if actual > limit:
+        raise TooManyInputs(limit, actual, param)
 
 
-def _long_input(auto_truncate: bool | None) -> LongInput | None:
-    if auto_truncate is None:
-        return None
-    return LongInput.TRUNCATE if auto_truncate else LongInput.REJECT
+def _text(instance: Instance, index: int) -> str:
+    if instance.image is not None or instance.video is not None:
+        raise InvalidInput(f"instances.{index}: this model embeds texts, not images or videos.", "instances")
+    text = instance.prompt if instance.content is None else instance.content
+    if text is None:
+        raise InvalidInput(f"instances.{index}.content: Field required", "instances")
+    return text
 
 
-def _body(result: EmbedResult, request: PredictRequest) -> bytes:
-    predictions = [
-        {"embeddings": {"values": values, "statistics": {"token_count": tokens, "truncated": truncated}}}
-        for values, tokens, truncated in zip(as_numbers(result.vectors), result.tokens, result.truncated, strict=True)
-    ]
-    billable = sum(len("".join(instance.content.split())) for instance in request.instances)
-    return to_json({"predictions": predictions, "metadata": {"billableCharacterCount": billable}})
+def _prediction(instance: Instance, embedded: Embedded) -> Any:
+    return embedded.values if instance.content is None else {"embeddings": _embeddings(embedded)}
+
+
+def _embeddings(embedded: Embedded) -> dict[str, Any]:
+    statistics = {"token_count": embedded.tokens, "truncated": embedded.truncated}
+    return {"values": embedded.values, "statistics": statistics}
 
 
 def error_body(error: EmbedserveError, status: Status) -> dict[str, Any]:
-    """google.rpc.Status; details only where Google's own servers give them."""
-    details = []
-    if isinstance(error, Unauthenticated):
-        reason = "CREDENTIALS_MISSING" if error.masked_key is None else "API_KEY_INVALID"
-        kind = "type.googleapis.com/google.rpc.ErrorInfo"
-        details.append({"@type": kind, "reason": reason, "domain": "googleapis.com"})
-    return {
-        "error": {
-            "code": status.http,
-            "message": _message(error),
-            "status": status.google,
-            "details": details,
-        }
-    }
+    """google.rpc.Status."""
+    return status_body(error, status, _message(error))
 
 
 def _message(error: EmbedserveError) -> str:
@@ -192,14 +292,7 @@ def _message(error: EmbedserveError) -> str:
                 f"Publisher Model `{error.name}` was not found or your project does not have access to it. Please "
                 "ensure you are using a valid model version."
             )
-        case Unauthenticated(masked_key=None):
-            return (
-                "Request is missing required authentication credential. Expected OAuth 2 access token, login cookie "
-                "or other valid authentication credential."
-            )
-        case Unauthenticated():
-            return "API key not valid. Please pass a valid API key."
-    return str(error)
+    return message_of(error)
 
 
 def owns(path: str) -> bool:
@@ -209,11 +302,13 @@ def owns(path: str) -> bool:
     )
 
 
-_PROJECT = "/projects/{project}/locations/{location}"
 _VERSIONS: tuple[Literal["/v1", "/v1beta1"], ...] = ("/v1", "/v1beta1")
+_PROJECT = "/projects/{project}/locations/{location}"
+_MODEL = "/publishers/{publisher}/models/{model:path}"
+_ENDPOINT = f"{_PROJECT}/endpoints/{{endpoint}}"
 
 
-def _operation(paths: tuple[str, ...], handler: Any, summary: str) -> Operation:
+def _predicting(paths: tuple[str, ...], handler: Handler, summary: str) -> Operation:
     return Operation("POST", paths, handler, summary, PredictRequest, PredictResponse)
 
 
@@ -221,18 +316,50 @@ def container_operations(predict_route: str | None) -> tuple[Operation, ...]:
     """The custom-container contract: the path that AIP_PREDICT_ROUTE names."""
     if predict_route is None:
         return ()
-    return (_operation((predict_route,), predict_default, "Embed instances (custom container)"),)
+    return (_predicting((predict_route,), predict_default, "Embed instances (custom container)"),)
 
+
+def _methods(resources: tuple[str, ...], *methods: str) -> tuple[str, ...]:
+    return tuple(f"{version}{one}:{method}" for method in methods for one in resources for version in _VERSIONS)
+
+
+# Keys of "express mode" belong to a project, whose name clients then leave out.
+_MODELS = (_PROJECT + _MODEL, _MODEL)
 
 OPERATIONS = (
-    _operation(
-        tuple(f"{v}{_PROJECT}/publishers/{{publisher}}/models/{{model:path}}:predict" for v in _VERSIONS),
-        predict_publisher_model,
-        "Embed instances with a publisher model",
+    _predicting(
+        _methods(_MODELS, "predict", "rawPredict"), predict_publisher_model, "Embed instances with a publisher model"
     ),
-    _operation(
-        tuple(f"{v}{_PROJECT}/endpoints/{{endpoint}}:predict" for v in _VERSIONS),
-        predict_endpoint,
-        "Embed instances on an endpoint",
+    _predicting(_methods((_ENDPOINT,), "predict", "rawPredict"), predict_endpoint, "Embed instances on an endpoint"),
+    Operation(
+        "POST",
+        _methods(_MODELS, "embedContent"),
+        embed_content,
+        "Embed a content with a publisher model",
+        EmbedContentRequest,
+        EmbedContentResponse,
+    ),
+    Operation(
+        "POST",
+        _methods(_MODELS, "batchEmbedContents"),
+        batch_embed_contents,
+        "Embed contents with a publisher model",
+        BatchEmbedContentsRequest,
+        BatchEmbedContentsResponse,
+    ),
+    # After the methods, which these templates would match as well.
+    Operation(
+        "GET",
+        tuple(version + _MODEL for version in _VERSIONS),
+        describe_publisher_model,
+        "Describe a publisher model",
+        response=PublisherModel,
+    ),
+    Operation(
+        "GET",
+        tuple(version + _ENDPOINT for version in _VERSIONS),
+        describe_endpoint,
+        "Describe an endpoint",
+        response=EndpointDescription,
     ),
 )

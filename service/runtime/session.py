@@ -42,6 +42,16 @@ class Session:
         except Exception as error:
             raise BundleError(f"ONNX Runtime cannot load {model}: {error}", "compile the model again") from error
 
+    @property
+    def inputs(self) -> set[str]:
+        """Names of the graph's inputs."""
+        return {one.name for one in self._session.get_inputs()}
+
+    @property
+    def outputs(self) -> set[str]:
+        """Names of the graph's outputs."""
+        return {one.name for one in self._session.get_outputs()}
+
     def run(self, outputs: list[str], feeds: Mapping[str, NDArray[np.int64]]) -> list[NDArray[np.float32]]:
         """Raises InferenceError for anything ONNX Runtime raises."""
         try:

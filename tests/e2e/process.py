@@ -127,7 +127,7 @@ class Server:
             lines = [json.loads(line) for line in complete]
             return [one for one in lines if one.get("request_id") == request_id and one["message"] == "request"]
 
-        wait_until(lambda: bool(found()), f"an access line of {request_id}", patience=10)
+        wait_until(lambda: bool(found()), f"an access line of {request_id}", patience=5)
         return found()
 
     def signal(self, number: signal.Signals) -> None:

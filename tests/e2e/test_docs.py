@@ -23,7 +23,7 @@ def test_the_page_loads_nothing_from_elsewhere(server: Server) -> None:
         assert asset.status_code == 200, address
         assert asset.content
     assert not re.findall(r"""(?:url\(|import\s|fetch\()\s*["']?https?://""", page.text)
-    assert "/openapi.json" in page.text
+    assert "url: 'openapi.json'" in page.text
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,8 @@ def test_every_operation_is_described(document: dict[str, Any]) -> None:
             named = {one["name"] for one in operation["parameters"] if one["in"] == "path"}
             assert named == set(re.findall(r"{(\w+)}", path))
             assert "200" in operation["responses"]
-            assert "422" not in operation["responses"]
+            # FastAPI's own 422 never leaves this server; TEI's protocol has one of its own.
+            assert "422" not in operation["responses"] or operation["tags"] == ["tei"]
             assert all(response["description"] for response in operation["responses"].values())
             assert ("requestBody" in operation) == (method == "post")
     assert len(ids) == len(set(ids))

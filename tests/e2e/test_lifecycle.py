@@ -27,8 +27,8 @@ from tests.e2e.process import (
 )
 
 FULL = "cat " * 254  # one full window
-ROWS = 24
-SLOW = {"input": [FULL] * ROWS}  # 6,144 tokens: about a second of work on one executor
+ROWS = 16
+SLOW = {"input": [FULL] * ROWS}  # 4,096 tokens: about a second of work on one executor
 
 
 def slow_requests(server: Server, pool: ThreadPoolExecutor, count: int) -> list[Future[httpx.Response]]:
@@ -48,10 +48,10 @@ def slow_requests(server: Server, pool: ThreadPoolExecutor, count: int) -> list[
 def test_a_signal_lets_requests_in_flight_finish(start_server: StartServer, number: signal.Signals) -> None:
     server = start_server("--executors", "1")
     with ThreadPoolExecutor(4) as pool:
-        sent = slow_requests(server, pool, 3)
+        sent = slow_requests(server, pool, 2)
         server.signal(number)
         replies = [one.result() for one in sent]
-    assert [reply.status_code for reply in replies] == [200] * 3
+    assert [reply.status_code for reply in replies] == [200] * 2
     assert all(openai_vectors(reply).shape == (ROWS, 384) for reply in replies)
     assert server.wait() == 0
     assert server.logged()[-1]["message"] == "stopped"
@@ -232,7 +232,7 @@ def test_while_loading_everything_is_503_and_alive(make_bundle: MakeBundle, star
     vertex = server.post(VERTEX_MODEL, {"instances": [{"content": "a"}]})
     assert_google_error(vertex, 503, "UNAVAILABLE")
     assert int(vertex.headers["retry-after"]) >= 1
-    assert server.http.get("/v1/models").json() == {"object": "list", "data": []}
+    assert server.http.get("/v1/models").json() == {"object": "list", "data": [], "models": []}
     assert_openai_error(server.http.get(f"/v1/models/{MODEL}"), 503, "service_unavailable_error")
     assert server.metric("embedserve_ready") == 0
     golden_file.write_bytes(content)

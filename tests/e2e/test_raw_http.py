@@ -8,6 +8,7 @@ import socket
 
 import pytest
 
+from tests.conftest import StartServer
 from tests.e2e.process import MODEL, Raw, Server, assert_openai_error
 
 BODY = b'{"input": "a"}'
@@ -146,3 +147,33 @@ def test_queries_are_ignored_and_paths_are_not(server: Server, path: str) -> Non
         assert reply.status_code == 200
     else:
         assert_openai_error(reply, 404)
+
+
+@pytest.mark.parametrize("separator", [b"", b"\r\nx-another: "])
+def test_a_head_without_end_is_cut_off(server: Server, separator: bytes) -> None:
+    with Raw(server.port) as raw:
+        raw.send(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nx-one: ")
+        with contextlib.suppress(ConnectionError):
+            for _ in range(100):
+                raw.send(b"a" * 1_000_000 + separator)
+            pytest.fail("100 MB of headers were read")
+    server.assert_well()
+
+
+def test_large_bodies_behind_small_heads_are_not_taken_for_heads(server: Server) -> None:
+    body = json.dumps({"input": "a", "unknown": "x" * 200_000}).encode()
+    with Raw(server.port) as raw:
+        for _ in range(3):
+            raw.post(body)
+            assert raw.reply()[0] == 200
+
+
+def test_a_body_that_does_not_come_is_given_up(start_server: StartServer) -> None:
+    hasty = start_server("--request-timeout", "0.5")
+    with Raw(hasty.port) as raw:
+        raw.send(b"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
+        status, headers, body = raw.reply()
+        assert (status, headers["connection"]) == (408, "close")
+        assert set(json.loads(body)["error"]) >= {"message", "type", "param", "code"}
+        assert raw.closed_by_server()
+    hasty.assert_well()

@@ -173,8 +173,8 @@ def test_settings_file(start_server: StartServer, tmp_path: Path) -> None:
         assert server.http.post("/v1/embeddings", json=body, headers=key).status_code == status
     path = "/v1/projects/p/locations/l/endpoints/1:predict"
     for instances, status in [(6, 200), (7, 400)]:
-        body = {"instances": [{"content": "x"}] * instances}
-        assert server.http.post(path, json=body, headers=key).status_code == status
+        several = {"instances": [{"content": "x"}] * instances}
+        assert server.http.post(path, json=several, headers=key).status_code == status
 
 
 def test_model_by_its_name_from_the_cache(bundle: Path, start_server: StartServer) -> None:

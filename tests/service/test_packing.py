@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.packing import LOOKAHEAD, pack, padded_tokens
+from service.packing import BATCH_OVERHEAD, LOOKAHEAD, pack, padded_tokens
 
 lengths = st.lists(st.integers(1, 512), min_size=1, max_size=200)
 
@@ -20,15 +20,23 @@ def test_the_oldest_always_goes_and_the_budget_is_kept(waiting: list[int], budge
 
 
 @given(lengths, st.integers(1, 4096))
-def test_no_entry_that_would_fit_is_left_behind(waiting: list[int], budget: int) -> None:
+def test_the_chosen_are_neighbours_in_length(waiting: list[int], budget: int) -> None:
     chosen = pack(waiting, budget)
-    longest = max(waiting[i] for i in chosen)
-    shortest = min(waiting[i] for i in chosen)
-    if (len(chosen) + 1) * longest > budget:
-        return
+    longest, shortest = max(waiting[i] for i in chosen), min(waiting[i] for i in chosen)
     left = [length for i, length in enumerate(waiting) if i not in chosen]
-    assert not [length for length in left if shortest <= length <= longest]
-    assert not [length for length in left if length < shortest]
+    assert not [length for length in left if shortest < length < longest]
+
+
+@given(lengths, st.integers(1, 4096))
+def test_a_batch_is_worth_more_than_the_oldest_alone(waiting: list[int], budget: int) -> None:
+    rows = [waiting[i] for i in pack(waiting, budget)]
+    alone = waiting[0] / (waiting[0] + BATCH_OVERHEAD)
+    assert sum(rows) / (padded_tokens(rows) + BATCH_OVERHEAD) >= alone
+
+
+def test_padding_is_worth_it_for_one_small_batch_less_but_not_for_a_full_one() -> None:
+    assert sorted(pack([10, 11], 512)) == [0, 1]
+    assert sorted(pack([10] * 20 + [24] * 12, 512)) == list(range(20))
 
 
 @given(lengths, st.integers(1, 4096))

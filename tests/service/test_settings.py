@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from service.errors import StartupError
-from service.settings import Settings, load_settings, reference_table, replace_table
+from service.settings import Settings, load_settings, reference_table, replace_table, unknown_variables
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -66,6 +66,9 @@ def test_lists_are_split_at_commas_and_keys_do_not_show(monkeypatch: pytest.Monk
         ({"long_input": "ignore"}, ["--long-input", "chunk", "truncate", "reject"]),
         ({"token_ids": "p50k"}, ["--token-ids"]),
         ({"request_timeout": "-1"}, ["--request-timeout"]),
+        ({"predict_route": "predict"}, ["--predict-route", "begins with /"]),
+        ({"api_keys": " , "}, ["--api-keys", "holds no key"]),
+        ({"api_keys": ""}, ["--api-keys", "holds no key"]),
     ],
 )
 def test_a_wrong_value_is_named_with_the_places_to_mend_it(flags: dict[str, str], names: list[str]) -> None:
@@ -98,3 +101,17 @@ def test_the_readme_has_the_table_of_these_settings() -> None:
     text = README.read_text("utf-8")
     assert reference_table() in text
     assert replace_table(text) == text, "run: make docs"
+
+
+def test_what_kubernetes_sets_beside_a_service_of_our_name_is_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMBEDSERVE_PORT", "tcp://10.0.0.1:8080")
+    monkeypatch.setenv("EMBEDSERVE_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("EMBEDSERVE_PORT_8080_TCP", "tcp://10.0.0.1:8080")
+    assert load_settings().port == 8080
+    assert unknown_variables() == []
+
+
+def test_misspelt_variables_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMBEDSERVE_MAX_BATCH_TOKENZ", "1")
+    monkeypatch.setenv("EMBEDSERVE_MAX_BATCH_TOKENS", "1")
+    assert unknown_variables() == ["EMBEDSERVE_MAX_BATCH_TOKENZ"]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tokenizers import normalizers
 
 from service.errors import BundleError, InvalidInput, TooManyTokens
-from service.tokenizer import Tokenizer
+from service.tokenizer import Tokenizer, slices
 from service.types import Encoding
 from tests.service.conftest import WORDS
 
@@ -54,6 +54,34 @@ def test_too_many_tokens_are_counted_over_all_inputs_with_their_special_tokens(t
     with pytest.raises(TooManyTokens) as refused:
         tokenizer.encode(texts, ["", ""], 4, max_tokens=15)
     assert (refused.value.limit, refused.value.actual) == (15, 16)
+
+
+def test_long_texts_are_tokenised_in_slices_as_if_in_one_piece(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "hello  world ab\n\nhello " * 40
+    whole = tokenizer.encode([text], ["query: "], 2)
+    monkeypatch.setattr("service.tokenizer._SLICE", 50)
+    assert len(list(slices("query: " + text))) > 10
+    assert tokenizer.encode([text], ["query: "], 2) == whole
+
+
+def test_too_many_tokens_are_counted_to_the_end(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.tokenizer._SLICE", 60)
+    with pytest.raises(TooManyTokens) as refused:
+        tokenizer.encode(["hello " * 1000], [""], 4, max_tokens=15)
+    assert refused.value.actual == 1002
+
+
+@given(st.text("ab \n", max_size=400))
+def test_slices_cover_a_text_in_order_and_begin_with_white_space_where_there_is_any(text: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("service.tokenizer._SLICE", 20)
+        found = list(slices(text))
+    assert "".join(text[start:stop] for start, stop in found) == text
+    assert all(stop - start <= 20 for start, stop in found)
+    for start, _ in found[1:]:
+        assert text[start].isspace() or not any(map(str.isspace, text[start - 9 : start + 1]))
 
 
 def test_no_texts_give_no_encodings(tokenizer: Tokenizer) -> None:

@@ -12,13 +12,16 @@ from service.api.http import explain
 
 EXAMPLES: list[tuple[errors.EmbedserveError, int, str]] = [
     (errors.InvalidInput("m", "input"), 400, "INVALID_ARGUMENT"),
+    (errors.EmptyInput("m", "input"), 400, "INVALID_ARGUMENT"),
     (errors.MalformedBody("m"), 400, "INVALID_ARGUMENT"),
     (errors.BodyTooLarge(9), 413, "INVALID_ARGUMENT"),
+    (errors.SlowBody(), 408, "DEADLINE_EXCEEDED"),
     (errors.TooManyInputs(250, 512, "instances"), 400, "INVALID_ARGUMENT"),
     (errors.InputTooLong(256, 300), 400, "INVALID_ARGUMENT"),
     (errors.TooManyTokens(300_000, 416_735), 400, "INVALID_ARGUMENT"),
     (errors.DimensionsUnsupported(7, (384,)), 400, "INVALID_ARGUMENT"),
     (errors.ModelNotFound("m"), 404, "NOT_FOUND"),
+    (errors.Unsupported("m"), 501, "UNIMPLEMENTED"),
     (errors.RouteNotFound("GET", "/x"), 404, "NOT_FOUND"),
     (errors.MethodNotAllowed("GET", "/x", ("POST",)), 405, "UNIMPLEMENTED"),
     (errors.Unauthenticated(None), 401, "UNAUTHENTICATED"),

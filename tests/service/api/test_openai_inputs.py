@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from service.api.openai import parse_inputs
+from service.api.openai_fields import parse_inputs
 from service.errors import InvalidInput, TooManyInputs
 
 
@@ -16,6 +16,7 @@ from service.errors import InvalidInput, TooManyInputs
         ("a", ["a"]),
         ("", [""]),
         (["a", ""], ["a", ""]),
+        ([{"text": "a"}, "b"], ["a", "b"]),
         ([1, 2], [[1, 2]]),
         ([[1, 2], [3]], [[1, 2], [3]]),
         (list(range(3000)), [list(range(3000))]),
@@ -28,7 +29,7 @@ def test_every_form_is_a_list_of_texts_or_token_arrays(value: Any, expected: lis
 @pytest.mark.parametrize(
     "value",
     [[], [[]], [[1], []], ["a", 1], [1, "a"], [[1], "a"], [[1, "a"]], [True], [1.0], [None], [["a"]], {}, 3, None, True,
-     [10**30], [{}]],
+     [10**30], [{}], [{"text": 1}], [{"text": "a", "image": "b"}], [[1], {"text": "a"}]],
 )  # fmt: skip
 def test_anything_else_is_refused_with_what_is_wrong(value: Any) -> None:
     with pytest.raises(InvalidInput, match="input") as refused:

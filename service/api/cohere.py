@@ -1,0 +1,260 @@
+"""Cohere's dialect: /v2/embed, and /v1/embed, which its SDK's older client uses.
+
+Shapes: Cohere's API reference and the models of its Python SDK (cohere 7.3), error messages as its servers send them.
+Different on purpose: where `truncate` is absent, the model's setting for long inputs rules (Cohere: END), unless
+`max_tokens` asks for fewer; input_type may be left out; this server embeds no images.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from service.api.errors import Status
+from service.api.http import Call, Operation, Reply
+from service.api.openai_fields import check_packable
+from service.api.truncation import truncation_headers
+from service.api.wire import as_base64, as_numbers, to_json
+from service.errors import (
+    DimensionsUnsupported,
+    EmbedserveError,
+    InputTooLong,
+    InvalidInput,
+    ModelNotFound,
+    TooManyInputs,
+    Unauthenticated,
+)
+from service.postprocess import quantize
+from service.prompts import prompt_name_for_input_type
+from service.registry import Model
+from service.types import EmbedRequest, EmbedResult, Input, LongInput, Matrix, OutputDtype, TruncationSide
+
+NAME = "cohere"
+MAX_TEXTS = 96
+
+EmbeddingType = Literal["float", "int8", "uint8", "binary", "ubinary", "base64"]
+_InputType = Literal["search_document", "search_query", "classification", "clustering"]
+
+# truncate → what happens to an over-long text, and at which of its ends.
+_TRUNCATE = {
+    "NONE": (LongInput.REJECT, TruncationSide.RIGHT),
+    "START": (LongInput.TRUNCATE, TruncationSide.LEFT),
+    "END": (LongInput.TRUNCATE, TruncationSide.RIGHT),
+}
+
+
+def _no_images(value: object) -> object:
+    """Said plainly, as these are right requests to Cohere."""
+    if value in ("image", "image_url") or (isinstance(value, list) and value):
+        raise PydanticCustomError("images", "this server embeds texts, not images")
+    return value
+
+
+class _Schema(BaseModel):
+    """Unknown fields are ignored, among them `priority`: every request waits its turn."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+
+class TextContent(_Schema):
+    """A part of an input; its parts are joined by line breaks."""
+
+    type: Annotated[Literal["text"], BeforeValidator(_no_images)]
+    text: str
+
+
+class EmbedInput(_Schema):
+    """One thing to embed."""
+
+    content: list[TextContent] = Field(min_length=1)
+
+
+class CohereEmbedRequest(_Schema):
+    """Either `texts` or `inputs`."""
+
+    model: str | None = Field(None, description="A served model's name; missing or null means the default one.")
+    texts: list[str] | None = Field(None, min_length=1)
+    inputs: list[EmbedInput] | None = Field(None, min_length=1)
+    images: Annotated[Annotated[list[Any], Field(max_length=0)] | None, BeforeValidator(_no_images)] = None
+    input_type: Annotated[_InputType | None, BeforeValidator(_no_images)] = Field(
+        None, description="Chooses the model's prompt; absent, its default one."
+    )
+    embedding_types: list[EmbeddingType] | None = Field(None, description="float where none is named.")
+    output_dimension: int | None = Field(None, ge=1)
+    max_tokens: int | None = Field(
+        None, ge=1, description="Tokens of each text that are embedded, special ones counted; the rest is cut off."
+    )
+    truncate: Literal["NONE", "START", "END"] | None = Field(
+        None, description="What is cut off an over-long text; NONE refuses it; absent, the model's setting rules."
+    )
+
+
+class ByType(BaseModel):
+    """One list per type that was asked for, in the order of the texts; base64 is of little-endian float32."""
+
+    model_config = ConfigDict(title="CohereEmbeddingsByType")
+
+    float_: list[list[float]] | None = Field(None, alias="float")
+    int8: list[list[int]] | None = None
+    uint8: list[list[int]] | None = None
+    binary: list[list[int]] | None = None
+    ubinary: list[list[int]] | None = None
+    base64: list[str] | None = None
+
+
+class ApiVersion(BaseModel):
+    """That of the path."""
+
+    version: Literal["1", "2"]
+
+
+class BilledUnits(BaseModel):
+    """Tokens as the served model counts them."""
+
+    input_tokens: int
+
+
+class Meta(BaseModel):
+    """Beside the vectors."""
+
+    api_version: ApiVersion
+    billed_units: BilledUnits
+
+
+class EmbedByTypeResponse(BaseModel):
+    """Version 2's only reply, and version 1's where `embedding_types` are named."""
+
+    id: str
+    embeddings: ByType
+    texts: list[str]
+    meta: Meta
+    response_type: Literal["embeddings_by_type"]
+
+
+class EmbedV1Response(BaseModel):
+    """Without `embedding_types` the vectors stand in one list."""
+
+    id: str
+    embeddings: list[list[float]] | ByType
+    texts: list[str]
+    meta: Meta
+    response_type: Literal["embeddings_floats", "embeddings_by_type"]
+
+
+class ERROR(BaseModel):
+    """Cohere's error body."""
+
+    model_config = ConfigDict(title="CohereError")
+
+    message: str
+
+
+async def embed_v2(call: Call) -> Reply:
+    """POST /v2/embed."""
+    return await _embed(call, "2")
+
+
+async def embed_v1(call: Call) -> Reply:
+    """POST /v1/embed."""
+    return await _embed(call, "1")
+
+
+async def _embed(call: Call, version: str) -> Reply:
+    request = call.parse(CohereEmbedRequest)
+    model = call.find_model(request.model)
+    types = request.embedding_types or ["float"]
+    for one in types:
+        if one != "base64":
+            check_packable(OutputDtype(one), request.output_dimension or model.bundle.dimensions)
+    texts = _texts(request)
+    result = await model.embedder.embed(_for_pipeline(request, texts, model), call.deadline)
+    call.count(result)
+    plain = version == "1" and not request.embedding_types
+    body = {
+        "id": str(uuid.uuid4()),
+        "embeddings": as_numbers(result.vectors) if plain else _by_type(result.vectors, types),
+        "texts": texts,
+        "meta": _meta(result, version),
+        "response_type": "embeddings_floats" if plain else "embeddings_by_type",
+    }
+    return Reply(to_json(body), headers=truncation_headers(result))
+
+
+def _texts(request: CohereEmbedRequest) -> list[str]:
+    """Raises InvalidInput, TooManyInputs."""
+    if (request.texts is None) == (request.inputs is None):
+        raise InvalidInput("exactly one of texts and inputs must be provided", "texts")
+    if request.texts is not None:
+        texts = request.texts
+    else:
+        texts = ["\n".join(part.text for part in one.content) for one in request.inputs or ()]
+    if len(texts) > MAX_TEXTS:
+        raise TooManyInputs(MAX_TEXTS, len(texts), "texts")
+    return texts
+
+
+def _for_pipeline(request: CohereEmbedRequest, texts: list[str], model: Model) -> EmbedRequest:
+    word = request.input_type
+    prompt = model.embedder.prompt(prompt_name_for_input_type(word, model.bundle.prompts) if word else None)
+    # Who asks for fewer tokens than the model reads wants the rest cut off, not read in windows.
+    truncate = request.truncate or ("END" if request.max_tokens else None)
+    long_input, side = _TRUNCATE[truncate] if truncate else (None, TruncationSide.RIGHT)
+    return EmbedRequest(
+        [Input(text, prompt) for text in texts],
+        dimensions=request.output_dimension,
+        long_input=long_input,
+        truncation_side=side,
+        max_input_tokens=request.max_tokens,
+        normalize=True,
+    )
+
+
+def _by_type(vectors: Matrix, types: list[EmbeddingType]) -> dict[str, Any]:
+    return {
+        one: as_base64(vectors) if one == "base64" else as_numbers(quantize(vectors, OutputDtype(one)))
+        for one in dict.fromkeys(types)
+    }
+
+
+def _meta(result: EmbedResult, version: str) -> dict[str, Any]:
+    return {"api_version": {"version": version}, "billed_units": {"input_tokens": sum(result.tokens)}}
+
+
+def error_body(error: EmbedserveError, status: Status) -> dict[str, Any]:
+    """A sentence."""
+    return {"message": _message(error)}
+
+
+def _message(error: EmbedserveError) -> str:
+    match error:
+        case TooManyInputs():
+            return f"invalid request: total number of texts must be at most {error.limit} - received {error.actual}"
+        case InputTooLong():
+            return f"too many tokens: a text must have at most {error.limit} tokens - received {error.actual}"
+        case DimensionsUnsupported():
+            sizes = ", ".join(map(str, error.allowed))
+            return f"invalid request: output_dimension must be one of {sizes} - received {error.requested}"
+        case InvalidInput():
+            return f"invalid request: {error.message}"
+        case ModelNotFound():
+            return (
+                f"model '{error.name}' not found, make sure the correct model ID was used and that you have access to "
+                "the model."
+            )
+        case Unauthenticated():
+            return "no api key supplied" if error.masked_key is None else "invalid api token"
+    return str(error)
+
+
+def owns(path: str) -> bool:
+    """What is left of /v2, and the words of version 1 that nobody else has."""
+    return path.startswith(("/v2/", "/v1/embed-jobs", "/v1/tokenize", "/v1/detokenize", "/v1/check-api-key"))
+
+
+OPERATIONS = (
+    Operation("POST", ("/v2/embed",), embed_v2, "Embed texts (Cohere)", CohereEmbedRequest, EmbedByTypeResponse),
+    Operation("POST", ("/v1/embed",), embed_v1, "Embed texts (Cohere, version 1)", CohereEmbedRequest, EmbedV1Response),
+)

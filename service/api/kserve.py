@@ -1,0 +1,409 @@
+"""KServe's dialects: V1 (TensorFlow Serving's predict) and V2, the Open Inference Protocol, with binary tensors.
+
+Shapes: KServe's data-plane documents and rest_predict_v2.yaml; the binary part is in `oip_binary`. GET /v1/models and
+/v1/models/{m} are KServe's and OpenAI's at once, and stand in `openai`.
+
+To V2 every model takes one tensor of texts, whatever its name, and gives one, `embedding`. There is one version of
+a model, 1. `parameters` may hold `dimensions` and `prompt_name`, in V1 too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
+
+import service
+from service.api import health
+from service.api.errors import Status
+from service.api.http import Call, Operation, Reply
+from service.api.oip_binary import CONTENT_TYPE, HEADER, decode_texts, encode_fp32, split_body
+from service.api.truncation import truncation_headers
+from service.api.wire import as_numbers, to_json
+from service.errors import EmbedserveError, InvalidInput, ModelNotFound, TooManyInputs
+from service.registry import Model
+from service.types import EmbedRequest, EmbedResult, Input
+
+NAME = "kserve"
+_VERSION = "1"
+
+
+class _Lenient(BaseModel):
+    """Unknown fields are ignored: clients of Triton send sequence ids, priorities and more."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class EmbedParameters(_Lenient):
+    """This server's own: the size of the vectors, and which of the model's prompts stands before each text."""
+
+    dimensions: int | None = Field(None, ge=1)
+    prompt_name: str | None = None
+
+
+class TextInstance(_Lenient):
+    """An instance as an object; its text may be called content (Vertex), text or prompt (LiteLLM)."""
+
+    content: str = Field(validation_alias=AliasChoices("content", "text", "prompt"))
+
+
+def _kind(instance: object) -> str:
+    return "string" if isinstance(instance, str) else "object"
+
+
+class V1PredictRequest(_Lenient):
+    """Each instance is a text, or an object that holds one."""
+
+    instances: list[
+        Annotated[Annotated[str, Tag("string")] | Annotated[TextInstance, Tag("object")], Discriminator(_kind)]
+    ] = Field(min_length=1)
+    parameters: EmbedParameters | None = None
+
+
+class V1PredictResponse(BaseModel):
+    """One vector per instance, in their order."""
+
+    predictions: list[list[float]]
+
+
+class InputTensorParameters(_Lenient):
+    """How many of the bytes after the JSON are this tensor's. Shared memory is not shared with this server."""
+
+    binary_data_size: int | None = Field(None, ge=0)
+    shared_memory_region: None = None
+
+
+_DATA_SCHEMA = {
+    "description": "The texts, flat or nested as the shape says.",
+    "anyOf": [
+        {"type": "array", "items": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}},
+        {"type": "string"},
+        {"type": "null"},
+    ],
+}
+
+
+class InputTensor(_Lenient):
+    """Texts, of shape [n], [n, 1], or [] for a single one; in `data`, or in binary after the JSON."""
+
+    name: str
+    datatype: Literal["BYTES"]
+    shape: list[Annotated[int, Field(ge=1)]] = Field(max_length=2)
+    data: Annotated[Any, WithJsonSchema(_DATA_SCHEMA)] = None
+    parameters: InputTensorParameters | None = None
+
+
+class OutputParameters(_Lenient):
+    """`binary_data` overrides the request's `binary_data_output`."""
+
+    binary_data: bool | None = None
+    shared_memory_region: None = None
+    classification: None = None
+
+
+class RequestedOutput(_Lenient):
+    """The only output there is."""
+
+    name: Literal["embedding"]
+    parameters: OutputParameters | None = None
+
+
+class InferParameters(EmbedParameters):
+    """`binary_data_output` asks for all outputs in binary."""
+
+    binary_data_output: bool | None = None
+
+
+class InferRequest(_Lenient):
+    """`id` is echoed. Missing or empty `outputs` means all."""
+
+    id: str | None = None
+    inputs: list[InputTensor] = Field(min_length=1, max_length=1)
+    outputs: list[RequestedOutput] | None = Field(None, max_length=1)
+    parameters: InferParameters | None = None
+
+
+class OutputTensorParameters(BaseModel):
+    """The length of the tensor in bytes, after the JSON."""
+
+    binary_data_size: int
+
+
+class OutputTensor(BaseModel):
+    """The vectors, row after row: in `data`, or as little-endian float32 after the JSON."""
+
+    name: Literal["embedding"]
+    datatype: Literal["FP32"]
+    shape: list[int]
+    data: list[float] | None = None
+    parameters: OutputTensorParameters | None = None
+
+
+class InferResponse(BaseModel):
+    """`id` is the request's, where it had one."""
+
+    model_name: str
+    model_version: str
+    id: str | None = None
+    outputs: list[OutputTensor]
+
+
+class ModelNames(BaseModel):
+    """Of all served models."""
+
+    models: list[str]
+
+
+class TensorMetadata(BaseModel):
+    """-1 stands for any size."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+
+
+class ModelMetadata(BaseModel):
+    """What a model takes and gives."""
+
+    name: str
+    versions: list[str]
+    platform: str
+    inputs: list[TensorMetadata]
+    outputs: list[TensorMetadata]
+
+
+class ServerMetadata(BaseModel):
+    """Who serves."""
+
+    name: str
+    version: str
+    extensions: list[str]
+
+
+class ServerLive(BaseModel):
+    """Liveness."""
+
+    live: bool
+
+
+class ServerReady(BaseModel):
+    """Readiness."""
+
+    ready: bool
+
+
+class ModelReady(BaseModel):
+    """Readiness of one model."""
+
+    name: str
+    ready: bool
+
+
+class ERROR(BaseModel):
+    """KServe's error body."""
+
+    model_config = ConfigDict(title="KServeError")
+
+    error: str
+
+
+# --- embedding ------------------------------------------------------------------------------------------------
+
+
+async def predict(call: Call) -> Reply:
+    """POST /v1/models/{m}:predict."""
+    model = _find_model(call)
+    request = call.parse(V1PredictRequest)
+    _check_count(len(request.instances), call, "instances")
+    texts = [one if isinstance(one, str) else one.content for one in request.instances]
+    result = await _embed(call, model, texts, request.parameters or EmbedParameters())
+    return Reply(to_json({"predictions": as_numbers(result.vectors)}), headers=truncation_headers(result))
+
+
+async def infer(call: Call) -> Reply:
+    """POST /v2/models/{m}/infer."""
+    model = _find_model(call)
+    call.body, binary = split_body(call.body, call.headers.get(HEADER.encode("ascii")))
+    request = call.parse(InferRequest)
+    texts = _read_texts(request.inputs[0], binary, call)
+    result = await _embed(call, model, texts, request.parameters or InferParameters())
+    return _infer_reply(request, model, result)
+
+
+async def _embed(call: Call, model: Model, texts: Sequence[str], parameters: EmbedParameters) -> EmbedResult:
+    prompt = model.embedder.prompt(parameters.prompt_name)
+    inputs = [Input(text, prompt) for text in texts]
+    result = await model.embedder.embed(EmbedRequest(inputs, dimensions=parameters.dimensions), call.deadline)
+    call.count(result)
+    return result
+
+
+def _check_count(count: int, call: Call, param: str) -> None:
+    limit = call.service.settings.max_inputs
+    if count > limit:
+        raise TooManyInputs(limit, count, param)
+
+
+def _read_texts(tensor: InputTensor, binary: bytes, call: Call) -> list[str]:
+    """As many as the shape says. Raises InvalidInput, TooManyInputs."""
+    count = _count(tensor.shape)
+    _check_count(count, call, "inputs")
+    size = tensor.parameters.binary_data_size if tensor.parameters else None
+    if (size or 0) != len(binary):
+        raise InvalidInput(f"binary_data_size is {size or 0}, but {len(binary)} bytes follow the JSON.", "inputs")
+    if size is None:
+        return _flat(tensor.data, count)
+    if tensor.data is not None:
+        raise InvalidInput("A tensor has data or binary_data_size, not both.", "inputs")
+    return decode_texts(binary, count)
+
+
+def _count(shape: Sequence[int]) -> int:
+    match shape:
+        case []:
+            return 1
+        case [count] | [count, 1]:
+            return count
+    raise InvalidInput("The shape of the texts is [n], [n, 1], or [] for one of them.", "inputs")
+
+
+def _flat(data: object, count: int) -> list[str]:
+    rows = data if isinstance(data, list) else [data]
+    elements = [one for row in rows for one in (row if isinstance(row, list) else [row])]
+    texts = [one for one in elements if isinstance(one, str)]
+    if len(texts) != len(elements):
+        raise InvalidInput("The data of a BYTES tensor are strings, in one list or one list each.", "inputs")
+    if len(texts) != count:
+        raise InvalidInput(f"The shape says {count}, but data has {len(texts)}.", "inputs")
+    return texts
+
+
+def _infer_reply(request: InferRequest, model: Model, result: EmbedResult) -> Reply:
+    output: dict[str, object] = {"name": "embedding", "datatype": "FP32", "shape": result.vectors.shape}
+    body: dict[str, object] = {"model_name": model.name, "model_version": _VERSION, "outputs": [output]}
+    if request.id is not None:
+        body["id"] = request.id
+    headers = truncation_headers(result)
+    if not _wants_binary(request):
+        output["data"] = as_numbers(result.vectors.reshape(1, -1))[0]
+        return Reply(to_json(body), headers=headers)
+    tensor = encode_fp32(result.vectors)
+    output["parameters"] = {"binary_data_size": len(tensor)}
+    json = to_json(body)
+    return Reply(json + tensor, content_type=CONTENT_TYPE, headers={HEADER: str(len(json)), **headers})
+
+
+def _wants_binary(request: InferRequest) -> bool:
+    asked = request.outputs[0].parameters if request.outputs else None
+    if asked and asked.binary_data is not None:
+        return asked.binary_data
+    return bool(request.parameters and request.parameters.binary_data_output)
+
+
+# --- metadata and health --------------------------------------------------------------------------------------
+
+
+def _find_model(call: Call) -> Model:
+    """The path's. Raises ModelNotFound, for a version that there is not as well; Unavailable."""
+    name, version = call.path_params["model"], call.path_params.get("version", _VERSION)
+    model = call.find_model(name)
+    if version != _VERSION:
+        raise ModelNotFound(f"{name} and version {version}")
+    return model
+
+
+async def describe_server(call: Call) -> Reply:
+    """GET /v2."""
+    extensions = ["binary_tensor_data"]
+    return Reply(to_json({"name": "embedserve", "version": service.__version__, "extensions": extensions}))
+
+
+async def list_models(call: Call) -> Reply:
+    """GET /v2/models, which KServe has beyond the protocol."""
+    return Reply(to_json({"models": [model.name for model in call.service.registry.models()]}))
+
+
+async def describe_model(call: Call) -> Reply:
+    """GET /v2/models/{m}."""
+    model = _find_model(call)
+    text = {"name": "text", "datatype": "BYTES", "shape": [-1]}
+    embedding = {"name": "embedding", "datatype": "FP32", "shape": [-1, model.bundle.dimensions]}
+    return Reply(
+        to_json(
+            {
+                "name": model.name,
+                "versions": [_VERSION],
+                "platform": "onnxruntime_onnx",  # Triton's word for it
+                "inputs": [text],
+                "outputs": [embedding],
+            }
+        )
+    )
+
+
+async def live(call: Call) -> Reply:
+    """GET /v2/health/live, which is /livez in other words."""
+    status = (await health.live(call)).status
+    return Reply(to_json({"live": status == 200}), status)
+
+
+async def ready(call: Call) -> Reply:
+    """GET /v2/health/ready, which is /readyz in other words."""
+    return _ready(call, {})
+
+
+async def model_ready(call: Call) -> Reply:
+    """GET /v2/models/{m}/ready. Open to all, as probes have no key; 404 once the models are known."""
+    if not call.service.registry.ready:
+        return _ready(call, {"name": call.path_params["model"]})
+    return _ready(call, {"name": _find_model(call).name})
+
+
+def _ready(call: Call, body: dict[str, object]) -> Reply:
+    is_ready = call.service.registry.ready
+    return Reply(to_json({**body, "ready": is_ready}), 200 if is_ready else 503)
+
+
+def error_body(error: EmbedserveError, status: Status) -> dict[str, Any]:
+    """A sentence; KServe's own where a model is unknown."""
+    if isinstance(error, ModelNotFound):
+        return {"error": f"Model with name {error.name} does not exist."}
+    return {"error": str(error)}
+
+
+def owns(path: str) -> bool:
+    """V2's paths; others have words under /v2 too."""
+    return path.startswith(("/v2/health", "/v2/models", "/v2/repository"))
+
+
+def _versioned(rest: str) -> tuple[str, str]:
+    """With a version first: names of models may hold slashes, and would swallow it."""
+    return f"/v2/models/{{model:path}}/versions/{{version}}{rest}", f"/v2/models/{{model:path}}{rest}"
+
+
+def _open(paths: tuple[str, ...], handler: Any, summary: str, response: type[BaseModel]) -> Operation:
+    return Operation("GET", paths, handler, summary, response=response, needs_key=False)
+
+
+OPERATIONS = (
+    Operation(
+        "POST",
+        ("/v1/models/{model:path}:predict",),
+        predict,
+        "Embed instances (KServe V1)",
+        V1PredictRequest,
+        V1PredictResponse,
+    ),
+    _open(("/",), health.live, "Liveness (KServe V1)", health.HealthStatus),
+    Operation("GET", ("/v2",), describe_server, "Server metadata (Open Inference)", response=ServerMetadata),
+    Operation("GET", ("/v2/models",), list_models, "List the served models (KServe V2)", response=ModelNames),
+    _open(("/v2/health/live",), live, "Liveness (Open Inference)", ServerLive),
+    _open(("/v2/health/ready",), ready, "Readiness (Open Inference)", ServerReady),
+    Operation(
+        "POST", _versioned("/infer"), infer, "Embed a tensor of texts (Open Inference)", InferRequest, InferResponse
+    ),
+    _open(_versioned("/ready"), model_ready, "Readiness of a model (Open Inference)", ModelReady),
+    # Last: without its ending it would match the paths above.
+    Operation("GET", _versioned(""), describe_model, "Model metadata (Open Inference)", response=ModelMetadata),
+)

@@ -1,0 +1,451 @@
+"""The dialect of Hugging Face's text-embeddings-inference (TEI), and of its InferenceClient, which posts to "/".
+
+Shapes: TEI's docs/openapi.json and the fields its router reads (1.9). Statuses: the document's, 413 for what is too
+much and 422 for what is wrong; TEI itself answered 413 to both up to 1.8, and 422 since.
+Different on purpose: where `truncate` is absent, the model's setting for long inputs rules; an empty text is embedded
+unless the model is strict; `dimensions` must be a size the model was trained for; a model whose last step is a
+normalisation stays normalised; token ids outside the vocabulary are refused, not left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, RootModel, Tag
+
+import service
+from service.api.errors import Status
+from service.api.http import Call, Operation, Reply
+from service.api.truncation import long_input_of, truncation_headers
+from service.api.wire import as_numbers, to_json
+from service.errors import (
+    BodyTooLarge,
+    EmbedserveError,
+    EmptyInput,
+    InferenceError,
+    InputTooLong,
+    InvalidInput,
+    MalformedBody,
+    Overloaded,
+    RequestError,
+    TooManyInputs,
+    TooManyTokens,
+    Unavailable,
+    Unsupported,
+)
+from service.registry import Model
+from service.types import EmbedRequest, EmbedResult, Input, LongInput, TokenIds, TruncationSide
+
+NAME = "tei"
+
+# Where TEI's statuses are not those of `service.api.errors`.
+STATUSES = {
+    EmptyInput: Status(400, "INVALID_ARGUMENT"),
+    MalformedBody: Status(400, "INVALID_ARGUMENT"),
+    TooManyInputs: Status(413, "INVALID_ARGUMENT"),
+    InputTooLong: Status(413, "INVALID_ARGUMENT"),
+    TooManyTokens: Status(413, "INVALID_ARGUMENT"),
+    InferenceError: Status(424, "INTERNAL"),
+    Unsupported: Status(424, "UNIMPLEMENTED"),
+    RequestError: Status(422, "INVALID_ARGUMENT"),
+}
+
+# A subclass inherits its parent's.
+_TYPES = {
+    EmptyInput: "Empty",
+    Unsupported: "Backend",
+    RequestError: "Validation",
+    Overloaded: "Overloaded",
+    Unavailable: "Unhealthy",
+    EmbedserveError: "Backend",
+}
+
+
+# --- what comes in --------------------------------------------------------------------------------------------
+
+
+def _kind(value: object) -> str:
+    """Which of the forms of `inputs` or `ids` something means to be; decided by the first element of a list."""
+    if isinstance(value, dict):
+        return "sentences"
+    if not isinstance(value, list):
+        return "text"
+    return "ids" if value and type(value[0]) is int else "many"
+
+
+def _kind_of_element(value: object) -> str:
+    return "ids" if isinstance(value, list) else "text"
+
+
+_Text = Annotated[str, Tag("text")]
+_Ids = Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Tag("ids")]
+_Texts = Annotated[list[Annotated[_Text | _Ids, Discriminator(_kind_of_element)]], Tag("many")]
+_Inputs = Annotated[_Text | _Ids | _Texts, Discriminator(_kind)]
+
+
+class _Schema(BaseModel):
+    """Unknown fields are ignored."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+
+class Options(_Schema):
+    """truncate: true cuts an over-long input, false refuses it; absent, the model's setting rules."""
+
+    truncate: bool | None = None
+    truncation_direction: Literal["Left", "Right", "left", "right"] | None = None
+    prompt_name: str | None = Field(None, description="One of the model's prompts; absent, its default one.")
+
+
+class EmbedAllRequest(Options):
+    """A text, token ids of the model's own vocabulary, or several of either."""
+
+    inputs: _Inputs
+
+
+class EmbedTextsRequest(EmbedAllRequest):
+    """As above."""
+
+    normalize: bool | None = None
+    dimensions: int | None = Field(None, ge=1)
+
+
+class Sentences(_Schema):
+    """One that all others are compared with."""
+
+    source_sentence: str
+    sentences: list[str]
+
+
+class SimilarityRequest(_Schema):
+    """`parameters` may be left out."""
+
+    inputs: Sentences
+    parameters: Options | None = None
+
+
+class RootRequest(EmbedTextsRequest):
+    """What /embed takes; or what /similarity takes, where `inputs` is an object."""
+
+    inputs: Annotated[  # type: ignore[assignment]  # one form more
+        _Text | _Ids | _Texts | Annotated[Sentences, Tag("sentences")], Discriminator(_kind)
+    ]
+    parameters: Options | None = None
+
+
+class TokenizeRequest(_Schema):
+    """The tokens of the prompt are in the reply, as the model reads them."""
+
+    inputs: Annotated[_Text | Annotated[list[str], Tag("many")], Discriminator(lambda value: _many_or(value, "text"))]
+    add_special_tokens: bool | None = None
+    prompt_name: str | None = None
+
+
+class DecodeRequest(_Schema):
+    """Token ids of the model's own vocabulary."""
+
+    ids: Annotated[_Ids | Annotated[list[_Ids], Tag("many")], Discriminator(_kind)]
+    skip_special_tokens: bool | None = None
+
+
+def _many_or(value: object, other: str) -> str:
+    return "many" if isinstance(value, list) else other
+
+
+# --- what goes out --------------------------------------------------------------------------------------------
+
+
+class Vectors(RootModel[list[list[float]]]):
+    """One vector per input, in their order."""
+
+
+class TokenVectors(RootModel[list[list[list[float]]]]):
+    """One vector per token."""
+
+
+class Scores(RootModel[list[float]]):
+    """One cosine per sentence, in their order."""
+
+
+class VectorsOrScores(RootModel[list[list[float]] | list[float]]):
+    """As the request was."""
+
+
+class Token(BaseModel):
+    """`start` and `stop` are bytes of the prompt and the text in UTF-8; null for special tokens."""
+
+    id: int
+    text: str
+    special: bool
+    start: int | None
+    stop: int | None
+
+
+class Tokens(RootModel[list[list[Token]]]):
+    """Those of each input."""
+
+
+class Texts(RootModel[list[str]]):
+    """One per array of token ids."""
+
+
+class EmbeddingModel(BaseModel):
+    """How token vectors become one."""
+
+    pooling: str
+
+
+class ModelType(BaseModel):
+    """Other kinds of model are not served."""
+
+    embedding: EmbeddingModel
+
+
+class Info(BaseModel):
+    """The default model, and this server's limits in TEI's words.
+
+    `max_concurrent_requests` is the number of tokens that may wait, as there is no limit on requests;
+    `auto_truncate` says that an over-long input is taken.
+    """
+
+    model_id: str
+    model_sha: str | None
+    model_dtype: str
+    served_model_name: str
+    model_type: ModelType
+    max_concurrent_requests: int
+    max_input_length: int
+    max_batch_tokens: int
+    max_batch_requests: int | None
+    max_client_batch_size: int
+    auto_truncate: bool
+    tokenization_workers: int
+    version: str
+    sha: str | None
+    docker_label: str | None
+
+
+class Health(BaseModel):
+    """Empty when all is well, an error when not."""
+
+    error: str | None = None
+    error_type: str | None = None
+
+
+class ERROR(BaseModel):
+    """TEI's error body; Validation stands for every mistake of a client's that has no type of its own."""
+
+    model_config = ConfigDict(title="TEIError")
+
+    error: str
+    error_type: Literal["Unhealthy", "Backend", "Overloaded", "Validation", "Tokenizer", "Empty"]
+
+
+# --- embedding ------------------------------------------------------------------------------------------------
+
+
+async def embed(call: Call) -> Reply:
+    """POST /embed."""
+    return await _embed_reply(call, call.parse(EmbedTextsRequest))
+
+
+async def similarity(call: Call) -> Reply:
+    """POST /similarity."""
+    request = call.parse(SimilarityRequest)
+    return await _similarity_reply(call, request.inputs, request.parameters)
+
+
+async def infer(call: Call) -> Reply:
+    """POST /."""
+    request = call.parse(RootRequest)
+    if isinstance(request.inputs, Sentences):
+        return await _similarity_reply(call, request.inputs, request.parameters)
+    return await _embed_reply(call, request)
+
+
+async def embed_all(call: Call) -> Reply:
+    """POST /embed_all."""
+    call.parse(EmbedAllRequest)
+    raise Unsupported("This model was compiled without token embeddings; /embed gives those of whole texts.")
+
+
+async def _embed_reply(call: Call, request: EmbedTextsRequest) -> Reply:
+    model = call.find_model(None)
+    texts = await _texts(call, model, request.inputs)
+    normalize = request.normalize is not False
+    result = await _embed(call, model, texts, request, dimensions=request.dimensions, normalize=normalize)
+    return Reply(to_json(as_numbers(result.vectors)), headers=_headers(result, texts))
+
+
+async def _similarity_reply(call: Call, inputs: Sentences, parameters: Options | None) -> Reply:
+    if not inputs.sentences:
+        raise EmptyInput("`inputs.sentences` cannot be empty", "inputs")
+    model = call.find_model(None)
+    texts = [inputs.source_sentence, *inputs.sentences]
+    _check_count(call, texts)
+    result = await _embed(call, model, texts, parameters or Options(), normalize=True)
+    return Reply(to_json(result.vectors[1:] @ result.vectors[0]), headers=_headers(result, texts))
+
+
+async def _embed(
+    call: Call, model: Model, texts: Sequence[str], options: Options, *, normalize: bool, dimensions: int | None = None
+) -> EmbedResult:
+    prompt = _prompt(model, options.prompt_name)
+    side = TruncationSide((options.truncation_direction or "right").lower())
+    result = await model.embedder.embed(
+        EmbedRequest(
+            [Input(text, prompt) for text in texts],
+            dimensions=dimensions,
+            long_input=long_input_of(options.truncate),
+            truncation_side=side,
+            normalize=normalize,
+        ),
+        call.deadline,
+    )
+    call.count(result)
+    return result
+
+
+async def _texts(call: Call, model: Model, inputs: str | list[int] | list[str | list[int]]) -> list[str]:
+    """Token ids are the model's own here, whatever `token_ids` says of OpenAI's; as TEI does, they become text."""
+    many: list[Any] = inputs if isinstance(inputs, list) and _kind(inputs) == "many" else [inputs]
+    if not many or [] in many:
+        raise EmptyInput("`inputs` cannot be empty", "inputs")
+    _check_count(call, many)
+    ids = [one for one in many if isinstance(one, list)]
+    if not ids:
+        return many
+    if call.service.settings.token_ids is TokenIds.REJECT:
+        raise InvalidInput("This model takes texts, not token ids.", "inputs")
+    decoded = iter(await model.embedder.decode(ids, skip_special_tokens=True))
+    return [next(decoded) if isinstance(one, list) else one for one in many]
+
+
+def _prompt(model: Model, name: str | None) -> str:
+    """Clients read the names of the prompts from this very sentence. Raises InvalidInput."""
+    prompts = model.bundle.prompts
+    if name is not None and name not in prompts:
+        known = ", ".join(f'"{one}"' for one in prompts)
+        raise InvalidInput(f"`prompt_name` is not one of the model's. Available prompts: [{known}]", "prompt_name")
+    return model.embedder.prompt(name)
+
+
+def _check_count(call: Call, inputs: Sequence[object]) -> None:
+    limit = call.service.settings.max_inputs
+    if len(inputs) > limit:
+        raise TooManyInputs(limit, len(inputs), "inputs")
+
+
+def _headers(result: EmbedResult, texts: Sequence[str]) -> dict[str, str]:
+    """TEI's bodies have no room for usage."""
+    return {
+        "x-compute-characters": str(sum(map(len, texts))),
+        "x-compute-tokens": str(sum(result.tokens)),
+        **truncation_headers(result),
+    }
+
+
+# --- tokens ---------------------------------------------------------------------------------------------------
+
+
+async def tokenize(call: Call) -> Reply:
+    """POST /tokenize."""
+    request = call.parse(TokenizeRequest)
+    model = call.find_model(None)
+    texts = [request.inputs] if isinstance(request.inputs, str) else request.inputs
+    if not texts:
+        raise EmptyInput("`inputs` cannot be empty", "inputs")
+    _check_count(call, texts)
+    prompt = _prompt(model, request.prompt_name)
+    return Reply(to_json(await model.embedder.tokenize(texts, prompt, request.add_special_tokens is not False)))
+
+
+async def decode(call: Call) -> Reply:
+    """POST /decode."""
+    request = call.parse(DecodeRequest)
+    model = call.find_model(None)
+    many: list[Any] = request.ids if _kind(request.ids) == "many" else [request.ids]
+    if not many:
+        raise EmptyInput("`ids` cannot be empty", "ids")
+    _check_count(call, many)
+    return Reply(to_json(await model.embedder.decode(many, request.skip_special_tokens is not False)))
+
+
+# --- the server -----------------------------------------------------------------------------------------------
+
+
+async def info(call: Call) -> Reply:
+    """GET /info."""
+    model, settings = call.find_model(None), call.service.settings
+    bundle = model.bundle
+    return Reply(
+        to_json(
+            {
+                "model_id": bundle.model_id,
+                "model_sha": None,
+                "model_dtype": {"fp32": "float32"}.get(bundle.precision, bundle.precision),
+                "served_model_name": model.name,
+                "model_type": {"embedding": {"pooling": bundle.pooling or "unknown"}},
+                "max_concurrent_requests": settings.max_queue_tokens,
+                "max_input_length": bundle.max_seq_length,
+                "max_batch_tokens": settings.max_batch_tokens,
+                "max_batch_requests": None,
+                "max_client_batch_size": settings.max_inputs,
+                "auto_truncate": settings.long_input is not LongInput.REJECT,
+                "tokenization_workers": 1,
+                "version": service.__version__,
+                "sha": None,
+                "docker_label": None,
+            }
+        )
+    )
+
+
+async def health(call: Call) -> Reply:
+    """GET /health: readiness, as TEI's is."""
+    if call.service.registry.ready:
+        return Reply(to_json({}))
+    return Reply(to_json({"error": "unhealthy", "error_type": "Unhealthy"}), 503)
+
+
+def error_body(error: EmbedserveError, status: Status) -> dict[str, Any]:
+    """A sentence and a type."""
+    kind = next(_TYPES[kind] for kind in type(error).__mro__ if kind in _TYPES)
+    return {"error": _message(error), "error_type": kind}
+
+
+def _message(error: EmbedserveError) -> str:
+    match error:
+        case InputTooLong():
+            return f"Input validation error: `inputs` must have less than {error.limit} tokens. Given: {error.actual}"
+        case TooManyInputs():
+            return f"batch size {error.actual} > maximum allowed batch size {error.limit}"
+        case EmptyInput() | BodyTooLarge():
+            return str(error)
+        case InvalidInput():
+            return f"Input validation error: {error}"
+        case Overloaded():
+            return "Model is overloaded"
+    return str(error)
+
+
+def owns(path: str) -> bool:
+    """TEI's routes for models of other kinds."""
+    return path in ("/predict", "/rerank", "/embed_sparse", "/vertex")
+
+
+def _post(path: str, handler: Any, summary: str, request: type[BaseModel], response: type[BaseModel]) -> Operation:
+    return Operation("POST", (path,), handler, f"{summary} (TEI)", request, response)
+
+
+OPERATIONS = (
+    _post("/embed", embed, "Embed texts or token ids", EmbedTextsRequest, Vectors),
+    _post("/embed_all", embed_all, "One vector per token, where the model gives them", EmbedAllRequest, TokenVectors),
+    _post("/similarity", similarity, "Compare one sentence with others", SimilarityRequest, Scores),
+    _post("/", infer, "Embed or compare, as Hugging Face's InferenceClient asks", RootRequest, VectorsOrScores),
+    _post("/tokenize", tokenize, "The model's tokens of texts", TokenizeRequest, Tokens),
+    _post("/decode", decode, "The texts of token ids", DecodeRequest, Texts),
+    Operation("GET", ("/info",), info, "What is served (TEI)", response=Info),
+    Operation("GET", ("/health",), health, "Readiness (TEI)", response=Health, needs_key=False),
+)

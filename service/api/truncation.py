@@ -1,0 +1,18 @@
+"""Over-long inputs, in the words that several protocols share."""
+
+from __future__ import annotations
+
+from service.types import EmbedResult, LongInput
+
+
+def long_input_of(truncate: bool | None) -> LongInput | None:
+    """True cuts, False refuses, None leaves it to the model's setting."""
+    if truncate is None:
+        return None
+    return LongInput.TRUNCATE if truncate else LongInput.REJECT
+
+
+def truncation_headers(result: EmbedResult) -> dict[str, str]:
+    """How many inputs were cut, where any were."""
+    cut = sum(result.truncated)
+    return {"x-truncated-inputs": str(cut)} if cut else {}
