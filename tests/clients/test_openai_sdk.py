@@ -11,6 +11,7 @@ import pytest
 import tiktoken
 
 from service.cl100k import SPECIAL_TOKENS, read_tokens
+from tests.clients.matrix import Record
 from tests.conftest import Golden, StartServer
 from tests.e2e.process import DIMENSIONS, MODEL, PATIENCE, Server, cosines
 
@@ -76,8 +77,9 @@ def test_float(client: openai.OpenAI, golden: Golden) -> None:
     assert np.abs(as_vectors(reply) - golden.vectors[1:2]).max() <= 1e-4
 
 
-def test_list(client: openai.OpenAI, golden: Golden) -> None:
+def test_list(client: openai.OpenAI, golden: Golden, record: Record) -> None:
     reply = client.embeddings.create(model=MODEL, input=golden.texts)
+    record("openai", openai.__version__, "/v1/embeddings", as_vectors(reply), golden.vectors)
     assert [one.index for one in reply.data] == list(range(len(golden.texts)))
     assert np.abs(as_vectors(reply) - golden.vectors).max() <= 1e-4
 
