@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import cast
 
 from fastapi import FastAPI
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 import service
 from service.api import cohere, gemini, health, kserve, openai, pages, tei, vertex
@@ -32,10 +32,10 @@ def create_app(parts: Service) -> FastAPI:
     document = openapi(served)
     app.openapi = lambda: document  # type: ignore[method-assign]  # FastAPI's documented way to bring one's own
     served.append((cast(Dialect, openai), pages.operations(app.openapi)))
-    app.router.routes[:] = [
-        Route(path, Endpoint(sharing, dialect, parts)) for path, (dialect, sharing) in _by_path(served).items()
-    ]
+    endpoints = {path: Endpoint(sharing, dialect, parts) for path, (dialect, sharing) in _by_path(served).items()}
+    app.router.routes[:] = [Route(path, endpoint) for path, endpoint in endpoints.items()]
     app.router.default = _Stray([dialect for dialect, _ in served], parts)
+    app.add_middleware(_FixedPaths, endpoints={path: one for path, one in endpoints.items() if "{" not in path})
     return app
 
 
@@ -52,6 +52,18 @@ def _by_path(served: Sequence[tuple[Dialect, Sequence[Operation]]]) -> dict[str,
                 if all(one.method != operation.method for one in sharing):
                     sharing.append(operation)
     return found
+
+
+class _FixedPaths:
+    """Answers paths without parameters by one look-up; trying every pattern in turn costs more than tokenising."""
+
+    def __init__(self, app: ASGIApp, endpoints: Mapping[str, Endpoint]) -> None:
+        self._app = app
+        self._endpoints = endpoints
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        endpoint = self._endpoints.get(scope["path"]) if scope["type"] == "http" else None
+        await (endpoint or self._app)(scope, receive, send)
 
 
 class _Stray:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from service.errors import InvalidInput
 from service.types import Matrix, OutputDtype
 
 # torch.nn.functional.normalize's default, so that a zero vector stays zero instead of becoming NaN.
@@ -48,3 +49,9 @@ def quantize(vectors: Matrix, dtype: OutputDtype) -> NDArray[Any]:
     integers = np.clip(np.rint(vectors * scale), -127, 127).astype(np.int16)
     result: NDArray[Any] = integers.astype(np.int8) if dtype is OutputDtype.INT8 else (integers + 128).astype(np.uint8)
     return result
+
+
+def check_packable(dtype: OutputDtype, dimensions: int) -> None:
+    """Bits are packed eight to a byte. Raises InvalidInput."""
+    if dtype in (OutputDtype.BINARY, OutputDtype.UBINARY) and dimensions % 8:
+        raise InvalidInput(f"{dtype} needs dimensions in a multiple of 8, not {dimensions}.", "output_dtype")

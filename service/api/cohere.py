@@ -15,7 +15,6 @@ from pydantic_core import PydanticCustomError
 
 from service.api.errors import Status
 from service.api.http import Call, Operation, Reply
-from service.api.openai_fields import check_packable
 from service.api.truncation import truncation_headers
 from service.api.wire import as_base64, as_numbers, to_json
 from service.errors import (
@@ -27,7 +26,7 @@ from service.errors import (
     TooManyInputs,
     Unauthenticated,
 )
-from service.postprocess import quantize
+from service.postprocess import check_packable, quantize
 from service.prompts import prompt_name_for_input_type
 from service.registry import Model
 from service.types import EmbedRequest, EmbedResult, Input, LongInput, Matrix, OutputDtype, TruncationSide
@@ -180,7 +179,7 @@ async def _embed(call: Call, version: str) -> Reply:
         "meta": _meta(result, version),
         "response_type": "embeddings_floats" if plain else "embeddings_by_type",
     }
-    return Reply(to_json(body), headers=truncation_headers(result))
+    return Reply(to_json(body), headers=truncation_headers(result.truncated))
 
 
 def _texts(request: CohereEmbedRequest) -> list[str]:

@@ -23,6 +23,7 @@ from service.api.google import (
     status_body,
 )
 from service.api.http import Call, Operation, Reply
+from service.api.truncation import truncation_headers
 from service.api.wire import to_json
 from service.errors import EmbedserveError, InvalidInput, ModelNotFound, TooManyInputs
 from service.registry import Model
@@ -92,9 +93,8 @@ async def _embed(call: Call, model: Model, requests: list[EmbedContentRequest]) 
 
 def _reply(body: dict[str, Any], embedded: list[Embedded]) -> Reply:
     """This API has no word for a text that was cut, so a header has it."""
-    cut = sum(one.truncated for one in embedded)
     body["usageMetadata"] = {"promptTokenCount": sum(one.tokens for one in embedded)}
-    return Reply(to_json(body), headers={"x-truncated-inputs": str(cut)} if cut else {})
+    return Reply(to_json(body), headers=truncation_headers(one.truncated for one in embedded))
 
 
 async def list_models(call: Call) -> Reply:

@@ -218,7 +218,7 @@ async def predict(call: Call) -> Reply:
     _check_count(len(request.instances), call, "instances")
     texts = [one if isinstance(one, str) else one.content for one in request.instances]
     result = await _embed(call, model, texts, request.parameters or EmbedParameters())
-    return Reply(to_json({"predictions": as_numbers(result.vectors)}), headers=truncation_headers(result))
+    return Reply(to_json({"predictions": as_numbers(result.vectors)}), headers=truncation_headers(result.truncated))
 
 
 async def infer(call: Call) -> Reply:
@@ -284,7 +284,7 @@ def _infer_reply(request: InferRequest, model: Model, result: EmbedResult) -> Re
     body: dict[str, object] = {"model_name": model.name, "model_version": _VERSION, "outputs": [output]}
     if request.id is not None:
         body["id"] = request.id
-    headers = truncation_headers(result)
+    headers = truncation_headers(result.truncated)
     if not _wants_binary(request):
         output["data"] = as_numbers(result.vectors.reshape(1, -1))[0]
         return Reply(to_json(body), headers=headers)

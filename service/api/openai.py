@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from service.api.errors import Status
 from service.api.http import Call, Operation, Reply
-from service.api.openai_fields import EmbeddingsRequest, Options, check_packable, options_of, parse_inputs
+from service.api.openai_fields import EmbeddingsRequest, Options, options_of, parse_inputs
 from service.api.truncation import truncation_headers
 from service.api.wire import as_base64, as_numbers, to_json
 from service.errors import (
@@ -28,7 +28,7 @@ from service.errors import (
     Unauthenticated,
     Unavailable,
 )
-from service.postprocess import quantize
+from service.postprocess import check_packable, quantize
 from service.registry import Model
 from service.types import EmbedResult, Input
 
@@ -137,7 +137,7 @@ def _headers(call: Call, model: Model, result: EmbedResult) -> dict[str, str]:
         "openai-model": quote(model.name),
         "openai-processing-ms": str(round(1000 * (asyncio.get_running_loop().time() - started))),
         "openai-version": _API_VERSION,
-        **truncation_headers(result),
+        **truncation_headers(result.truncated),
     }
 
 

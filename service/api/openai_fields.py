@@ -136,12 +136,6 @@ def options_of(request: EmbeddingsRequest, prompts: Mapping[str, str]) -> Option
     )
 
 
-def check_packable(dtype: OutputDtype, dimensions: int) -> None:
-    """Bits are packed eight to a byte. Raises InvalidInput."""
-    if dtype in (OutputDtype.BINARY, OutputDtype.UBINARY) and dimensions % 8:
-        raise InvalidInput(f"{dtype} needs dimensions in a multiple of 8, not {dimensions}.", "output_dtype")
-
-
 Value = TypeVar("Value")
 
 

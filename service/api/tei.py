@@ -342,7 +342,7 @@ def _headers(result: EmbedResult, texts: Sequence[str]) -> dict[str, str]:
     return {
         "x-compute-characters": str(sum(map(len, texts))),
         "x-compute-tokens": str(sum(result.tokens)),
-        **truncation_headers(result),
+        **truncation_headers(result.truncated),
     }
 
 

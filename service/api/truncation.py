@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from service.types import EmbedResult, LongInput
+from collections.abc import Iterable
+
+from service.types import LongInput
 
 
 def long_input_of(truncate: bool | None) -> LongInput | None:
@@ -12,7 +14,7 @@ def long_input_of(truncate: bool | None) -> LongInput | None:
     return LongInput.TRUNCATE if truncate else LongInput.REJECT
 
 
-def truncation_headers(result: EmbedResult) -> dict[str, str]:
+def truncation_headers(truncated: Iterable[bool]) -> dict[str, str]:
     """How many inputs were cut, where any were."""
-    cut = sum(result.truncated)
+    cut = sum(truncated)
     return {"x-truncated-inputs": str(cut)} if cut else {}
