@@ -12,11 +12,13 @@ from models.checkpoint import Activation, Checkpoint, Dense
 from models.graph import CONTRIB, Graph
 from models.recipe import PoolingMode
 from models.weights import read_weights
-from service.encoder import OUTPUT
+from service.encoder import OUTPUT, TOKEN_OUTPUT
 
 
 def append(graph: Graph, hidden: str, mask: str, checkpoint: Checkpoint) -> None:
     """`hidden` (rows, length, hidden) float32, `mask` (rows, length) int64 → output (rows, dimensions).
+
+    `hidden` itself becomes an output too, which costs nothing until it is asked for.
 
     Raises CheckpointError where a dense layer's weights do not fit.
     """
@@ -24,6 +26,7 @@ def append(graph: Graph, hidden: str, mask: str, checkpoint: Checkpoint) -> None
     for number, head in enumerate(checkpoint.heads):
         vector = dense(graph, vector, head, f"dense_{number}") if isinstance(head, Dense) else normalize(graph, vector)
     graph.output(vector, OUTPUT, "rows", checkpoint.dimensions)
+    graph.output(hidden, TOKEN_OUTPUT, "rows", "length", checkpoint.hidden_size)
 
 
 def pool(graph: Graph, hidden: str, mask: str, mode: PoolingMode) -> str:

@@ -11,7 +11,7 @@ from onnx import TensorProto
 from models import heads
 from models.checkpoint import Checkpoint
 from models.graph import INPUTS, MINIMUM_OPSET, Graph
-from service.encoder import OUTPUT
+from service.encoder import OUTPUT, TOKEN_OUTPUT
 from service.errors import CheckpointError
 
 _HIDDEN_NAMES = ("last_hidden_state", "token_embeddings")
@@ -34,11 +34,12 @@ def build(checkpoint: Checkpoint) -> Graph:
     if width.dim_value not in (0, checkpoint.hidden_size):  # 0: the export left it open
         raise _refused(path, f"{hidden.name} is {width.dim_value} wide, config.json says {checkpoint.hidden_size}")
     del model.graph.output[:]
-    _free_name(model, OUTPUT)
+    for name in (OUTPUT, TOKEN_OUTPUT):
+        _free_name(model, name)
     graph = Graph(model)
     if graph.opset < MINIMUM_OPSET:
         raise _refused(path, f"opset {graph.opset} is older than {MINIMUM_OPSET}")
-    value = hidden.name if hidden.name != OUTPUT else f"{OUTPUT}/found"
+    value = hidden.name if hidden.name not in (OUTPUT, TOKEN_OUTPUT) else f"{hidden.name}/found"
     if hidden.type.tensor_type.elem_type != TensorProto.FLOAT:
         value = graph.cast(value, TensorProto.FLOAT)
     heads.append(graph, value, "attention_mask", checkpoint)
@@ -90,7 +91,7 @@ def _hidden_state(model: onnx.ModelProto, path: Path) -> onnx.ValueInfoProto:
 
 
 def _free_name(model: onnx.ModelProto, name: str) -> None:
-    """Exports of sentence-transformers pool already, under the very name that the bundle's output has."""
+    """Exports of sentence-transformers use the very names that the bundle's outputs have."""
     for node in model.graph.node:
         for names in (node.input, node.output):
             for i, found in enumerate(names):

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
+from numpy.typing import NDArray
 
 from service import metrics
 from service.errors import DeadlineExceeded, InferenceError, Overloaded, Unavailable
@@ -26,6 +27,8 @@ from service.packing import LOOKAHEAD, pack, padded_tokens
 from service.types import Matrix
 
 Rows = Sequence[Sequence[int]]
+Results = Matrix | Sequence[NDArray[np.float32]]
+"""One array a row: the rows of a matrix (rows, dimensions), or a list of whatever shapes."""
 
 # What a queue promises before it has seen a batch: tokens per second of a small encoder on one core.
 _FIRST_GUESS_OF_RATE = 5_000.0
@@ -35,12 +38,11 @@ _RETRY_AFTER = (1.0, 60.0)
 
 @dataclass(slots=True, eq=False)
 class _Job:
-    """One request: `numbers` of its rows in the queue, `vectors` (rows, dimensions) once the first are there."""
+    """One request: `numbers` of its rows in the queue, and what came of those that have run."""
 
-    future: asyncio.Future[Matrix]
+    future: asyncio.Future[list[NDArray[np.float32]]]
     numbers: range
-    remaining: int
-    vectors: Matrix | None = None
+    results: dict[int, NDArray[np.float32]] = field(default_factory=dict)
 
 
 @dataclass(slots=True, eq=False)
@@ -64,11 +66,11 @@ class _Batch:
 
 
 class Batcher:
-    """Dynamic batching in front of `run`, a blocking function of rows of token ids → (rows, dimensions)."""
+    """Dynamic batching in front of `run`, a blocking function of rows of token ids → one array a row."""
 
     def __init__(
         self,
-        run: Callable[[Rows], Matrix],
+        run: Callable[[Rows], Results],
         *,
         model: str,
         executors: int,
@@ -94,8 +96,8 @@ class Batcher:
 
     # --- what callers see -------------------------------------------------------------------------------------
 
-    async def submit(self, rows: Rows, deadline: float | None = None) -> Matrix:
-        """Token ids, one row a chunk → (rows, dimensions), in order.
+    async def submit(self, rows: Rows, deadline: float | None = None) -> list[NDArray[np.float32]]:
+        """Token ids, one row a chunk → one array a row, in order.
 
         `deadline` is in the event loop's time. Cancelling the caller drops what has not run yet. Raises Overloaded
         (nothing was queued), DeadlineExceeded, InferenceError, and Unavailable once closed.
@@ -103,7 +105,7 @@ class Batcher:
         self._admit(sum(map(len, rows)))
         loop = asyncio.get_running_loop()
         numbers = range(self._next_number, self._next_number + len(rows))
-        job = _Job(loop.create_future(), numbers, len(rows))
+        job = _Job(loop.create_future(), numbers)
         self._enqueue(job, rows)
         try:
             async with asyncio.timeout_at(deadline):
@@ -197,13 +199,13 @@ class Batcher:
         done.add_done_callback(lambda future: self._finish(batch, future))
         self._metrics.started(batch)
 
-    def _timed_run(self, rows: Rows) -> tuple[Matrix, float]:
+    def _timed_run(self, rows: Rows) -> tuple[Results, float]:
         """On an executor's thread."""
         started = time.perf_counter()
         vectors = self._run(rows)
         return vectors, time.perf_counter() - started
 
-    def _finish(self, batch: _Batch, future: asyncio.Future[tuple[Matrix, float]]) -> None:
+    def _finish(self, batch: _Batch, future: asyncio.Future[tuple[Results, float]]) -> None:
         self._running.discard(batch)
         if future.cancelled():  # the loop is being torn down
             return
@@ -241,16 +243,13 @@ class Batcher:
         self._metrics.queue(self._waiting_tokens, len(self._waiting), len(self._running))
 
 
-def _deliver(entry: _Entry, vector: Matrix) -> None:
+def _deliver(entry: _Entry, result: NDArray[np.float32]) -> None:
     job = entry.job
     if job.future.done():  # abandoned, or failed by another of its rows
         return
-    if job.vectors is None:
-        job.vectors = np.empty((len(job.numbers), vector.shape[-1]), dtype=np.float32)
-    job.vectors[entry.number - job.numbers.start] = vector
-    job.remaining -= 1
-    if not job.remaining:
-        job.future.set_result(job.vectors)
+    job.results[entry.number] = result
+    if len(job.results) == len(job.numbers):
+        job.future.set_result([job.results[number] for number in job.numbers])
 
 
 class _BatcherMetrics:

@@ -1,7 +1,8 @@
 """The bundle: the folder the server runs, and the one file that describes it.
 
     bundle.json      this module's `Bundle`
-    model.onnx       inputs → `sentence_embedding` (rows, dimensions): pooled, dense-projected, normalised
+    model.onnx       inputs → `sentence_embedding` (rows, dimensions): pooled, dense-projected, normalised;
+                     and `token_embeddings` (rows, length, hidden): the last hidden state
     tokenizer.json   a Hugging Face tokenizer, with neither truncation nor padding of its own
     golden.json      this module's `Golden`: texts and the vectors a reference gave for them
 

@@ -15,6 +15,7 @@ from service.runtime.session import Session
 from service.types import Matrix
 
 OUTPUT = "sentence_embedding"
+TOKEN_OUTPUT = "token_embeddings"  # the last hidden state, before pooling
 
 
 class Encoder:
@@ -23,7 +24,7 @@ class Encoder:
     def __init__(self, folder: Path, bundle: Bundle, execution: Execution, intra_op_threads: int = 1) -> None:
         """Opens the bundle's graph. Raises BundleError."""
         self._session = Session(folder / MODEL_ONNX, execution, intra_op_threads)
-        if self._session.inputs != set(bundle.inputs) or OUTPUT not in self._session.outputs:
+        if self._session.inputs != set(bundle.inputs) or self._session.outputs != {OUTPUT, TOKEN_OUTPUT}:
             found = f"inputs {sorted(self._session.inputs)}, outputs {sorted(self._session.outputs)}"
             raise BundleError(f"{folder / MODEL_ONNX} is not the graph that bundle.json describes: {found}", RECOMPILE)
         self._inputs = bundle.inputs
@@ -31,11 +32,19 @@ class Encoder:
 
     def run(self, rows: Sequence[Sequence[int]]) -> Matrix:
         """Token ids with their special tokens, one row a chunk → (rows, dimensions). Raises InferenceError."""
+        return self._run(OUTPUT, rows)
+
+    def run_tokens(self, rows: Sequence[Sequence[int]]) -> list[Matrix]:
+        """As `run` → for each row (its length, hidden): one vector a token, special tokens included."""
+        states = self._run(TOKEN_OUTPUT, rows)  # (rows, longest row, hidden)
+        return [state[: len(row)] for state, row in zip(states, rows, strict=True)]
+
+    def _run(self, output: str, rows: Sequence[Sequence[int]]) -> NDArray[np.float32]:
         feeds = padded_feeds(rows, self._inputs, self._pad_token_id)
-        vectors = self._session.run([OUTPUT], feeds)[0]
-        if not np.isfinite(vectors).all():
+        result = self._session.run([output], feeds)[0]
+        if not np.isfinite(result).all():
             raise InferenceError("The model gave a vector that is not finite.")
-        return vectors
+        return result
 
 
 def padded_feeds(

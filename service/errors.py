@@ -16,7 +16,6 @@
     │   ├── TooManyTokens            one request over the limit of tokens
     │   ├── DimensionsUnsupported    the model was not trained for shortened vectors
     │   ├── ModelNotFound            no model of that name is served
-    │   ├── Unsupported              the protocol has this operation, the model does not
     │   ├── RouteNotFound            no such path
     │   ├── MethodNotAllowed         the path exists, the method does not
     │   └── Unauthenticated          no key, or a wrong one
@@ -164,12 +163,6 @@ class ModelNotFound(RequestError):
     def __init__(self, name: str) -> None:
         super().__init__(f"The model `{name}` does not exist or you do not have access to it.", "model")
         self.name = name
-
-
-class Unsupported(RequestError):
-    """The protocol has this operation, the model does not."""
-
-    reason = "unsupported"
 
 
 class RouteNotFound(RequestError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
 import numpy as np
@@ -22,7 +22,18 @@ from service.errors import DimensionsUnsupported, EmptyInput, InputTooLong, Inva
 from service.postprocess import normalize, shorten
 from service.settings import ModelSettings
 from service.tokenizer import Piece, Tokenizer
-from service.types import Chunk, EmbedRequest, EmbedResult, Encoding, Input, LongInput, Matrix, TokenIds
+from service.types import (
+    Chunk,
+    EmbedRequest,
+    EmbedResult,
+    Encoding,
+    Input,
+    LongInput,
+    Matrix,
+    TokenIds,
+    TokenResult,
+    Vector,
+)
 
 # Texts of this many characters together are tokenised beside the event loop (about 1 ms of work), so that
 # health checks and short requests do not wait for them.
@@ -37,33 +48,51 @@ class _Prepared:
     tokens: list[int]
     truncated: list[bool]
 
+    @property
+    def rows(self) -> list[Sequence[int]]:
+        """Token ids of all chunks, in order."""
+        return [chunk.ids for chunks in self.chunks for chunk in chunks]
+
 
 class Embedder:
     """One model: everything between a dialect and the vectors."""
 
     def __init__(
-        self, bundle: Bundle, tokenizer: Tokenizer, batcher: Batcher, settings: ModelSettings, max_tokens: int
+        self,
+        bundle: Bundle,
+        tokenizer: Tokenizer,
+        batcher: Batcher,
+        token_batcher: Batcher,
+        settings: ModelSettings,
+        max_tokens: int,
     ) -> None:
         """`max_tokens` is the limit for all inputs of one request together."""
         self.bundle = bundle
         self._tokenizer = tokenizer
         self._batcher = batcher
+        self._token_batcher = token_batcher
         self._settings = settings
         self._max_tokens = max_tokens
 
     async def embed(self, request: EmbedRequest, deadline: float | None = None) -> EmbedResult:
         """Raises InvalidInput, InputTooLong, TooManyTokens, DimensionsUnsupported, and what Batcher.submit raises."""
         self._check_dimensions(request.dimensions)
-        texts = [self._text_of(one) for one in request.inputs]
-        if sum(map(len, texts)) > _OFF_LOOP_CHARACTERS:
-            prepared = await asyncio.to_thread(self._prepare, request, texts)
-        else:
-            prepared = self._prepare(request, texts)
-        rows = [chunk.ids for chunks in prepared.chunks for chunk in chunks]
-        vectors = self._per_input(prepared, await self._batcher.submit(rows, deadline))
+        prepared = await self._prepare(request)
+        vectors = self._per_input(prepared, await self._batcher.submit(prepared.rows, deadline))
         if request.normalize and not self.bundle.normalized:
             vectors = normalize(vectors)
-        return EmbedResult(shorten(vectors, request.dimensions), prepared.tokens, prepared.truncated, len(rows))
+        return EmbedResult(
+            shorten(vectors, request.dimensions), prepared.tokens, prepared.truncated, len(prepared.rows)
+        )
+
+    async def embed_tokens(self, request: EmbedRequest, deadline: float | None = None) -> TokenResult:
+        """The last hidden state of each input. One that is too long is cut or refused: windows do not see each
+        other, so their vectors would not be those of one text. Raises as `embed`."""
+        if (request.long_input or self._settings.long_input) is LongInput.CHUNK:
+            request = replace(request, long_input=LongInput.REJECT)
+        prepared = await self._prepare(request)
+        states = await self._token_batcher.submit(prepared.rows, deadline)
+        return TokenResult(states, prepared.tokens, prepared.truncated, len(prepared.rows))
 
     def prompt(self, name: str | None) -> str:
         """The prompt of that name; the model's default for None. Raises InvalidInput listing those there are."""
@@ -100,7 +129,13 @@ class Embedder:
             raise InvalidInput("This model takes texts, not token ids.", "input")
         return cl100k.decode(one.content) if self._settings.token_ids is TokenIds.CL100K_BASE else ""
 
-    def _prepare(self, request: EmbedRequest, texts: Sequence[str]) -> _Prepared:
+    async def _prepare(self, request: EmbedRequest) -> _Prepared:
+        texts = [self._text_of(one) for one in request.inputs]
+        if sum(map(len, texts)) > _OFF_LOOP_CHARACTERS:
+            return await asyncio.to_thread(self._to_rows, request, texts)
+        return self._to_rows(request, texts)
+
+    def _to_rows(self, request: EmbedRequest, texts: Sequence[str]) -> _Prepared:
         """Tokenise, count, chunk. Pure computation: runs on the loop or beside it."""
         specials = self._tokenizer.special_tokens
         limit = min(request.max_input_tokens or self.bundle.max_seq_length, self.bundle.max_seq_length)
@@ -147,14 +182,19 @@ class Embedder:
 
     # --- after it ---------------------------------------------------------------------------------------------
 
-    def _per_input(self, prepared: _Prepared, vectors: Matrix) -> Matrix:
-        """(chunks, dimensions) → (inputs, dimensions)."""
+    def _per_input(self, prepared: _Prepared, vectors: Sequence[Vector]) -> Matrix:
+        """One vector a chunk → (inputs, dimensions)."""
         if len(vectors) == len(prepared.chunks):
-            return vectors
+            return np.stack(vectors)
         edges = accumulate(map(len, prepared.chunks), initial=0)
         return np.stack(
             [
-                vectors[start] if stop - start == 1 else aggregate(vectors[start:stop], [c.weight for c in chunks])
+                _combined(vectors[start:stop], chunks)
                 for (start, stop), chunks in zip(pairwise(edges), prepared.chunks, strict=True)
             ]
         )
+
+
+def _combined(vectors: Sequence[Vector], chunks: Sequence[Chunk]) -> Vector:
+    """One input's vectors → its own; that of an only chunk stays as it is."""
+    return vectors[0] if len(vectors) == 1 else aggregate(np.stack(vectors), [chunk.weight for chunk in chunks])

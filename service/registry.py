@@ -31,7 +31,7 @@ class Model:
     created: int
     bundle: Bundle
     embedder: Embedder
-    batcher: Batcher
+    batchers: tuple[Batcher, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +58,15 @@ def open_bundle(folder: Path, settings: ModelSettings) -> Parts:
 
 def assemble(parts: Parts, name: str, aliases: Sequence[str], settings: ModelSettings, max_tokens: int) -> Model:
     """Parts → a model that answers. `max_tokens` as in Embedder."""
-    batcher = Batcher(
-        parts.encoder.run,
-        model=name,
-        executors=settings.executors,
-        max_batch_tokens=settings.max_batch_tokens,
-        max_queue_tokens=settings.max_queue_tokens,
-    )
-    embedder = Embedder(parts.bundle, parts.tokenizer, batcher, settings, max_tokens)
+    limits = {"max_batch_tokens": settings.max_batch_tokens, "max_queue_tokens": settings.max_queue_tokens}
+    batcher = Batcher(parts.encoder.run, model=name, executors=settings.executors, **limits)
+    token_batcher = Batcher(parts.encoder.run_tokens, model=f"{name} (tokens)", executors=1, **limits)
+    embedder = Embedder(parts.bundle, parts.tokenizer, batcher, token_batcher, settings, max_tokens)
     bundle = parts.bundle
     metrics.MODEL_INFO.labels(
         name, bundle.model_id, bundle.precision, bundle.target, bundle.dimensions, bundle.max_seq_length
     ).set(1)
-    return Model(name, tuple(aliases), int(time.time()), bundle, embedder, batcher)
+    return Model(name, tuple(aliases), int(time.time()), bundle, embedder, (batcher, token_batcher))
 
 
 class Registry:
@@ -119,9 +115,10 @@ class Registry:
 
     def stalled_for(self) -> float:
         """Seconds that the slowest running batch has been running."""
-        return max((model.batcher.stalled_for() for model in self._models.values()), default=0.0)
+        return max((one.stalled_for() for model in self.models() for one in model.batchers), default=0.0)
 
     async def close(self) -> None:
         """Finishes what is queued, ends the executors."""
-        for model in self._models.values():
-            await model.batcher.close()
+        for model in self.models():
+            for batcher in model.batchers:
+                await batcher.close()

@@ -109,3 +109,13 @@ class EmbedResult:
     tokens: Sequence[int]
     truncated: Sequence[bool]
     chunks: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokenResult:
+    """As EmbedResult, with one vector a token, special tokens included: `states[i]` is (tokens, hidden)."""
+
+    states: Sequence[Matrix]
+    tokens: Sequence[int]
+    truncated: Sequence[bool]
+    chunks: int

@@ -71,8 +71,14 @@ class EmbedInput(_Schema):
     content: list[TextContent] = Field(min_length=1)
 
 
+def _needs(name: str, not_with: str) -> dict[str, Any]:
+    return {"required": [name], "properties": {name: {"type": "array"}, not_with: {"type": "null"}}}
+
+
 class CohereEmbedRequest(_Schema):
     """Either `texts` or `inputs`."""
+
+    model_config = ConfigDict(json_schema_extra={"oneOf": [_needs("texts", "inputs"), _needs("inputs", "texts")]})
 
     model: str | None = Field(None, description="A served model's name; missing or null means the default one.")
     texts: list[str] | None = Field(None, min_length=1)
@@ -143,12 +149,13 @@ class EmbedV1Response(BaseModel):
     response_type: Literal["embeddings_floats", "embeddings_by_type"]
 
 
-class ERROR(BaseModel):
+class CohereError(BaseModel):
     """Cohere's error body."""
 
-    model_config = ConfigDict(title="CohereError")
-
     message: str
+
+
+ERROR = CohereError
 
 
 async def embed_v2(call: Call) -> Reply:

@@ -28,7 +28,6 @@ STATUSES: Statuses = {
     errors.SlowBody: Status(408, "DEADLINE_EXCEEDED"),
     errors.TooManyTokens: Status(400, "INVALID_ARGUMENT", "max_tokens_per_request", "max_tokens_per_request"),
     errors.ModelNotFound: Status(404, "NOT_FOUND", openai_code="model_not_found"),
-    errors.Unsupported: Status(501, "UNIMPLEMENTED"),
     errors.RouteNotFound: Status(404, "NOT_FOUND"),
     errors.MethodNotAllowed: Status(405, "UNIMPLEMENTED"),
     errors.Unauthenticated: Status(401, "UNAUTHENTICATED"),

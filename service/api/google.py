@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import AliasChoices, AliasGenerator, BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, AliasGenerator, BaseModel, ConfigDict, Field, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
 from service.api.errors import Status
@@ -42,6 +42,11 @@ TASKS = (
     "CODE_RETRIEVAL_QUERY",
 )
 _NO_TASK = ("", "UNSPECIFIED", "TASK_TYPE_UNSPECIFIED")
+TASK_NAMES_SCHEMA = {"type": "string", "enum": [*TASKS, *_NO_TASK]}
+_TASK_SCHEMA = {
+    "description": "A task's name, or its number in the API's own enum.",
+    "anyOf": [TASK_NAMES_SCHEMA, {"type": "integer"}, {"type": "null"}],
+}
 _TYPE = "type.googleapis.com/google.rpc."
 
 
@@ -54,8 +59,15 @@ class Message(BaseModel):
     )
 
 
+def needs_text(name: str) -> dict[str, Any]:
+    """JSON Schema of an object whose field is required, for one that is looked at by hand."""
+    return {"required": [name], "properties": {name: {"type": "string"}}}
+
+
 class Part(Message):
     """One piece of a content. Only texts can be embedded."""
+
+    model_config = ConfigDict(json_schema_extra={"allOf": [needs_text("text")]})
 
     text: str | None = None
 
@@ -69,7 +81,7 @@ class Content(Message):
 class EmbedConfig(Message):
     """autoTruncate: true cuts and says so, false refuses; absent, the model's setting rules."""
 
-    task_type: str | int | None = None
+    task_type: Annotated[str | int | None, WithJsonSchema(_TASK_SCHEMA)] = None
     title: str | None = None
     output_dimensionality: int | None = Field(None, ge=1)
     auto_truncate: bool | None = None
@@ -110,12 +122,13 @@ class StatusObject(BaseModel):
     details: list[dict[str, Any]] = []
 
 
-class ERROR(BaseModel):
+class GoogleError(BaseModel):
     """Google's error body."""
 
-    model_config = ConfigDict(title="GoogleError")
-
     error: StatusObject
+
+
+ERROR = GoogleError
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from service import metrics
 from service.api.errors import Status
@@ -21,12 +21,13 @@ class HealthStatus(BaseModel):
     status: str
 
 
-class ERROR(BaseModel):
+class HealthError(BaseModel):
     """Health's error body."""
 
-    model_config = ConfigDict(title="HealthError")
-
     error: str
+
+
+ERROR = HealthError
 
 
 async def live(call: Call) -> Reply:

@@ -38,7 +38,7 @@ from service.errors import (
 from service.logs import LOGGER, event
 from service.registry import Model, Registry
 from service.settings import Settings
-from service.types import EmbedResult
+from service.types import EmbedResult, TokenResult
 
 JSON = "application/json"
 # Labels of requests that never reached a model, or a path.
@@ -87,7 +87,7 @@ class Call:
         self.model = model.name
         return model
 
-    def count(self, result: EmbedResult) -> None:
+    def count(self, result: EmbedResult | TokenResult) -> None:
         """Adds a result to metrics and to the log line."""
         tokens, truncated = sum(result.tokens), sum(result.truncated)
         metrics.TOKENS.labels(self.model, self.route).inc(tokens)
@@ -124,6 +124,7 @@ class Operation:
     needs_key: bool = True
     content_type: str = JSON
     documented: bool = True
+    binary: bool = False  # both bodies may hold raw tensors after their JSON (`oip_binary`)
 
 
 class Dialect(Protocol):

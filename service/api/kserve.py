@@ -200,12 +200,13 @@ class ModelReady(BaseModel):
     ready: bool
 
 
-class ERROR(BaseModel):
+class KServeError(BaseModel):
     """KServe's error body."""
 
-    model_config = ConfigDict(title="KServeError")
-
     error: str
+
+
+ERROR = KServeError
 
 
 # --- embedding ------------------------------------------------------------------------------------------------
@@ -401,7 +402,13 @@ OPERATIONS = (
     _open(("/v2/health/live",), live, "Liveness (Open Inference)", ServerLive),
     _open(("/v2/health/ready",), ready, "Readiness (Open Inference)", ServerReady),
     Operation(
-        "POST", _versioned("/infer"), infer, "Embed a tensor of texts (Open Inference)", InferRequest, InferResponse
+        "POST",
+        _versioned("/infer"),
+        infer,
+        "Embed a tensor of texts (Open Inference)",
+        InferRequest,
+        InferResponse,
+        binary=True,
     ),
     _open(_versioned("/ready"), model_ready, "Readiness of a model (Open Inference)", ModelReady),
     # Last: without its ending it would match the paths above.

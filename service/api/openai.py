@@ -9,7 +9,7 @@ import asyncio
 from typing import Any, Literal
 from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from service.api.errors import Status
 from service.api.http import Call, Operation, Reply
@@ -95,12 +95,13 @@ class ErrorObject(BaseModel):
     detail: str | None = None
 
 
-class ERROR(BaseModel):
+class OpenAIError(BaseModel):
     """OpenAI's error body."""
 
-    model_config = ConfigDict(title="OpenAIError")
-
     error: ErrorObject
+
+
+ERROR = OpenAIError
 
 
 async def create_embeddings(call: Call) -> Reply:

@@ -10,6 +10,7 @@ normalisation stays normalised; token ids outside the vocabulary are refused, no
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, RootModel, Tag
@@ -32,10 +33,9 @@ from service.errors import (
     TooManyInputs,
     TooManyTokens,
     Unavailable,
-    Unsupported,
 )
 from service.registry import Model
-from service.types import EmbedRequest, EmbedResult, Input, LongInput, TokenIds, TruncationSide
+from service.types import EmbedRequest, EmbedResult, Input, LongInput, TokenIds, TokenResult, TruncationSide
 
 NAME = "tei"
 
@@ -47,14 +47,12 @@ STATUSES = {
     InputTooLong: Status(413, "INVALID_ARGUMENT"),
     TooManyTokens: Status(413, "INVALID_ARGUMENT"),
     InferenceError: Status(424, "INTERNAL"),
-    Unsupported: Status(424, "UNIMPLEMENTED"),
     RequestError: Status(422, "INVALID_ARGUMENT"),
 }
 
 # A subclass inherits its parent's.
 _TYPES = {
     EmptyInput: "Empty",
-    Unsupported: "Backend",
     RequestError: "Validation",
     Overloaded: "Overloaded",
     Unavailable: "Unhealthy",
@@ -79,8 +77,10 @@ def _kind_of_element(value: object) -> str:
 
 
 _Text = Annotated[str, Tag("text")]
-_Ids = Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Tag("ids")]
-_Texts = Annotated[list[Annotated[_Text | _Ids, Discriminator(_kind_of_element)]], Tag("many")]
+# Empty lists have a type of error to themselves, so they are refused by hand; the document has it that way.
+_NOT_EMPTY = Field(json_schema_extra={"minItems": 1})
+_Ids = Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], _NOT_EMPTY, Tag("ids")]
+_Texts = Annotated[list[Annotated[_Text | _Ids, Discriminator(_kind_of_element)]], _NOT_EMPTY, Tag("many")]
 _Inputs = Annotated[_Text | _Ids | _Texts, Discriminator(_kind)]
 
 
@@ -115,7 +115,7 @@ class Sentences(_Schema):
     """One that all others are compared with."""
 
     source_sentence: str
-    sentences: list[str]
+    sentences: Annotated[list[str], _NOT_EMPTY]
 
 
 class SimilarityRequest(_Schema):
@@ -137,7 +137,9 @@ class RootRequest(EmbedTextsRequest):
 class TokenizeRequest(_Schema):
     """The tokens of the prompt are in the reply, as the model reads them."""
 
-    inputs: Annotated[_Text | Annotated[list[str], Tag("many")], Discriminator(lambda value: _many_or(value, "text"))]
+    inputs: Annotated[
+        _Text | Annotated[list[str], _NOT_EMPTY, Tag("many")], Discriminator(lambda value: _many_or(value, "text"))
+    ]
     add_special_tokens: bool | None = None
     prompt_name: str | None = None
 
@@ -145,7 +147,7 @@ class TokenizeRequest(_Schema):
 class DecodeRequest(_Schema):
     """Token ids of the model's own vocabulary."""
 
-    ids: Annotated[_Ids | Annotated[list[_Ids], Tag("many")], Discriminator(_kind)]
+    ids: Annotated[_Ids | Annotated[list[_Ids], _NOT_EMPTY, Tag("many")], Discriminator(_kind)]
     skip_special_tokens: bool | None = None
 
 
@@ -233,13 +235,14 @@ class Health(BaseModel):
     error_type: str | None = None
 
 
-class ERROR(BaseModel):
+class TeiError(BaseModel):
     """TEI's error body; Validation stands for every mistake of a client's that has no type of its own."""
-
-    model_config = ConfigDict(title="TEIError")
 
     error: str
     error_type: Literal["Unhealthy", "Backend", "Overloaded", "Validation", "Tokenizer", "Empty"]
+
+
+ERROR = TeiError
 
 
 # --- embedding ------------------------------------------------------------------------------------------------
@@ -266,8 +269,12 @@ async def infer(call: Call) -> Reply:
 
 async def embed_all(call: Call) -> Reply:
     """POST /embed_all."""
-    call.parse(EmbedAllRequest)
-    raise Unsupported("This model was compiled without token embeddings; /embed gives those of whole texts.")
+    request = call.parse(EmbedAllRequest)
+    model = call.find_model(None)
+    texts = await _texts(call, model, request.inputs)
+    result = await model.embedder.embed_tokens(_request(model, texts, request), call.deadline)
+    call.count(result)
+    return Reply(to_json([as_numbers(state) for state in result.states]), headers=_headers(result, texts))
 
 
 async def _embed_reply(call: Call, request: EmbedTextsRequest) -> Reply:
@@ -291,20 +298,19 @@ async def _similarity_reply(call: Call, inputs: Sentences, parameters: Options |
 async def _embed(
     call: Call, model: Model, texts: Sequence[str], options: Options, *, normalize: bool, dimensions: int | None = None
 ) -> EmbedResult:
-    prompt = _prompt(model, options.prompt_name)
-    side = TruncationSide((options.truncation_direction or "right").lower())
-    result = await model.embedder.embed(
-        EmbedRequest(
-            [Input(text, prompt) for text in texts],
-            dimensions=dimensions,
-            long_input=long_input_of(options.truncate),
-            truncation_side=side,
-            normalize=normalize,
-        ),
-        call.deadline,
-    )
+    request = replace(_request(model, texts, options), dimensions=dimensions, normalize=normalize)
+    result = await model.embedder.embed(request, call.deadline)
     call.count(result)
     return result
+
+
+def _request(model: Model, texts: Sequence[str], options: Options) -> EmbedRequest:
+    prompt = _prompt(model, options.prompt_name)
+    return EmbedRequest(
+        [Input(text, prompt) for text in texts],
+        long_input=long_input_of(options.truncate),
+        truncation_side=TruncationSide((options.truncation_direction or "right").lower()),
+    )
 
 
 async def _texts(call: Call, model: Model, inputs: str | list[int] | list[str | list[int]]) -> list[str]:
@@ -337,7 +343,7 @@ def _check_count(call: Call, inputs: Sequence[object]) -> None:
         raise TooManyInputs(limit, len(inputs), "inputs")
 
 
-def _headers(result: EmbedResult, texts: Sequence[str]) -> dict[str, str]:
+def _headers(result: EmbedResult | TokenResult, texts: Sequence[str]) -> dict[str, str]:
     """TEI's bodies have no room for usage."""
     return {
         "x-compute-characters": str(sum(map(len, texts))),
@@ -441,7 +447,7 @@ def _post(path: str, handler: Any, summary: str, request: type[BaseModel], respo
 
 OPERATIONS = (
     _post("/embed", embed, "Embed texts or token ids", EmbedTextsRequest, Vectors),
-    _post("/embed_all", embed_all, "One vector per token, where the model gives them", EmbedAllRequest, TokenVectors),
+    _post("/embed_all", embed_all, "One vector per token, special tokens included", EmbedAllRequest, TokenVectors),
     _post("/similarity", similarity, "Compare one sentence with others", SimilarityRequest, Scores),
     _post("/", infer, "Embed or compare, as Hugging Face's InferenceClient asks", RootRequest, VectorsOrScores),
     _post("/tokenize", tokenize, "The model's tokens of texts", TokenizeRequest, Tokens),

@@ -6,13 +6,14 @@ Shapes: the Vertex AI text-embeddings API, google.cloud.aiplatform v1 and v1beta
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from service.api.errors import Status
 from service.api.google import (
     ERROR,
+    TASK_NAMES_SCHEMA,
     BatchEmbedContentsRequest,
     ContentEmbedding,
     EmbedContentRequest,
@@ -23,6 +24,7 @@ from service.api.google import (
     find_model,
     long_input,
     message_of,
+    needs_text,
     rows,
     status_body,
     to_input,
@@ -41,17 +43,20 @@ _FIRST_TASK = 2
 _TEXT_EMBEDDING = "gs://google-cloud-aiplatform/schema/predict/instance/text_embedding_1.0.0.yaml"
 
 
+_NOTHING = Annotated[Any, WithJsonSchema({"type": "null"})]
+
+
 class Instance(Message):
     """One text, as `content`; or as `prompt`, which is answered by a bare array. Images and videos are refused."""
 
-    model_config = ConfigDict(json_schema_extra={"anyOf": [{"required": ["content"]}, {"required": ["prompt"]}]})
+    model_config = ConfigDict(json_schema_extra={"anyOf": [needs_text("content"), needs_text("prompt")]})
 
     content: str | None = None
     prompt: str | None = None
-    task_type: str | None = None
+    task_type: Annotated[str | None, WithJsonSchema({"anyOf": [TASK_NAMES_SCHEMA, {"type": "null"}]})] = None
     title: str | None = None
-    image: Any = None
-    video: Any = None
+    image: _NOTHING = None
+    video: _NOTHING = None
 
 
 class Parameters(Message):

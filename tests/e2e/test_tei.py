@@ -209,8 +209,22 @@ def test_a_server_that_refuses(strict: Server) -> None:
     assert strict.http.get("/info").json()["auto_truncate"] is False
 
 
-def test_embed_all_says_that_it_cannot(server: Server) -> None:
-    assert "token embeddings" in refuse(server, "/embed_all", {"inputs": ["a"]}, 424, "Backend")
+def test_embed_all_gives_a_vector_a_token_whose_mean_is_the_texts(server: Server, golden: Golden) -> None:
+    chosen = [0, 3, 5, 7]
+    reply = server.post("/embed_all", {"inputs": [golden.texts[i] for i in chosen]})
+    assert reply.status_code == 200, reply.text
+    states = [np.array(one, dtype=np.float32) for one in reply.json()]
+    assert [one.shape for one in states] == [(golden.tokens[i], DIMENSIONS) for i in chosen]
+    means = np.stack([one.mean(axis=0) for one in states])
+    assert cosines(means, golden.vectors[chosen]).min() >= 0.99999
+
+
+def test_embed_all_cuts_or_refuses_what_is_too_long(server: Server) -> None:
+    long = "word " * 300
+    refuse(server, "/embed_all", {"inputs": long}, 413, "Validation")
+    reply = server.post("/embed_all", {"inputs": long, "truncate": True})
+    assert len(reply.json()[0]) == 256
+    assert reply.headers["x-truncated-inputs"] == "1"
 
 
 # --- /similarity ----------------------------------------------------------------------------------------------

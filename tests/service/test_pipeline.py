@@ -67,7 +67,8 @@ def embed(
     async def go() -> EmbedResult:
         batcher = Batcher(ran.run, model="test", executors=1, max_batch_tokens=64, max_queue_tokens=1000)
         found = made or bundle()
-        result = await Embedder(found, tokenizer, batcher, ModelSettings(**settings), max_tokens).embed(request)
+        embedder = Embedder(found, tokenizer, batcher, batcher, ModelSettings(**settings), max_tokens)
+        result = await embedder.embed(request)
         await batcher.close()
         return result
 
@@ -153,7 +154,7 @@ def test_a_prompt_without_room_for_text_is_refused(tokenizer: Tokenizer) -> None
 def test_prompts_are_looked_up_by_name_and_default(tokenizer: Tokenizer) -> None:
     async def prompt(name: str | None, made: Bundle) -> str:
         batcher = Batcher(Ran().run, model="test", executors=1, max_batch_tokens=64, max_queue_tokens=1000)
-        return Embedder(made, tokenizer, batcher, ModelSettings(), 1000).prompt(name)
+        return Embedder(made, tokenizer, batcher, batcher, ModelSettings(), 1000).prompt(name)
 
     assert asyncio.run(prompt("query", bundle())) == "query: "
     assert asyncio.run(prompt(None, bundle())) == ""

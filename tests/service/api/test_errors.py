@@ -21,7 +21,6 @@ EXAMPLES: list[tuple[errors.EmbedserveError, int, str]] = [
     (errors.TooManyTokens(300_000, 416_735), 400, "INVALID_ARGUMENT"),
     (errors.DimensionsUnsupported(7, (384,)), 400, "INVALID_ARGUMENT"),
     (errors.ModelNotFound("m"), 404, "NOT_FOUND"),
-    (errors.Unsupported("m"), 501, "UNIMPLEMENTED"),
     (errors.RouteNotFound("GET", "/x"), 404, "NOT_FOUND"),
     (errors.MethodNotAllowed("GET", "/x", ("POST",)), 405, "UNIMPLEMENTED"),
     (errors.Unauthenticated(None), 401, "UNAUTHENTICATED"),
