@@ -103,3 +103,33 @@ def test_security_schemes_are_defined(document: dict[str, Any]) -> None:
     }
     assert used
     assert used <= defined
+
+
+def test_names_of_schemas_are_for_people(document: dict[str, Any]) -> None:
+    """pydantic puts the module before a name that two schemas share."""
+    names = document["components"]["schemas"].keys()
+    assert not [name for name in names if "__" in name]
+    assert names >= {"OpenAIError", "GoogleError", "KServeError", "CohereError", "TeiError", "HealthError"}
+
+
+def test_a_path_has_one_error_body(document: dict[str, Any]) -> None:
+    """That of the first dialect on it: TEI's on "/", where KServe's liveness is a guest."""
+    for operation in document["paths"]["/"].values():
+        schema = operation["responses"]["500"]["content"]["application/json"]["schema"]
+        assert schema == {"$ref": "#/components/schemas/TeiError"}
+
+
+@pytest.mark.parametrize("path", ["/v2/models/{model}/ready", "/v2/models/{model}/versions/{version}/ready"])
+def test_probes_of_a_model_may_not_find_it(document: dict[str, Any], path: str) -> None:
+    responses = document["paths"][path]["get"]["responses"]
+    schemas = {status: one["content"]["application/json"]["schema"] for status, one in responses.items()}
+    assert schemas["404"] == schemas["500"] == {"$ref": "#/components/schemas/KServeError"}
+    assert schemas["200"] == schemas["503"] == {"$ref": "#/components/schemas/ModelReady"}
+
+
+def test_binary_tensors_are_described(document: dict[str, Any]) -> None:
+    infer = document["paths"]["/v2/models/{model}/infer"]["post"]
+    types = {"application/json", "application/octet-stream"}
+    assert infer["requestBody"]["content"].keys() == infer["responses"]["200"]["content"].keys() == types
+    assert "inference-header-content-length" in {one["name"] for one in infer["parameters"]}
+    assert "inference-header-content-length" in infer["responses"]["200"]["headers"]
