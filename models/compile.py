@@ -72,7 +72,8 @@ def compile_checkpoint(
     if output is None and is_bundle(final):
         say(f"already compiled: {final}")
         return final
-    with staged(final, replace=output is not None) as folder:
+    # In the cache only a broken bundle can stand in the way; one that another process finishes meanwhile is as good.
+    with staged(final, replace=output is not None or final.exists()) as folder:
         _write_bundle(folder, source, place, recipe, say)
     say(f"compiled {final}")
     return final

@@ -29,7 +29,7 @@ class FileHashes:
         self._changed = False
         try:
             known = json.loads(memo.read_bytes())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return
         if isinstance(known, dict):
             self._known = known

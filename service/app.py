@@ -14,6 +14,7 @@ import service
 from service.api import cohere, gemini, health, kserve, openai, pages, tei, vertex
 from service.api.docs import openapi
 from service.api.http import Dialect, Endpoint, Operation, Service
+from service.errors import StartupError
 from service.settings import Settings
 
 # In the order in which a stray path is offered to them; OpenAI's takes all the rest.
@@ -83,5 +84,9 @@ def operations(settings: Settings) -> list[tuple[Dialect, tuple[Operation, ...]]
         vertex.NAME: vertex.container_operations(settings.predict_route),
         health.NAME: health.container_operations(settings.health_route),
     }
+    taken = {path for module in DIALECTS for one in module.OPERATIONS for path in one.paths}
+    for name in ("predict_route", "health_route"):
+        if getattr(settings, name) in taken:
+            raise StartupError(f"{name} {getattr(settings, name)} is a path of this server's own", "pick another path")
     dialects = [cast(Dialect, module) for module in DIALECTS]
     return [(dialect, (*dialect.OPERATIONS, *extra.get(dialect.NAME, ()))) for dialect in dialects]

@@ -91,7 +91,7 @@ async def _vectors(model: Model, group: tuple[_Record, ...], prompt_name: str | 
         prompt = model.embedder.prompt(prompt_name)
         result = await model.embedder.embed(EmbedRequest([Input(record.text, prompt) for record in group]))
     except EmbedserveError as error:
-        raise StartupError(f"after line {before}: {error}", "see --long-input, --max-request-tokens") from error
+        raise StartupError(f"after line {before}: {error}", "see embedserve embed --help") from error
     return list(result.vectors)
 
 

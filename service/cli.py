@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import service
-from service.errors import StartupError
-from service.settings import DEFAULT_MODEL, ENV_PREFIX, Settings, load_settings, server_first
+from service.bundle import is_bundle
+from service.errors import BundleError, StartupError
+from service.settings import DEFAULT_MODEL, ENV_PREFIX, Settings, default_text, load_settings, server_first
 
 _SERVE_HELP = f"""\
 Serve embeddings over HTTP, in OpenAI's and Google Vertex AI's own words.
@@ -69,16 +72,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `embedserve embed … | head`: whoever reads has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:  # a disk, a folder or a file of the user's that will not do
+        print(f"embedserve: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
+        return 1
 
 
 def _serve(options: argparse.Namespace) -> int:
     settings = _settings(options)
     bundle = _bundle(settings)
-    from service.server import (
-        serve,
-    )  # after compiling, so that `--help` and mistakes do not wait for onnxruntime
+    # Only now, so that `--help` and mistakes do not wait for onnxruntime.
+    from service.server import serve
 
-    serve(settings, bundle)
+    try:
+        serve(settings, bundle)
+    except BundleError as error:
+        if is_bundle(Path(settings.model)):
+            raise
+        _say(f"the cached bundle is damaged and will be compiled anew: {error.message}")
+        shutil.rmtree(bundle, ignore_errors=True)
+        serve(settings, _bundle(settings))
     return 0
 
 
@@ -109,6 +121,8 @@ def _check(options: argparse.Namespace) -> int:
 def _embed(options: argparse.Namespace) -> int:
     settings = _settings(options)
     source = None if str(options.source) == "-" else options.source
+    if options.output is not None and options.output.suffix not in (".jsonl", ".npy"):
+        raise StartupError(f"--output {options.output} is neither *.jsonl nor *.npy", "the name says what is written")
     field = options.field or ("text" if source is not None and source.suffix == ".jsonl" else None)
     bundle = _bundle(settings)
     from service.bulk import BulkJob, embed_file
@@ -121,7 +135,6 @@ def _embed(options: argparse.Namespace) -> int:
 def _bundle(settings: Settings) -> Path:
     """The folder to serve: a bundle as it is, anything else compiled, or found in the cache."""
     from models.compile import compile_checkpoint, find_cached
-    from service.bundle import is_bundle
 
     folder = Path(settings.model)
     if is_bundle(folder):
@@ -203,18 +216,20 @@ def _add_settings(parser: argparse.ArgumentParser, names: Sequence[str]) -> None
     """Flags straight from the settings: values stay text, as pydantic reads and checks them."""
     parser.add_argument("--config", type=Path, metavar="FILE", help="a TOML file with settings")
     for name in names:
-        field = Settings.model_fields[name]
-        parser.add_argument(
-            f"--{name.replace('_', '-')}",
-            dest=name,
-            metavar="VALUE",
-            default=None,
-            help=_escaped(field.description),
-        )
+        parser.add_argument(f"--{name.replace('_', '-')}", dest=name, default=None, **_flag(name))
 
 
-def _escaped(text: str | None) -> str:
-    return (text or "").replace("%", "%%")
+def _flag(name: str) -> dict[str, Any]:
+    """How argparse should show and read a setting; --strict and --no-strict need no value."""
+    field = Settings.model_fields[name]
+    default = "" if default_text(name) == "–" else f" (default: {default_text(name)})"
+    text = f"{field.description}{default}".replace("%", "%%")
+    if field.annotation is bool:
+        return {"action": argparse.BooleanOptionalAction, "help": text}
+    choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else None
+    if isinstance(field.annotation, type) and issubclass(field.annotation, StrEnum):
+        choices = tuple(field.annotation)
+    return {"metavar": "{" + ",".join(choices) + "}" if choices else "VALUE", "help": text}
 
 
 if __name__ == "__main__":

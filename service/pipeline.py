@@ -130,6 +130,9 @@ class Embedder:
         return cl100k.decode(one.content) if self._settings.token_ids is TokenIds.CL100K_BASE else ""
 
     async def _prepare(self, request: EmbedRequest) -> _Prepared:
+        ids = sum(len(one.content) for one in request.inputs if not isinstance(one.content, str))
+        if ids > self._max_tokens:
+            raise TooManyTokens(self._max_tokens, ids)
         texts = [self._text_of(one) for one in request.inputs]
         if sum(map(len, texts)) > _OFF_LOOP_CHARACTERS:
             return await asyncio.to_thread(self._to_rows, request, texts)
@@ -165,7 +168,7 @@ class Embedder:
         window = limit - self._tokenizer.special_tokens
         if len(encoding.ids) > window:
             if encoding.prompt_length >= window:
-                raise InvalidInput("The special tokens and the prompt alone fill what may be read.", "prompt_name")
+                raise InvalidInput("The special tokens and the prompt alone fill what may be read.", "input")
             if policy is LongInput.REJECT:
                 raise InputTooLong(limit, len(encoding.ids) + self._tokenizer.special_tokens)
             if policy is LongInput.TRUNCATE:

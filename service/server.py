@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import platform
@@ -12,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 import uvicorn
 
@@ -87,14 +89,12 @@ def serve(settings: Settings, bundle: Path) -> None:
 
 async def _run(server: _Server, registry: Registry, settings: Settings, bundle: Path, listener: socket.socket) -> None:
     """Answers 503 from the first moment on, and vectors as soon as the model is loaded."""
+    url = _address(settings.host, listener)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     loading = asyncio.create_task(registry.load(bundle, settings))
     await asyncio.wait({serving, loading}, return_when=asyncio.FIRST_COMPLETED)
     if not loading.done():
-        # Told to stop while loading. The thread that loads cannot be interrupted, and nothing can be lost.
-        event(logging.INFO, "stopped")
-        logging.shutdown()
-        os._exit(0)
+        _exit(0, "stopped while loading")  # the thread that loads cannot be interrupted, and nothing can be lost
     try:
         model = loading.result()
     except StartupError:
@@ -105,10 +105,19 @@ async def _run(server: _Server, registry: Registry, settings: Settings, bundle: 
     metrics.READY.set(1)
     metrics.START_SECONDS.set(seconds)
     if not serving.done():
-        _announce(model, _address(settings.host, listener), seconds)
+        _announce(model, url, seconds)
     await serving
+    if server.force_exit:
+        _exit(130, "stopped at once; what was queued is lost")
     await registry.close()
     event(logging.INFO, "stopped")
+
+
+def _exit(status: int, why: str) -> NoReturn:
+    """Ends the process without waiting for its threads."""
+    event(logging.INFO, why)
+    logging.shutdown()
+    os._exit(status)
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -121,7 +130,9 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
-        remedy = "stop what is listening there, or pick another with --port (0 picks a free one)"
+        remedy = "name an address of this machine with --host"
+        if error.errno == errno.EADDRINUSE:
+            remedy = "stop what is listening there, or pick another with --port (0 picks a free one)"
         raise StartupError(f"cannot listen on {host}:{port}: {error.strerror}", remedy) from None
     listener.setblocking(False)
     return listener

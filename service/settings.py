@@ -52,8 +52,8 @@ def _not_kubernetes(value: object) -> object:
 
 
 def _absolute(value: str | None) -> str | None:
-    if value is not None and not value.startswith("/"):
-        raise ValueError("a path begins with /")
+    if value is not None and (not value.startswith("/") or set(value) & set("{}?#")):
+        raise ValueError("a path begins with / and holds no braces, ? or #")
     return value
 
 
@@ -95,7 +95,7 @@ class ModelSettings(BaseModel):
         default_factory=usable_cores,
         ge=1,
         le=256,
-        description="Batches run at the same time, each on a thread of its own (default: one per usable core).",
+        description="Batches run at the same time, each on a thread of its own.",
     )
     intra_op_threads: int = Field(
         1,
@@ -117,34 +117,44 @@ class ModelSettings(BaseModel):
 class Settings(ModelSettings, BaseSettings):
     """Everything the process can be told."""
 
-    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+        # Compose files and charts write an unset value as an empty one. Keys are the exception: see load_settings.
+        env_ignore_empty=True,
+    )
 
     model: str = Field(
         DEFAULT_MODEL, description="A bundle, a checkpoint folder, a catalogue name or a Hugging Face id."
     )
     served_model_name: str | None = Field(
-        None, description="The model's public name (default: the last part of what it was compiled from)."
+        None, description="The model's public name; without it, the last part of what it was compiled from."
     )
     model_aliases: Names = Field((), description="More public names for it, separated by commas.")
-    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all interfaces.")
+    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on; 0.0.0.0 for all interfaces.")
     port: Port = Field(DEFAULT_PORT, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
     api_keys: Secrets = Field((), description="Keys that clients must present, separated by commas; none: open.")
     api_key_file: Path | None = Field(None, description="File with one key a line (# starts a comment).")
     max_inputs: int = Field(2048, ge=1, description="Inputs that one request may hold.")
     max_instances: int = Field(250, ge=1, description="Instances that one Vertex request may hold.")
     max_request_tokens: int = Field(300_000, ge=1, description="Tokens that one request may hold.")
-    max_body_bytes: int = Field(8 * 2**20, ge=1, description="Bytes of a request body that are read.")
+    max_body_bytes: int = Field(4 * 2**20, ge=1, description="Bytes of a request body that are read.")
     request_timeout: float = Field(
         60.0,
         gt=0,
+        le=86_400,
         description="Seconds a request may take, queueing included; then 504 and its work is dropped.",
     )
     drain_grace: float = Field(
-        0.0, ge=0, description="Seconds between SIGTERM (readiness fails) and refusing connections."
+        0.0, ge=0, le=86_400, description="Seconds between SIGTERM (readiness fails) and refusing connections."
     )
-    drain_timeout: float = Field(30.0, ge=0, description="Seconds that requests in flight get to finish after that.")
+    drain_timeout: float = Field(
+        30.0, ge=0, le=86_400, description="Seconds that requests in flight get to finish after that."
+    )
     stall_timeout: float = Field(
-        120.0, gt=0, description="Seconds one batch may run before /livez reports the process as stuck."
+        120.0, gt=0, le=86_400, description="Seconds one batch may run before /livez reports the process as stuck."
     )
     predict_route: Route = Field(None, description="Extra path for Vertex's :predict (AIP_PREDICT_ROUTE).")
     health_route: Route = Field(None, description="Extra path for readiness (AIP_HEALTH_ROUTE).")
@@ -184,6 +194,10 @@ def _vertex_container() -> dict[str, Any]:
 
 def load_settings(flags: dict[str, Any] | None = None) -> Settings:
     """Flags (None values left out) over everything else. Raises StartupError naming the setting to mend."""
+    for name in ("API_KEYS", "API_KEY_FILE"):
+        if os.environ.get(f"{ENV_PREFIX}{name}") == "":
+            message = f"the variable {ENV_PREFIX}{name} is set, but empty: that would serve everybody"
+            raise StartupError(message, "give it a value, or unset it to serve without keys")
     config = os.environ.get(f"{ENV_PREFIX}CONFIG")
     if config and not Path(config).is_file():
         raise StartupError(f"the settings file {config} does not exist", f"mend --config or {ENV_PREFIX}CONFIG")
@@ -217,7 +231,8 @@ def _explain(error: ValidationError) -> tuple[str, str]:
     )
 
 
-def _default_text(name: str) -> str:
+def default_text(name: str) -> str:
+    """A setting's default, for people."""
     field = Settings.model_fields[name]
     computed = {"executors": "usable cores", "cache_dir": "~/.cache/embedserve"}
     if name in computed:
@@ -241,7 +256,7 @@ def reference_table() -> str:
     for name in server_first():
         meaning = (Settings.model_fields[name].description or "").replace("|", "\\|")
         flag = f"`--{name.replace('_', '-')}`"
-        rows.append(f"| {flag} | `{ENV_PREFIX}{name.upper()}` | {_default_text(name)} | {meaning} |")
+        rows.append(f"| {flag} | `{ENV_PREFIX}{name.upper()}` | {default_text(name)} | {meaning} |")
     return "\n".join(rows) + "\n"
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -18,6 +19,10 @@ from numpy.typing import NDArray
 from models.compile import compile_checkpoint, find_cached
 from service.settings import load_settings
 from tests.e2e.process import MODEL, Server, Vectors
+
+# How long an example takes is no property of the code, on machines that others share.
+hypothesis.settings.register_profile("embedserve", deadline=None)
+hypothesis.settings.load_profile("embedserve")
 
 PARITY = Path(__file__).parent / "parity"
 

@@ -63,14 +63,22 @@ class Keys:
 
 def presented_key(headers: Mapping[bytes, bytes], query: Mapping[str, str]) -> str | None:
     """OpenAI's Bearer, Azure's api-key, Google's x-goog-api-key and ?key=; an empty one counts as none."""
-    authorization = headers.get(b"authorization", b"").decode("latin-1")
+    authorization = _text(headers.get(b"authorization", b""))
     scheme, _, token = authorization.partition(" ")
     if scheme.lower() == "bearer" and token.strip():
         return token.strip()
     for header in (b"api-key", b"x-goog-api-key"):
-        if value := headers.get(header, b"").decode("latin-1").strip():
+        if value := _text(headers.get(header, b"")).strip():
             return value
     return query.get("key") or None
+
+
+def _text(header: bytes) -> str:
+    """Clients send what is not ASCII as UTF-8, or as ISO 8859-1."""
+    try:
+        return header.decode("utf-8")
+    except UnicodeDecodeError:
+        return header.decode("latin-1")
 
 
 def _read_file(path: Path) -> list[bytes]:

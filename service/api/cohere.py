@@ -10,11 +10,11 @@ from __future__ import annotations
 import uuid
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field
 from pydantic_core import PydanticCustomError
 
 from service.api.errors import Status
-from service.api.http import Call, Operation, Reply
+from service.api.http import MAX_ITEMS, Call, Operation, Reply
 from service.api.truncation import truncation_headers
 from service.api.wire import as_base64, as_numbers, to_json
 from service.errors import (
@@ -68,7 +68,7 @@ class TextContent(_Schema):
 class EmbedInput(_Schema):
     """One thing to embed."""
 
-    content: list[TextContent] = Field(min_length=1)
+    content: Annotated[list[TextContent], FailFast()] = Field(min_length=1, max_length=MAX_ITEMS)
 
 
 def _needs(name: str, not_with: str) -> dict[str, Any]:
@@ -82,7 +82,7 @@ class CohereEmbedRequest(_Schema):
 
     model: str | None = Field(None, description="A served model's name; missing or null means the default one.")
     texts: list[str] | None = Field(None, min_length=1)
-    inputs: list[EmbedInput] | None = Field(None, min_length=1)
+    inputs: list[EmbedInput] | None = Field(None, min_length=1, max_length=MAX_ITEMS)
     images: Annotated[Annotated[list[Any], Field(max_length=0)] | None, BeforeValidator(_no_images)] = None
     input_type: Annotated[_InputType | None, BeforeValidator(_no_images)] = Field(
         None, description="Chooses the model's prompt; absent, its default one."

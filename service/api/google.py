@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import AliasChoices, AliasGenerator, BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import AliasChoices, AliasGenerator, BaseModel, ConfigDict, FailFast, Field, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
 from service.api.errors import Status
-from service.api.http import Call
+from service.api.http import MAX_ITEMS, Call
 from service.api.wire import as_numbers
 from service.errors import (
     DimensionsUnsupported,
@@ -75,7 +75,7 @@ class Part(Message):
 class Content(Message):
     """One thing to embed: its parts' texts, a line each."""
 
-    parts: list[Part] = Field(min_length=1)
+    parts: Annotated[list[Part], FailFast()] = Field(min_length=1, max_length=MAX_ITEMS)
 
 
 class EmbedConfig(Message):
@@ -98,7 +98,7 @@ class EmbedContentRequest(EmbedConfig):
 class BatchEmbedContentsRequest(Message):
     """Each request may say for itself what it wants."""
 
-    requests: list[EmbedContentRequest] = Field(min_length=1)
+    requests: Annotated[list[EmbedContentRequest], FailFast()] = Field(min_length=1, max_length=MAX_ITEMS)
 
 
 class ContentEmbedding(BaseModel):

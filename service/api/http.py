@@ -34,6 +34,7 @@ from service.errors import (
     MethodNotAllowed,
     RouteNotFound,
     SlowBody,
+    Unavailable,
 )
 from service.logs import LOGGER, event
 from service.registry import Model, Registry
@@ -41,6 +42,9 @@ from service.settings import Settings
 from service.types import EmbedResult, TokenResult
 
 JSON = "application/json"
+# Bound of every list of objects in a schema, far above any limit of settings: what is counted only after it was
+# validated item by item would keep the event loop busy for seconds.
+MAX_ITEMS = 20_000
 # Labels of requests that never reached a model, or a path.
 _NO_MODEL = "none"
 NO_ROUTE = "unmatched"
@@ -76,6 +80,10 @@ class Call:
 
     def parse(self, schema: type[Schema]) -> Schema:
         """The JSON body as `schema`. Raises MalformedBody, InvalidInput with the field to blame."""
+        # Commas separate values, or are tokens of a text: with so many the request is over its limit either way,
+        # and a parser would be busy for seconds with what they separate.
+        if self.body.count(b",") > 2 * (most := self.service.settings.max_request_tokens):
+            raise InvalidInput(f"The body has more than {2 * most} values; a request may hold {most} tokens.")
         try:
             return schema.model_validate_json(self.body)
         except ValidationError as error:
@@ -210,6 +218,8 @@ def refusal(call: Call, error: EmbedserveError, dialect: Dialect) -> Reply:
 
 async def read_body(receive: Receive, call: Call, limit: int) -> bytes:
     """Raises BodyTooLarge as soon as it is known, SlowBody, ClientGone."""
+    if (encoding := call.headers.get(b"content-encoding", b"identity").lower()) != b"identity":
+        raise MalformedBody(f"The body is compressed ({encoding.decode('latin-1')[:20]}), which is not read here.")
     declared = call.headers.get(b"content-length", b"")
     if declared.isdigit() and int(declared[:20]) > limit:
         raise BodyTooLarge(limit)
@@ -282,10 +292,11 @@ async def _unless_gone(work: Awaitable[Reply], receive: Receive) -> Reply:
     try:
         return await work
     except asyncio.CancelledError:
+        task.uncancel()
         if watcher.done() and not watcher.cancelled():
-            task.uncancel()
             raise ClientGone("The client went away before the answer.") from None
-        raise
+        # The only other one who cancels a request is the server, when the time to drain is over.
+        raise Unavailable("The server is shutting down.", retry_after=1.0) from None
     finally:
         watcher.cancel()
 

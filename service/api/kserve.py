@@ -12,12 +12,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
+from pydantic import AliasChoices, BaseModel, ConfigDict, Discriminator, FailFast, Field, Tag, WithJsonSchema
 
 import service
 from service.api import health
 from service.api.errors import Status
-from service.api.http import Call, Operation, Reply
+from service.api.http import MAX_ITEMS, Call, Operation, Reply
 from service.api.oip_binary import CONTENT_TYPE, HEADER, decode_texts, encode_fp32, split_body
 from service.api.truncation import truncation_headers
 from service.api.wire import as_numbers, to_json
@@ -55,9 +55,10 @@ def _kind(instance: object) -> str:
 class V1PredictRequest(_Lenient):
     """Each instance is a text, or an object that holds one."""
 
-    instances: list[
-        Annotated[Annotated[str, Tag("string")] | Annotated[TextInstance, Tag("object")], Discriminator(_kind)]
-    ] = Field(min_length=1)
+    instances: Annotated[
+        list[Annotated[Annotated[str, Tag("string")] | Annotated[TextInstance, Tag("object")], Discriminator(_kind)]],
+        FailFast(),
+    ] = Field(min_length=1, max_length=MAX_ITEMS)
     parameters: EmbedParameters | None = None
 
 

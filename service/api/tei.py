@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, RootModel, Tag
 
 import service
@@ -78,7 +79,7 @@ def _kind_of_element(value: object) -> str:
 
 _Text = Annotated[str, Tag("text")]
 # Empty lists have a type of error to themselves, so they are refused by hand; the document has it that way.
-_NOT_EMPTY = Field(json_schema_extra={"minItems": 1})
+_NOT_EMPTY = Field(json_schema_extra={"minItems": 1}, fail_fast=True)
 _Ids = Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], _NOT_EMPTY, Tag("ids")]
 _Texts = Annotated[list[Annotated[_Text | _Ids, Discriminator(_kind_of_element)]], _NOT_EMPTY, Tag("many")]
 _Inputs = Annotated[_Text | _Ids | _Texts, Discriminator(_kind)]
@@ -292,7 +293,7 @@ async def _similarity_reply(call: Call, inputs: Sentences, parameters: Options |
     texts = [inputs.source_sentence, *inputs.sentences]
     _check_count(call, texts)
     result = await _embed(call, model, texts, parameters or Options(), normalize=True)
-    return Reply(to_json(result.vectors[1:] @ result.vectors[0]), headers=_headers(result, texts))
+    return Reply(to_json(np.clip(result.vectors[1:] @ result.vectors[0], -1, 1)), headers=_headers(result, texts))
 
 
 async def _embed(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, FailFast, Field, WithJsonSchema
 
 from service.api.errors import Status
 from service.api.google import (
@@ -29,7 +29,7 @@ from service.api.google import (
     status_body,
     to_input,
 )
-from service.api.http import Call, Handler, Operation, Reply
+from service.api.http import MAX_ITEMS, Call, Handler, Operation, Reply
 from service.api.wire import to_json
 from service.errors import EmbedserveError, InvalidInput, ModelNotFound, TooManyInputs
 from service.registry import Model
@@ -69,7 +69,7 @@ class Parameters(Message):
 class PredictRequest(Message):
     """SDKs write integers as 128.0 at times, which is read as 128."""
 
-    instances: list[Instance] = Field(min_length=1)
+    instances: Annotated[list[Instance], FailFast()] = Field(min_length=1, max_length=MAX_ITEMS)
     parameters: Parameters | None = None
 
 

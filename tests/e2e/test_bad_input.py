@@ -17,6 +17,7 @@ from tests.conftest import Golden, StartServer
 from tests.e2e.process import (
     DIMENSIONS,
     MODEL,
+    VERTEX_ENDPOINT,
     VERTEX_MODEL,
     Raw,
     Server,
@@ -377,3 +378,25 @@ def test_any_bytes_get_a_400(server: Server, body: bytes) -> None:
 @given(text=st.text(max_size=300))
 def test_any_text_gets_a_unit_vector(server: Server, text: str) -> None:
     assert abs(float(np.linalg.norm(server.embed(text))) - 1) < 1e-5
+
+
+def test_a_compressed_body_is_named_as_such(server: Server) -> None:
+    reply = server.post("/v1/embeddings", gzip.compress(b'{"input": "a"}'), content_encoding="gzip")
+    assert "compressed (gzip)" in assert_openai_error(reply, 400)["detail"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/embeddings", b'{"input":[' + b"1," * 1_000_000 + b"1]}"),
+        ("/v1/embeddings", b'{"input":[' + b"1," * 400_000 + b"1]}"),
+        (VERTEX_ENDPOINT, b'{"instances":[' + b"{}," * 500_000 + b"{}]}"),
+        ("/embed", b'{"inputs":[' + b"[1]," * 400_000 + b"[1]]}"),
+    ],
+    ids=["numbers", "token ids", "objects", "arrays"],
+)
+def test_more_values_than_any_request_may_hold(server: Server, path: str, body: bytes) -> None:
+    reply = server.post(path, body)
+    assert 400 <= reply.status_code < 500
+    assert set(reply.json()) >= {"error"}
+    server.assert_well()

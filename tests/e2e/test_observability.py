@@ -226,7 +226,7 @@ def test_request_ids_differ(server: Server) -> None:
 
 
 def test_the_access_log_can_be_turned_off_and_text_chosen(start_server: StartServer) -> None:
-    server = start_server("--access-log", "false", "--log-format", "text")
+    server = start_server("--no-access-log", "--log-format", "text")
     server.assert_well()
     server.stop()
     assert "/v1/embeddings" not in server.stderr()

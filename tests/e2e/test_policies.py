@@ -33,7 +33,7 @@ def truncating(launch: StartServer) -> Server:
 
 @pytest.fixture(scope="module")
 def rejecting(launch: StartServer) -> Server:
-    return launch("--long-input", "reject", "--token-ids", "reject", "--strict", "true")
+    return launch("--long-input", "reject", "--token-ids", "reject", "--strict")
 
 
 def test_chunked_is_not_truncated(server: Server, truncating: Server) -> None:

@@ -177,3 +177,40 @@ def test_a_body_that_does_not_come_is_given_up(start_server: StartServer) -> Non
         assert set(json.loads(body)["error"]) >= {"message", "type", "param", "code"}
         assert raw.closed_by_server()
     hasty.assert_well()
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_wish_for_http_2_is_ignored(server: Server, together: bool) -> None:
+    """Java's java.net.http.HttpClient sends this with its first request."""
+    head = (
+        b"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade, HTTP2-Settings\r\n"
+        b"Content-Length: %d\r\nHTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA\r\nUpgrade: h2c\r\n\r\n"
+        % len(BODY)
+    )
+    with Raw(server.port) as raw:
+        for _ in range(2):
+            raw.send(head + BODY if together else head)
+            if not together:
+                raw.send(BODY)
+            status, _, body = raw.reply()
+            assert (status, len(json.loads(body)["data"])) == (200, 1)
+
+
+def test_trailer_fields_are_no_headers(start_server: StartServer) -> None:
+    guarded = start_server(env={"EMBEDSERVE_API_KEYS": "a-key"})
+    chunked = b"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n"
+    with Raw(guarded.port) as raw:
+        raw.send(chunked % (len(BODY), BODY) + b"authorization: Bearer a-key\r\n\r\n")
+        assert raw.reply()[0] == 401
+
+
+def test_trailer_fields_without_end_are_cut_off(server: Server) -> None:
+    with Raw(server.port) as raw:
+        raw.send(
+            b"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n0\r\n"
+        )
+        with contextlib.suppress(ConnectionError):
+            for i in range(1000):
+                raw.send(b"x-%d: %s\r\n" % (i, b"a" * 100_000))
+            pytest.fail("100 MB of trailer fields were read")
+    server.assert_well()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import MakeBundle, StartServer
-from tests.e2e.process import Server, clean_environment, command, run_command
+from tests.e2e.process import MODEL, Server, clean_environment, command, run_command
 
 
 def assert_explained(done: subprocess.CompletedProcess[bytes], *words: str, status: int = 1) -> None:
@@ -103,7 +104,6 @@ def test_no_such_host(bundle: Path) -> None:
         ("request_timeout", "0"),
         ("request_timeout", "nan"),
         ("log_level", "loud"),
-        ("strict", "perhaps"),
         ("predict_route", "no-slash"),
         ("health_route", "no-slash"),
     ],
@@ -226,3 +226,68 @@ def test_stdout_closed(bundle: Path, tmp_path: Path) -> None:
         process.stdout.close()
         process.terminate()
         assert process.wait(timeout=30) == 0
+
+
+@pytest.mark.parametrize("damage", ["cut", "emptied", "gone"])
+def test_a_damaged_bundle_of_the_cache_is_compiled_anew(
+    bundle: Path, start_server: StartServer, tmp_path: Path, damage: str
+) -> None:
+    """`bundle` is what the cache holds; its checkpoint is linked into a cache of the test's own."""
+    cache = bundle.parents[1]
+    mine = tmp_path / "cache"
+    shutil.copytree(cache / "checkpoints", mine / "checkpoints", copy_function=os.link)
+    shutil.copytree(bundle, mine / "bundles" / bundle.name)
+    broken = mine / "bundles" / bundle.name
+    match damage:
+        case "cut":
+            os.truncate(broken / "model.onnx.data", 1000)
+        case "emptied":
+            (broken / "tokenizer.json").write_text("")
+        case "gone":
+            (broken / "bundle.json").unlink()
+    env = {"EMBEDSERVE_CACHE_DIR": str(mine)}
+    start_server(model=Path(MODEL), env=env).assert_well()
+    assert run_command("check", broken).returncode == 0
+
+
+def test_an_empty_address_is_no_wish_to_listen_everywhere(start_server: StartServer) -> None:
+    server = start_server(env={"EMBEDSERVE_HOST": ""})
+    assert server.url.startswith("http://127.0.0.1:")
+
+
+@pytest.mark.parametrize("name", ["EMBEDSERVE_API_KEYS", "EMBEDSERVE_API_KEY_FILE"])
+def test_empty_keys_do_not_open_the_door(bundle: Path, name: str) -> None:
+    done = run_command("serve", bundle, "--port", "0", env={name: ""})
+    assert done.returncode == 1
+    assert name in done.stderr.decode()
+    assert "Traceback" not in done.stderr.decode()
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--drain-timeout", "inf"),
+        ("--request-timeout", "inf"),
+        ("--request-timeout", "nan"),
+        ("--predict-route", "/{a:zz}"),
+        ("--predict-route", "/v1/embeddings"),
+        ("--health-route", "/metrics"),
+        ("--host", "203.0.113.1"),
+    ],
+)
+def test_values_that_would_do_harm_later_are_refused_at_once(bundle: Path, flags: tuple[str, str]) -> None:
+    done = run_command("serve", bundle, "--port", "0", *flags)
+    assert done.returncode == 1
+    lines = done.stderr.decode().splitlines()
+    assert any(line.startswith("embedserve: ") for line in lines)
+    assert any("→" in line for line in lines)
+    assert "Traceback" not in done.stderr.decode()
+
+
+def test_a_cache_that_is_a_file_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "cache"
+    file.write_text("")
+    done = run_command("serve", MODEL, "--port", "0", env={"EMBEDSERVE_CACHE_DIR": str(file)})
+    assert done.returncode == 1
+    assert str(file) in done.stderr.decode()
+    assert "Traceback" not in done.stderr.decode()

@@ -26,7 +26,7 @@ def prompted(launch: StartServer, make_bundle: MakeBundle) -> Server:
 @pytest.fixture(scope="module")
 def strict(launch: StartServer) -> Server:
     """Nothing that could be refused is taken, and little at once."""
-    return launch("--long-input", "reject", "--token-ids", "reject", "--strict", "true", "--max-inputs", "4")
+    return launch("--long-input", "reject", "--token-ids", "reject", "--strict", "--max-inputs", "4")
 
 
 def vectors_of(reply: httpx.Response) -> Vectors:

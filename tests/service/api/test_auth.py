@@ -25,6 +25,7 @@ from service.errors import StartupError, Unauthenticated
         ({}, {"key": "k"}, "k"),
         ({}, {"key": ""}, None),
         ({b"authorization": "Bearer schlüssel".encode("latin-1")}, {}, "schlüssel"),
+        ({b"api-key": "schlüssel€".encode()}, {}, "schlüssel€"),
     ],
 )
 def test_where_keys_are_found(headers: dict[bytes, bytes], query: dict[str, str], expected: str | None) -> None:
