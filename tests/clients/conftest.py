@@ -6,6 +6,16 @@ import pytest
 
 from tests.clients.matrix import PROPERTY, Record, recorder, table
 
+# The first test of a client installs it.
+INSTALL_AND_RUN_SECONDS = 1200
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Gives heavy tests the time that it takes to make an environment."""
+    for item in items:
+        if item.get_closest_marker("heavy"):
+            item.add_marker(pytest.mark.timeout(INSTALL_AND_RUN_SECONDS))
+
 
 @pytest.fixture
 def record(request: pytest.FixtureRequest) -> Record:

@@ -16,7 +16,7 @@ from tests.clients.matrix import Record
 from tests.conftest import PARITY, Golden, StartServer
 from tests.e2e.process import MODEL, Server
 
-pytestmark = [pytest.mark.heavy, pytest.mark.timeout(1200)]
+pytestmark = pytest.mark.heavy
 
 LANGCHAIN = Python(
     "langchain",
