@@ -1,4 +1,4 @@
-"""The whole path of a request, on one screen:
+"""The whole path of a request, one method a step:
 
     inputs → texts → tokenise → chunk → queue → pack a batch → session.run → aggregate → dimensions → vectors
 
@@ -48,7 +48,6 @@ class _Prepared:
     tokens: list[int]
     truncated: list[bool]
 
-    @property
     def rows(self) -> list[Sequence[int]]:
         """Token ids of all chunks, in order."""
         return [chunk.ids for chunks in self.chunks for chunk in chunks]
@@ -78,12 +77,11 @@ class Embedder:
         """Raises InvalidInput, InputTooLong, TooManyTokens, DimensionsUnsupported, and what Batcher.submit raises."""
         self._check_dimensions(request.dimensions)
         prepared = await self._prepare(request)
-        vectors = self._per_input(prepared, await self._batcher.submit(prepared.rows, deadline))
+        rows = prepared.rows()
+        vectors = self._per_input(prepared, await self._batcher.submit(rows, deadline))
         if request.normalize and not self.bundle.normalized:
             vectors = normalize(vectors)
-        return EmbedResult(
-            shorten(vectors, request.dimensions), prepared.tokens, prepared.truncated, len(prepared.rows)
-        )
+        return EmbedResult(shorten(vectors, request.dimensions), prepared.tokens, prepared.truncated, len(rows))
 
     async def embed_tokens(self, request: EmbedRequest, deadline: float | None = None) -> TokenResult:
         """The last hidden state of each input. One that is too long is cut or refused: windows do not see each
@@ -91,8 +89,8 @@ class Embedder:
         if (request.long_input or self._settings.long_input) is LongInput.CHUNK:
             request = replace(request, long_input=LongInput.REJECT)
         prepared = await self._prepare(request)
-        states = await self._token_batcher.submit(prepared.rows, deadline)
-        return TokenResult(states, prepared.tokens, prepared.truncated, len(prepared.rows))
+        states = await self._token_batcher.submit(prepared.rows(), deadline)
+        return TokenResult(states, prepared.tokens, prepared.truncated, len(states))
 
     def prompt(self, name: str | None) -> str:
         """The prompt of that name; the model's default for None. Raises InvalidInput listing those there are."""

@@ -50,8 +50,10 @@ class LimitedProtocol(HttpToolsProtocol):
                 self.transport.write(_TOO_LARGE)
                 self.transport.close()
                 return
-            self._start_timer()
-            data = _UPGRADE.sub(rb"\r\nx-upgrade", head, count=1) + data[len(head) :]
+            if end < 0:
+                self._start_timer()
+            if _UPGRADE.search(head):
+                data = _UPGRADE.sub(rb"\r\nx-upgrade", head, count=1) + data[len(head) :]
         self._silent_bytes += len(data)
         super().data_received(data)
         if self._silent_bytes > 2 * MAX_HEAD_BYTES:  # trailer fields, or a chunk's extensions, without end

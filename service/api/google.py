@@ -16,6 +16,7 @@ from pydantic.alias_generators import to_camel
 
 from service.api.errors import Status
 from service.api.http import MAX_ITEMS, Call
+from service.api.truncation import long_input_of
 from service.api.wire import as_numbers
 from service.errors import (
     DimensionsUnsupported,
@@ -164,13 +165,6 @@ def to_input(text: str, task: str | None, title: str | None, model: Model) -> In
     return Input(text, prompt)
 
 
-def long_input(auto_truncate: bool | None) -> LongInput | None:
-    """None leaves it to the model's setting."""
-    if auto_truncate is None:
-        return None
-    return LongInput.TRUNCATE if auto_truncate else LongInput.REJECT
-
-
 async def embed_contents(
     call: Call, model: Model, requests: Sequence[EmbedContentRequest], first_task: int
 ) -> list[Embedded]:
@@ -182,7 +176,7 @@ async def embed_contents(
     kinds: dict[tuple[int | None, LongInput | None], list[int]] = {}
     for i, request in enumerate(requests):
         config = _config(request)
-        kinds.setdefault((config.output_dimensionality, long_input(config.auto_truncate)), []).append(i)
+        kinds.setdefault((config.output_dimensionality, long_input_of(config.auto_truncate)), []).append(i)
     found: dict[int, Embedded] = {}
     for (dimensions, policy), members in kinds.items():
         wanted = EmbedRequest([inputs[i] for i in members], dimensions=dimensions, long_input=policy)

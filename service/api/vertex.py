@@ -22,7 +22,6 @@ from service.api.google import (
     UsageMetadata,
     embed_contents,
     find_model,
-    long_input,
     message_of,
     needs_text,
     rows,
@@ -30,6 +29,7 @@ from service.api.google import (
     to_input,
 )
 from service.api.http import MAX_ITEMS, Call, Handler, Operation, Reply
+from service.api.truncation import long_input_of
 from service.api.wire import to_json
 from service.errors import EmbedserveError, InvalidInput, ModelNotFound, TooManyInputs
 from service.registry import Model
@@ -249,7 +249,7 @@ async def _predict(call: Call, model: Model) -> Reply:
                 for text, one in zip(texts, request.instances, strict=True)
             ],
             dimensions=parameters.output_dimensionality,
-            long_input=long_input(parameters.auto_truncate),
+            long_input=long_input_of(parameters.auto_truncate),
         ),
         call.deadline,
     )
