@@ -1,8 +1,8 @@
-"""Requests in, batches out: the queue, its limit, deadlines and cancellation.
+"""Requests in, batches out: the queue's limit, deadlines, cancellation and failures. `queueing` says who is next.
 
 The event loop owns every field here; executor threads only run the callable they are given. A batch forms when an
-executor is free, or when a full one is waiting and an executor would otherwise have to wait for the event loop
-after its present batch. No timer ever delays an idle runtime.
+executor is free, or when a full one of short requests is waiting and an executor would otherwise have to wait for the
+event loop after its present batch. No timer ever delays an idle runtime.
 
 One request is one Job. A job ends once: with all its vectors, with its own error, or abandoned (deadline, client
 gone); then whatever it still has waiting leaves the queue unrun.
@@ -16,14 +16,14 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service import metrics
 from service.errors import DeadlineExceeded, InferenceError, Overloaded, Unavailable
-from service.packing import LOOKAHEAD, pack, padded_tokens
+from service.packing import padded_tokens
+from service.queueing import FairQueue
 from service.types import Matrix
 
 Rows = Sequence[Sequence[int]]
@@ -36,13 +36,26 @@ _RATE_MEMORY = 0.9  # weight of the past in the moving average of throughput
 _RETRY_AFTER = (1.0, 60.0)
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a request gave and what it cost.
+
+    `results[i]` belongs to row i. `computed_tokens` counts each row as long as the longest row of the batch that
+    gave its result: padding included, batches that failed left out.
+    """
+
+    results: list[NDArray[np.float32]]
+    computed_tokens: int
+
+
 @dataclass(slots=True, eq=False)
 class _Job:
-    """One request: `numbers` of its rows in the queue, and what came of those that have run."""
+    """One request of so many `rows`, and what came of those that have run."""
 
-    future: asyncio.Future[list[NDArray[np.float32]]]
-    numbers: range
+    future: asyncio.Future[Outcome]
+    rows: int
     results: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+    computed_tokens: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -59,7 +72,7 @@ class _Entry:
 class _Batch:
     entries: list[_Entry]
     started_at: float
-    tokens: int = field(init=False)
+    tokens: int = field(init=False)  # padding counted
 
     def __post_init__(self) -> None:
         self.tokens = padded_tokens([len(entry.ids) for entry in self.entries])
@@ -79,14 +92,11 @@ class Batcher:
     ) -> None:
         self._run = run
         self._executors = executors
-        self._max_batch_tokens = max_batch_tokens
         self._max_queue_tokens = max_queue_tokens
         self._pool = ThreadPoolExecutor(executors, thread_name_prefix=f"executor-{model}")
-        self._waiting: dict[int, _Entry] = {}  # by number, which is the order of arrival
-        self._waiting_tokens = 0
+        self._queue: FairQueue[_Entry] = FairQueue(max_batch_tokens)
         self._retries: deque[list[_Entry]] = deque()  # halves of batches that failed
         self._running: set[_Batch] = set()
-        self._next_number = 0
         self._dispatch_is_due = False
         self._closed = False
         self._idle = asyncio.Event()
@@ -96,25 +106,26 @@ class Batcher:
 
     # --- what callers see -------------------------------------------------------------------------------------
 
-    async def submit(self, rows: Rows, deadline: float | None = None) -> list[NDArray[np.float32]]:
+    async def submit(self, rows: Rows, deadline: float | None = None) -> Outcome:
         """Token ids, one row a chunk → one array a row, in order.
 
         `deadline` is in the event loop's time. Cancelling the caller drops what has not run yet. Raises Overloaded
         (nothing was queued), DeadlineExceeded, InferenceError, and Unavailable once closed.
         """
         self._admit(sum(map(len, rows)))
-        loop = asyncio.get_running_loop()
-        numbers = range(self._next_number, self._next_number + len(rows))
-        job = _Job(loop.create_future(), numbers)
-        self._enqueue(job, rows)
+        job = _Job(asyncio.get_running_loop().create_future(), len(rows))
+        entries = self._enqueue(job, rows)
         try:
             async with asyncio.timeout_at(deadline):
                 return await job.future
         except TimeoutError:
-            self._abandon(job, "deadline_exceeded")
+            self._abandon(entries, "deadline_exceeded")
             raise DeadlineExceeded("The request was not finished within its time.") from None
         except asyncio.CancelledError:
-            self._abandon(job, "client_gone")
+            self._abandon(entries, "client_gone")
+            raise
+        except InferenceError:
+            self._abandon(entries, "inference_failed")
             raise
 
     def stalled_for(self) -> float:
@@ -130,33 +141,28 @@ class Batcher:
     # --- the queue --------------------------------------------------------------------------------------------
 
     def _admit(self, tokens: int) -> None:
-        """A request larger than the whole queue is let in when nothing else waits, or it never could be."""
+        """Larger requests do not fill the queue for smaller ones. One that is larger than the whole queue is let in
+        when nothing else waits, or it never could be."""
         if self._closed:
             raise Unavailable("The server is shutting down.", retry_after=1.0)
-        if self._waiting and self._waiting_tokens + tokens > self._max_queue_tokens:
-            seconds = min(max(self._waiting_tokens / self._rate, _RETRY_AFTER[0]), _RETRY_AFTER[1])
+        beside = self._queue.tokens_beside(tokens)
+        if beside and beside + tokens > self._max_queue_tokens:
+            seconds = min(max(self._queue.tokens / self._rate, _RETRY_AFTER[0]), _RETRY_AFTER[1])
             raise Overloaded("The server has more work queued than it accepts.", retry_after=seconds)
 
-    def _enqueue(self, job: _Job, rows: Rows) -> None:
+    def _enqueue(self, job: _Job, rows: Rows) -> list[_Entry]:
         now = time.monotonic()
-        for number, ids in zip(job.numbers, rows, strict=True):
-            self._waiting[number] = _Entry(job, number, ids, now)
-            self._waiting_tokens += len(ids)
-        self._next_number = job.numbers.stop
+        entries = [_Entry(job, number, ids, now) for number, ids in enumerate(rows)]
+        self._queue.add([(entry, len(entry.ids)) for entry in entries])
         self._idle.clear()
         self._dispatch_soon()
+        return entries
 
-    def _abandon(self, job: _Job, reason: str) -> None:
-        mine = [self._waiting[number] for number in job.numbers if number in self._waiting]
-        self._take(mine)
-        if mine:
-            self._metrics.dropped(reason, len(mine))
+    def _abandon(self, entries: Sequence[_Entry], reason: str) -> None:
+        """Whatever of a job still waits leaves the queue unrun."""
+        if dropped := self._queue.discard(entries):
+            self._metrics.dropped(reason, dropped)
         self._measure_queue()
-
-    def _take(self, entries: Sequence[_Entry]) -> None:
-        for entry in entries:
-            del self._waiting[entry.number]
-            self._waiting_tokens -= len(entry.ids)
 
     # --- forming and running batches --------------------------------------------------------------------------
 
@@ -170,26 +176,22 @@ class Batcher:
         self._dispatch_is_due = False
         while self._has_room():
             if self._retries:
-                if living := [entry for entry in self._retries.popleft() if not entry.job.future.done()]:
+                if living := _living(self._retries.popleft()):
                     self._start(living)
-            elif self._waiting:
-                self._start(self._pack())
+            elif self._queue:
+                self._start(self._queue.take())
             else:
                 break
         self._measure_queue()
 
     def _has_room(self) -> bool:
-        """An executor is free; or none is, but a full batch can lie ready for the next that is."""
+        """An executor is free; or none is, but a full batch can lie ready for the next that is.
+
+        Only one of short requests: behind one of long rows, a newcomer would wait for a whole batch more.
+        """
         if len(self._running) < self._executors:
             return True
-        full = self._waiting_tokens >= self._max_batch_tokens
-        return full and len(self._running) < 2 * self._executors
-
-    def _pack(self) -> list[_Entry]:
-        candidates = list(islice(self._waiting.values(), LOOKAHEAD))
-        chosen = [candidates[i] for i in pack([len(entry.ids) for entry in candidates], self._max_batch_tokens)]
-        self._take(chosen)
-        return chosen
+        return len(self._running) < 2 * self._executors and self._queue.fills_a_short_batch()
 
     def _start(self, entries: list[_Entry]) -> None:
         batch = _Batch(entries, time.monotonic())
@@ -210,15 +212,17 @@ class Batcher:
         if future.cancelled():  # the loop is being torn down
             return
         error = future.exception()
-        if error is None:
+        if error is not None:
+            self._split_or_fail(batch, error)
+            self._dispatch_soon()  # after the failed requests have taken the rest of their rows away
+        else:
             vectors, seconds = future.result()
             self._rate = _RATE_MEMORY * self._rate + (1 - _RATE_MEMORY) * self._observed_rate(batch, seconds)
             self._metrics.finished(batch, seconds)
+            longest = batch.tokens // len(batch.entries)
             for entry, vector in zip(batch.entries, vectors, strict=True):
-                _deliver(entry, vector)
-        else:
-            self._split_or_fail(batch, error)
-        self._dispatch()
+                _deliver(entry, vector, longest)
+            self._dispatch()
 
     def _observed_rate(self, batch: _Batch, seconds: float) -> float:
         """Tokens per second of the whole pool, were every executor as fast as this one just was."""
@@ -226,7 +230,7 @@ class Batcher:
 
     def _split_or_fail(self, batch: _Batch, error: BaseException) -> None:
         """Halves a failed batch until the guilty row is alone, so that its neighbours get their vectors."""
-        living = [entry for entry in batch.entries if not entry.job.future.done()]
+        living = _living(batch.entries)
         if len(batch.entries) > 1:
             middle = len(living) // 2
             self._retries.extend(half for half in (living[:middle], living[middle:]) if half)
@@ -235,21 +239,26 @@ class Batcher:
             failure = error if isinstance(error, InferenceError) else InferenceError(f"{type(error).__name__}: {error}")
             failure.__cause__ = None if failure is error else error
             entry.job.future.set_exception(failure)
-            self._abandon(entry.job, "inference_failed")
 
     def _measure_queue(self) -> None:
-        if not (self._waiting or self._running or self._retries):
+        if not (self._queue or self._running or self._retries):
             self._idle.set()
-        self._metrics.queue(self._waiting_tokens, len(self._waiting), len(self._running))
+        self._metrics.queue(self._queue.tokens, len(self._queue), len(self._running))
 
 
-def _deliver(entry: _Entry, result: NDArray[np.float32]) -> None:
+def _living(entries: Sequence[_Entry]) -> list[_Entry]:
+    """Those whose request still waits for them."""
+    return [entry for entry in entries if not entry.job.future.done()]
+
+
+def _deliver(entry: _Entry, result: NDArray[np.float32], computed_tokens: int) -> None:
     job = entry.job
     if job.future.done():  # abandoned, or failed by another of its rows
         return
     job.results[entry.number] = result
-    if len(job.results) == len(job.numbers):
-        job.future.set_result([job.results[number] for number in job.numbers])
+    job.computed_tokens += computed_tokens
+    if len(job.results) == job.rows:
+        job.future.set_result(Outcome([job.results[number] for number in range(job.rows)], job.computed_tokens))
 
 
 class _BatcherMetrics:

@@ -2,7 +2,8 @@
 
 The rule, in two sentences: the oldest entry always goes, and the entries nearest to it in length may go with it;
 of the batches that grow from it that way, the one with the most real tokens for its cost is run. A batch costs its
-rows times its longest row, and something for being one. Taking the oldest first means that nobody starves.
+rows times its longest row, and something for being one. Taking the oldest first means that none of them starves;
+which entries stand here at all, short requests' or long ones', is `queueing`'s to say.
 """
 
 from __future__ import annotations

@@ -78,7 +78,8 @@ class Embedder:
         self._check_dimensions(request.dimensions)
         prepared = await self._prepare(request)
         rows = prepared.rows()
-        vectors = self._per_input(prepared, await self._batcher.submit(rows, deadline))
+        outcome = await self._batcher.submit(rows, deadline)
+        vectors = self._per_input(prepared, outcome.results)
         if request.normalize and not self.bundle.normalized:
             vectors = normalize(vectors)
         return EmbedResult(shorten(vectors, request.dimensions), prepared.tokens, prepared.truncated, len(rows))
@@ -89,7 +90,7 @@ class Embedder:
         if (request.long_input or self._settings.long_input) is LongInput.CHUNK:
             request = replace(request, long_input=LongInput.REJECT)
         prepared = await self._prepare(request)
-        states = await self._token_batcher.submit(prepared.rows(), deadline)
+        states = (await self._token_batcher.submit(prepared.rows(), deadline)).results
         return TokenResult(states, prepared.tokens, prepared.truncated, len(states))
 
     def prompt(self, name: str | None) -> str:

@@ -110,7 +110,8 @@ class ModelSettings(BaseModel):
         500_000,
         ge=1,
         le=1_000_000_000,
-        description="Tokens that may wait; beyond that a request gets 429 with Retry-After.",
+        description="Tokens that may wait; beyond that a request gets 429 with Retry-After. Those of much longer "
+        "requests do not count against a short one.",
     )
 
 

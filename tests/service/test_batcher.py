@@ -10,7 +10,8 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from service.batcher import Batcher
+from service import metrics
+from service.batcher import Batcher, Outcome
 from service.errors import DeadlineExceeded, InferenceError, Overloaded, Unavailable
 from service.types import Matrix
 
@@ -67,6 +68,11 @@ async def started(runtime: Runtime, batches: int = 1) -> None:
         await asyncio.sleep(0.001)
 
 
+def sample(name: str) -> float:
+    """What the metrics say."""
+    return metrics.REGISTRY.get_sample_value(f"embedserve_{name}", {"model": "test"}) or 0.0
+
+
 def row(first: int, length: int = 4) -> list[int]:
     return [first, *([0] * (length - 1))]
 
@@ -77,8 +83,8 @@ def test_vectors_come_back_in_the_order_of_the_rows_whatever_was_packed_together
         lengths = [3, 40, 5, 17, 64, 1, 80, 4]
         requests = [[row(100 * r + i, length) for i, length in enumerate(lengths)] for r in range(20)]
         answers = await asyncio.gather(*(mine.submit(rows) for rows in requests))
-        for rows, vectors in zip(requests, answers, strict=True):
-            assert [one.tolist() for one in vectors] == [[one[0], len(one)] for one in rows]
+        for rows, outcome in zip(requests, answers, strict=True):
+            assert [one.tolist() for one in outcome.results] == [[one[0], len(one)] for one in rows]
         await mine.close()
 
     runtime = on_a_loop(test)
@@ -130,7 +136,7 @@ def test_a_full_queue_refuses_with_a_time_to_retry_and_then_recovers() -> None:
                 await mine.submit([row(2, 50)])
             assert 1 <= refused.value.retry_after <= 60
         await asyncio.gather(running, waiting)
-        assert [one.tolist() for one in await mine.submit([row(2, 50)])] == [[2, 50]]
+        assert [one.tolist() for one in (await mine.submit([row(2, 50)])).results] == [[2, 50]]
 
     on_a_loop(test)
 
@@ -138,7 +144,7 @@ def test_a_full_queue_refuses_with_a_time_to_retry_and_then_recovers() -> None:
 def test_a_request_larger_than_the_whole_queue_is_taken_when_nothing_waits() -> None:
     async def test(runtime: Runtime) -> None:
         mine = batcher(runtime, queue=10)
-        assert len(await mine.submit([row(i, 20) for i in range(5)])) == 5
+        assert len((await mine.submit([row(i, 20) for i in range(5)])).results) == 5
 
     on_a_loop(test)
 
@@ -184,8 +190,8 @@ def test_only_the_guilty_request_of_a_failing_batch_fails() -> None:
             if number == 13:
                 assert isinstance(answer, InferenceError)
             else:
-                assert isinstance(answer, list)
-                assert [one.tolist() for one in answer] == [[number, 4]]
+                assert isinstance(answer, Outcome)
+                assert [one.tolist() for one in answer.results] == [[number, 4]]
         await mine.close()
 
     on_a_loop(test)
@@ -228,7 +234,82 @@ def test_closing_finishes_what_is_queued_and_refuses_what_comes_after() -> None:
             with pytest.raises(Unavailable):
                 await mine.submit([row(9)])
         await closing
-        assert [task.result()[0][0] for task in requests] == [0, 1, 2, 3, 4]
+        assert [task.result().results[0][0] for task in requests] == [0, 1, 2, 3, 4]
+
+    on_a_loop(test)
+
+
+def test_a_short_request_waits_for_the_batch_that_runs_and_not_for_the_document_behind_it() -> None:
+    async def test(runtime: Runtime) -> None:
+        mine = batcher(runtime, budget=8)
+        with runtime.held():
+            document = asyncio.create_task(mine.submit([row(100 + i, 8) for i in range(50)]))
+            await started(runtime)
+            short = [asyncio.create_task(mine.submit([row(i)])) for i in range(2)]
+            await asyncio.sleep(0.01)
+        await asyncio.gather(document, *short)
+
+    assert [one[0] for rows in on_a_loop(test).batches[:2] for one in rows] == [100, 0, 1]
+
+
+def test_a_document_goes_on_beside_short_requests_without_end() -> None:
+    async def test(runtime: Runtime) -> None:
+        mine = batcher(runtime, budget=8)
+        document = asyncio.create_task(mine.submit([row(100 + i, 8) for i in range(20)]))
+
+        async def short_requests() -> None:
+            while not document.done():
+                await mine.submit([row(1)])
+
+        await asyncio.gather(document, *(short_requests() for _ in range(8)))
+        await mine.close()
+
+    order = [rows[0][0] for rows in on_a_loop(test).batches]
+    assert 100 + 19 in order
+    assert order.count(1) >= 10  # and they went on beside it
+
+
+@pytest.mark.parametrize(("rows_of_one", "batches"), [(1, 2), (10, 1)])
+def test_only_batches_of_short_requests_lie_ready(rows_of_one: int, batches: int) -> None:
+    async def test(runtime: Runtime) -> None:
+        mine = batcher(runtime, budget=8)
+        with runtime.held():
+            requests = [
+                asyncio.create_task(mine.submit([row(i, 8) for i in range(rows_of_one)]))
+                for _ in range(10 // rows_of_one)
+            ]
+            await started(runtime)
+            assert sample("running_batches") == batches
+        await asyncio.gather(*requests)
+
+    on_a_loop(test)
+
+
+def test_documents_do_not_fill_the_queue_for_short_requests() -> None:
+    async def test(runtime: Runtime) -> None:
+        mine = batcher(runtime, budget=8, queue=100)
+        with runtime.held():
+            documents = [asyncio.create_task(mine.submit([row(i, 8) for i in range(12)]))]
+            await started(runtime)
+            with pytest.raises(Overloaded):
+                await mine.submit([row(i, 8) for i in range(12)])
+            short = [asyncio.create_task(mine.submit([row(i, 8)])) for i in range(12)]
+            await asyncio.sleep(0)
+            with pytest.raises(Overloaded):
+                await mine.submit([row(2, 8)])
+        await asyncio.gather(*documents, *short)
+
+    on_a_loop(test)
+
+
+def test_a_request_costs_its_rows_as_long_as_the_longest_of_their_batch() -> None:
+    async def test(runtime: Runtime) -> None:
+        mine = batcher(runtime)
+        before = sample("computed_tokens_total")
+        outcomes = await asyncio.gather(mine.submit([row(1, 9), row(2, 8)]), mine.submit([row(3, 10)]))
+        assert [one.computed_tokens for one in outcomes] == [20, 10]
+        more = await asyncio.gather(*(mine.submit([row(i, 1 + i), row(i, 60 - i)]) for i in range(40)))
+        assert sum(one.computed_tokens for one in [*outcomes, *more]) == sample("computed_tokens_total") - before
 
     on_a_loop(test)
 

@@ -1,0 +1,101 @@
+"""Whose rows run next: a fair queue. Pure: no clock, no lock, no await.
+
+Requests wait in classes by the tokens of all their rows: those that fit one batch, those of up to four times as
+many, of up to sixteen times, and so on. Within a class, first come first served. Between classes, start-time fair
+queueing (Goyal, Vin and Cheng, 1996): each class with work gets an equal share of what the runtime computes, because
+the one that has been served least goes next. So a short request waits for the batches under way and not for a
+document of a thousand chunks, and the document goes on beside any number of short requests: nobody starves.
+
+A batch is packed from one class. A short text among the rows of a document would have to wait for all of them, while
+a small batch of its own costs only `packing.BATCH_OVERHEAD`.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Generic, TypeVar
+
+from service.packing import BATCH_OVERHEAD, LOOKAHEAD, pack, padded_tokens
+
+# With batches of 512 tokens, requests over 131,072 are the last class: about 450,000 characters of English.
+CLASSES = 6
+GROWTH = 4
+
+Row = TypeVar("Row", bound=Hashable)
+
+
+@dataclass(slots=True, eq=False)
+class _Class(Generic[Row]):
+    """Requests of about one size. `waiting` holds the tokens of each row, oldest first."""
+
+    waiting: dict[Row, int] = field(default_factory=dict)
+    tokens: int = 0  # of all that wait
+    served: int = 0  # cost in tokens of what was taken from it, or the others' level where it was idle meanwhile
+
+    def remove(self, rows: Iterable[Row]) -> None:
+        for row in rows:
+            self.tokens -= self.waiting.pop(row)
+
+
+class FairQueue(Generic[Row]):
+    """Rows that wait to be run, whatever they are to the caller."""
+
+    def __init__(self, max_batch_tokens: int) -> None:
+        self._max_batch_tokens = max_batch_tokens
+        self._limits = [max_batch_tokens * GROWTH**i for i in range(CLASSES - 1)]  # tokens of a request, inclusive
+        self._classes: list[_Class[Row]] = [_Class() for _ in range(CLASSES)]
+        self._clock = 0  # `served` of the class that went last, before it went
+
+    def __len__(self) -> int:
+        return sum(len(one.waiting) for one in self._classes)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all rows that wait, without padding."""
+        return sum(one.tokens for one in self._classes)
+
+    def tokens_beside(self, tokens: int) -> int:
+        """Those of the requests that are not of a larger class than one of so many `tokens`."""
+        return sum(one.tokens for one in self._classes[: self._number(tokens) + 1])
+
+    def add(self, request: Sequence[tuple[Row, int]]) -> None:
+        """The rows of one request, each with its tokens."""
+        tokens = sum(length for _, length in request)
+        its = self._classes[self._number(tokens)]
+        if not its.waiting:
+            its.served = max(its.served, self._clock)  # time spent idle is not saved up
+        its.waiting.update(request)
+        its.tokens += tokens
+
+    def discard(self, rows: Iterable[Row]) -> int:
+        """The rows that still wait leave; how many there were."""
+        before, rows = len(self), list(rows)
+        for one in self._classes:
+            one.remove([row for row in rows if row in one.waiting])
+        return before - len(self)
+
+    def take(self) -> list[Row]:
+        """The next batch, which leaves the queue; there must be rows waiting."""
+        its = self._next()
+        candidates = list(islice(its.waiting.items(), LOOKAHEAD))
+        chosen = [candidates[i] for i in pack([length for _, length in candidates], self._max_batch_tokens)]
+        self._clock = its.served
+        its.served += padded_tokens([length for _, length in chosen]) + BATCH_OVERHEAD
+        rows = [row for row, _ in chosen]
+        its.remove(rows)
+        return rows
+
+    def fills_a_short_batch(self) -> bool:
+        """Whether `take` would give a batch of requests that each fit one, and more of them wait than it holds."""
+        shortest = self._classes[0]
+        return shortest.tokens >= self._max_batch_tokens and self._next() is shortest
+
+    def _next(self) -> _Class[Row]:
+        """Least served; of equals, that of the smaller requests."""
+        return min((one for one in self._classes if one.waiting), key=lambda one: one.served)
+
+    def _number(self, tokens: int) -> int:
+        return bisect_left(self._limits, tokens)
