@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import logging
 import os
 import platform
@@ -32,6 +33,9 @@ _BACKLOG = 2048  # connections the kernel holds while the event loop is busy
 # Longer than the idle limit of the usual load balancers (60 s), so that they, not we, close a connection first and
 # no request is sent into one that is just being closed.
 _KEEP_ALIVE_SECONDS = 75
+# Seconds after which a thread that cuts up a long document lets the event loop go on; Python's own 5 ms are a
+# wait at each of the several steps of every short request.
+_SWITCH_INTERVAL = 0.000_5
 
 
 class _Server(uvicorn.Server):
@@ -63,6 +67,7 @@ class _Server(uvicorn.Server):
 def serve(settings: Settings, bundle: Path) -> None:
     """Runs until SIGTERM or SIGINT. Raises StartupError: port in use, keys unreadable, bundle corrupt."""
     configure(settings.log_level, settings.log_format)
+    sys.setswitchinterval(_SWITCH_INTERVAL)
     for name in unknown_variables():
         event(logging.WARNING, f"the variable {name} is no setting of this server, and is ignored")
     listener = _listen(settings.host, settings.port)
@@ -101,6 +106,7 @@ async def _run(server: _Server, registry: Registry, settings: Settings, bundle: 
         server.should_exit = True
         await serving
         raise
+    gc.freeze()  # modules and models stay; looking through them again stopped every thread for 50 ms
     seconds = metrics.seconds_since_process_start()
     metrics.READY.set(1)
     metrics.START_SECONDS.set(seconds)
