@@ -25,13 +25,12 @@ from loadtest import client
 from loadtest.client import Job, Result, percentile
 from loadtest.raw import Ceiling
 from loadtest.report import Raw, Round, Served, machine, summary, table, write_json
-from loadtest.server import Server, embedserve
+from loadtest.server import Server, embedserve, find_bundle
 from loadtest.texts import BULK, SINGLES, Mix, Text, Texts
-from models.compile import compile_checkpoint, find_cached
-from service.bundle import TOKENIZER_JSON, is_bundle, read_bundle
+from service.bundle import TOKENIZER_JSON, read_bundle
 from service.errors import StartupError
 from service.runtime.session import runtime_version
-from service.settings import DEFAULT_MODEL, load_settings, usable_cores
+from service.settings import DEFAULT_MODEL, usable_cores
 from service.tokenizer import Tokenizer
 
 RESULTS = Path(__file__).parent / "results"
@@ -100,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _bench(options: argparse.Namespace) -> None:
     started = time.monotonic()
-    folder = _bundle(options.model)
+    folder = find_bundle(options.model, _say)
     bundle = read_bundle(folder)
     cores = usable_cores()
     texts = Texts(Tokenizer(folder / TOKENIZER_JSON), _SEED)
@@ -222,14 +221,6 @@ def _compare(load: Load, answer: Mapping[str, Any], expected: Any) -> None:
 
 def _vector(embedding: str | list[float]) -> Any:
     return np.frombuffer(base64.b64decode(embedding), "<f4") if isinstance(embedding, str) else np.array(embedding)
-
-
-def _bundle(model: str) -> Path:
-    folder = Path(model)
-    if is_bundle(folder):
-        return folder
-    cache_dir = load_settings().cache_dir
-    return find_cached(model, cache_dir=cache_dir) or compile_checkpoint(model, cache_dir=cache_dir, say=_say)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -129,7 +129,7 @@ def table(figures: Mapping[str, Any]) -> str:
         by_budget = ", ".join(f"{budget}: {rate:,.0f}" for budget, rate in raw["tokens_per_second_by_budget"].items())
         rates = f"{raw['tokens_per_second']:,.0f}", f"{raw['texts_per_second']:,.0f}"
         rows.append([mix, *rates, str(raw["max_batch_tokens"]), by_budget])
-    lines += [*_aligned(rows), "", "Served over HTTP"]
+    lines += [*aligned(rows), "", "Served over HTTP"]
     rows = [list(_SERVED_COLUMNS)]
     for name, one in figures["served"].items():
         rows.append(
@@ -148,7 +148,7 @@ def table(figures: Mapping[str, Any]) -> str:
                 _or_dash(one["padding"], ".1%"),
             ]
         )
-    lines += _aligned(rows)
+    lines += aligned(rows)
     raw, served = figures["raw_latency"], figures["served"].get("latency")
     if served:
         lines += [
@@ -193,7 +193,7 @@ def _or_dash(value: float | None, form: str) -> str:
     return "–" if value is None else format(value, form)
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """The first column to the left, the others to the right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return [

@@ -11,10 +11,14 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from models.compile import compile_checkpoint, find_cached
+from service.bundle import is_bundle
+from service.settings import load_settings
 
 _START_LIMIT = 120.0  # seconds until it must have said its URL
 _STOP_LIMIT = 20.0  # seconds until SIGTERM must have ended it
@@ -43,6 +47,15 @@ class Server:
             if name in found:
                 found[name] += float(line.rpartition(" ")[2])
         return found
+
+
+def find_bundle(model: str, say: Callable[[str], None]) -> Path:
+    """A bundle's folder, or that of a model in the cache, compiled into it if need be. Raises StartupError."""
+    folder = Path(model)
+    if is_bundle(folder):
+        return folder
+    cache_dir = load_settings().cache_dir
+    return find_cached(model, cache_dir=cache_dir) or compile_checkpoint(model, cache_dir=cache_dir, say=say)
 
 
 @contextlib.contextmanager
