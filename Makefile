@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-clients lint types format docs bench clean
+.PHONY: help serve test test-clients lint types format docs bench evaluate clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -34,6 +34,9 @@ docs: $(VENV)/.installed  ## write the README's table of settings anew
 bench: $(VENV)/.installed  ## requests and texts per second, beside the raw runtime's
 	@$(BIN)/python -m loadtest.bench $(ARGS)
 
+evaluate: $(VENV)/.installed-evaluate  ## what finds passages of long documents, into docs/ (ARGS=--quick for a look)
+	@$(BIN)/python -m loadtest.long_documents $(ARGS)
+
 clean:  ## remove the virtual environment and what the tools left behind
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
@@ -51,4 +54,9 @@ $(VENV)/.installed: $(BIN)/python pyproject.toml
 $(VENV)/.installed-test: $(VENV)/.installed
 	@echo "embedserve: installing what the tests need"
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet -e '.[test]'
+	@touch $@
+
+$(VENV)/.installed-evaluate: $(VENV)/.installed
+	@echo "embedserve: installing the texts of the evaluation"
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet -e '.[cpu,evaluate]'
 	@touch $@

@@ -47,7 +47,8 @@ class Texts:
         self._drawn: set[str] = set()
         self._prose = " ".join(_RULER.sub(" ", " ".join(topics.values())).split())
         # A window of nothing makes every text a long one, and long ones come with offsets.
-        self._offsets = tokenizer.encode([self._prose], [""], window=0)[0].offsets
+        (encoding,) = tokenizer.encode([self._prose], [""], window=0)
+        self._offsets = list(zip(encoding.starts, encoding.ends, strict=True))
         self._starts = [
             i for i, (start, _) in enumerate(self._offsets) if start == 0 or self._prose[start - 1].isspace()
         ]

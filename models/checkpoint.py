@@ -76,6 +76,11 @@ class Checkpoint:
         return dense[-1].out_features if dense else self.hidden_size
 
     @property
+    def mean_of_tokens(self) -> bool:
+        """Whether the vector, before normalisation, is the mean of the token vectors."""
+        return self.pooling == "mean" and not any(isinstance(head, Dense) for head in self.heads)
+
+    @property
     def normalized(self) -> bool:
         """Whether the last step is an L2 normalisation."""
         return bool(self.heads) and isinstance(self.heads[-1], Normalize)

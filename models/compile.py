@@ -117,6 +117,7 @@ def _write_bundle(folder: Path, source: str, place: Place, recipe: Recipe, say: 
         default_prompt_name=checkpoint.default_prompt_name,
         matryoshka_dimensions=checkpoint.matryoshka_dimensions,
         pooling=checkpoint.pooling,
+        mean_of_tokens=checkpoint.mean_of_tokens,
         provenance=Provenance(source=source, route=route, compiler=COMPILER, checkpoint=recipe.checkpoint),
         files={name: sha256_of(folder / name) for name in files},
     )

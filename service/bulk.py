@@ -16,7 +16,8 @@ from typing import BinaryIO, NoReturn, TextIO
 import numpy as np
 from tqdm import tqdm
 
-from service.api.wire import to_json
+from service.api.long_input import chunk_fields
+from service.api.wire import as_numbers, to_json
 from service.errors import EmbedserveError, StartupError
 from service.registry import Model, Registry
 from service.settings import Settings
@@ -24,6 +25,8 @@ from service.types import EmbedRequest, Input, Vector
 
 _TEXTS_PER_REQUEST = 64
 _REQUESTS_IN_FLIGHT = 8
+# Limits protect a server from its clients; here is neither.
+_NO_LIMITS = dict.fromkeys(("max_request_tokens", "max_queue_tokens", "max_chunks"), 10**15)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +45,24 @@ class _Record:
     fields: dict[str, object]
 
 
+@dataclass(frozen=True, slots=True)
+class _Embedded:
+    """`chunks` are fields for a JSON line, empty unless the settings ask for them."""
+
+    vector: Vector
+    chunks: dict[str, object]
+
+
 def embed_file(settings: Settings, bundle: Path, job: BulkJob) -> int:
     """Embeds every line, in order, and returns how many. Raises StartupError naming the line that is wrong."""
     return asyncio.run(_embed(settings, bundle, job))
 
 
 async def _embed(settings: Settings, bundle: Path, job: BulkJob) -> int:
+    if settings.return_chunks and job.output is not None and job.output.suffix == ".npy":
+        raise StartupError("an array has no room for chunks", "write JSONL, or leave --return-chunks out")
     registry = Registry()
-    model = await registry.load(bundle, settings)
+    model = await registry.load(bundle, settings.model_copy(update=_NO_LIMITS))
     with ExitStack() as stack:
         source = _open_source(job.source, stack)
         writer = _Writer(job.output, stack)
@@ -63,15 +76,15 @@ async def _embed(settings: Settings, bundle: Path, job: BulkJob) -> int:
 
 async def _pump(model: Model, job: BulkJob, records: Iterator[_Record], writer: _Writer, bar: tqdm[NoReturn]) -> int:
     """Keeps several requests queued, so that no executor waits, and writes in the order of the input."""
-    waiting: list[tuple[tuple[_Record, ...], asyncio.Task[list[Vector]]]] = []
+    waiting: list[tuple[tuple[_Record, ...], asyncio.Task[list[_Embedded]]]] = []
     count = 0
 
     async def flush(leave: int) -> None:
         nonlocal count
         while len(waiting) > leave:
             group, task = waiting.pop(0)
-            for record, vector in zip(group, await task, strict=True):
-                writer.write(record, vector)
+            for record, embedded in zip(group, await task, strict=True):
+                writer.write(record, embedded)
             count += len(group)
             bar.update(len(group))
 
@@ -86,13 +99,13 @@ async def _pump(model: Model, job: BulkJob, records: Iterator[_Record], writer: 
     return count
 
 
-async def _vectors(model: Model, group: tuple[_Record, ...], prompt_name: str | None, before: int) -> list[Vector]:
+async def _vectors(model: Model, group: tuple[_Record, ...], prompt_name: str | None, before: int) -> list[_Embedded]:
     try:
         prompt = model.embedder.prompt(prompt_name)
         result = await model.embedder.embed(EmbedRequest([Input(record.text, prompt) for record in group]))
     except EmbedserveError as error:
         raise StartupError(f"after line {before}: {error}", "see embedserve embed --help") from error
-    return list(result.vectors)
+    return [_Embedded(vector, chunk_fields(result, i, as_numbers)) for i, vector in enumerate(result.vectors)]
 
 
 def _open_source(source: Path | None, stack: ExitStack) -> TextIO:
@@ -146,14 +159,15 @@ class _Writer:
         except OSError as error:
             raise StartupError(f"{output} cannot be written: {error.strerror}", "mend --output") from None
 
-    def write(self, record: _Record, vector: Vector) -> None:
+    def write(self, record: _Record, embedded: _Embedded) -> None:
         """Keeps an array's rows until the end; writes a line at once."""
         if self._array is not None:
-            self._array.append(vector)
-        else:
-            # The input's fields by Python's own writer, which keeps integers of any length as they were.
-            fields = json.dumps({name: value for name, value in record.fields.items() if name != "embedding"})
-            self._file.write(fields[:-1].encode() + b', "embedding": ' + to_json(vector) + b"}\n")
+            self._array.append(embedded.vector)
+            return
+        own = {"embedding": embedded.vector, **embedded.chunks}
+        # The input's fields by Python's own writer, which keeps integers of any length as they were.
+        fields = json.dumps({name: value for name, value in record.fields.items() if name not in own})
+        self._file.write(fields[:-1].encode() + b", " + to_json(own)[1:] + b"\n")
 
     def finish(self) -> None:
         """Writes what was kept."""

@@ -57,6 +57,7 @@ class Bundle(_Strict):
     default_prompt_name: str | None = None
     matryoshka_dimensions: tuple[int, ...] = ()
     pooling: Literal["cls", "mean", "max"] | None = None  # in the graph already: for people. Older bundles lack it
+    mean_of_tokens: bool = False  # `sentence_embedding`, before normalisation, is the mean of `token_embeddings`
     provenance: Provenance
     files: dict[str, str]  # name → sha256, of every file but bundle.json
 

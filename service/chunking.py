@@ -1,146 +1,155 @@
-"""Inputs longer than the model: `split` into windows, and `aggregate` their vectors back into one. Pure.
+"""Inputs longer than a row: `split` into chunks, and `aggregate` their vectors back into one. Pure.
 
-A window holds `prefix + prompt + text tokens + suffix`, so that the model sees every chunk as a whole input. Cuts
-prefer the end of a paragraph, then of a sentence, within the window's second half; then the end of a word; and
-inside a word only when that word alone fills the window. Every token of the text is in exactly one chunk.
+A chunk's row holds `prefix + prompt + text tokens + suffix`, so that the model sees every chunk as a whole input. Cuts
+prefer the end of a paragraph, then of a sentence, within the second half of what fits; then the end of a word; and
+inside a word only when that word alone fills the window. Without overlap every token of the text is in exactly one
+chunk, and every character that is not white space in exactly one span.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from enum import IntEnum
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
+from service.boundaries import best_cut, reach_back
 from service.postprocess import normalize
-from service.types import Chunk, Encoding, Matrix, TruncationSide, Vector
+from service.types import Aggregation, Boundary, Chunk, Encoding, Matrix, Span, TruncationSide, Vector
 
 
-class Boundary(IntEnum):
-    """How good a place between two tokens is for a cut."""
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What a row has room for: `size` tokens of prompt and text between the special tokens `prefix` and `suffix`."""
 
-    INSIDE = 0  # a word
-    PUNCTUATION = 1  # inside something without spaces, but beside a sign: a/long/path, f(x)
-    WORD = 2
-    SENTENCE = 3
-    PARAGRAPH = 4
+    size: int
+    prefix: Sequence[int] = ()
+    suffix: Sequence[int] = ()
+    overlap: int = 0
+    boundary: Boundary = Boundary.PARAGRAPH
+
+    def row(self, encoding: Encoding, start: int, stop: int) -> Sequence[int]:
+        """The prompt and the tokens in [start, stop), 4 bytes each."""
+        prompt = encoding.ids[: encoding.prompt_length]
+        return array("i", (*self.prefix, *prompt, *encoding.ids[start:stop], *self.suffix))
 
 
-_ENDS_WITH_SPACE_AFTER = frozenset(".!?…:;।؟۔።՝")
-_ENDS_ANYWHERE = frozenset("。！？｡．")
-_CLOSERS = frozenset("\"')]}»”’」』）】〉》")
-_LOOK_AROUND = 64  # characters: a run of white space or closing signs longer than this tells nothing more
+def whole(encoding: Encoding, text: str, window: Window) -> Chunk:
+    """An input that fits, as its only chunk."""
+    row = [*window.prefix, *encoding.ids, *window.suffix]
+    return Chunk(row, len(encoding.ids) - encoding.prompt_length, _stripped(text, 0, len(text)))
 
 
-def split(
-    encoding: Encoding, text: str, window: int, prefix: Sequence[int] = (), suffix: Sequence[int] = ()
-) -> list[Chunk]:
-    """One Chunk where prompt and text fit `window` tokens (special tokens not counted), else several.
+def split(encoding: Encoding, text: str, window: Window) -> Iterator[Chunk]:
+    """One chunk where prompt and text fit the window, else several. The window must be larger than the prompt and the
+    overlap together."""
+    if len(encoding.ids) <= window.size:
+        yield whole(encoding, text, window)
+        return
+    for start, stop in windows(encoding, text, window):
+        yield Chunk(window.row(encoding, start, stop), stop - start, _span(encoding, text, start, stop))
 
-    `window` must be larger than the prompt.
+
+def split_late(encoding: Encoding, text: str, window: Window) -> Iterator[Chunk]:
+    """The same chunks as parts of one row, that of the whole input (late chunking, arXiv:2409.04701).
+
+    The first part takes what stands before the text and the last what stands behind it, so that a text that is not
+    cut has the vector it always has.
     """
-    ids = encoding.ids
-    if len(ids) <= window:
-        return [Chunk([*prefix, *ids, *suffix], len(ids) - encoding.prompt_length)]
-    prompt = ids[: encoding.prompt_length]
-    return [
-        Chunk([*prefix, *prompt, *ids[start:stop], *suffix], stop - start)
-        for start, stop in windows(encoding, text, window - len(prompt))
-    ]
+    row = window.row(encoding, encoding.prompt_length, len(encoding.ids))
+    before = len(window.prefix)
+    for start, stop in windows(encoding, text, window):
+        first = 0 if start == encoding.prompt_length else before + start
+        last = len(row) if stop == len(encoding.ids) else before + stop
+        yield Chunk(row, stop - start, _span(encoding, text, start, stop), (first, last))
 
 
-def truncate(
-    encoding: Encoding,
-    window: int,
-    prefix: Sequence[int] = (),
-    suffix: Sequence[int] = (),
-    side: TruncationSide = TruncationSide.RIGHT,
-) -> Chunk:
-    """One window alone, the first, or the last where the left side is cut off; the rest is not read."""
-    prompt, text = encoding.ids[: encoding.prompt_length], encoding.ids[encoding.prompt_length :]
-    room = max(0, window - len(prompt))
-    kept = text[:room] if side is TruncationSide.RIGHT else text[len(text) - room :]
-    return Chunk([*prefix, *prompt[:window], *kept, *suffix], len(kept))
+def truncate(encoding: Encoding, text: str, window: Window, side: TruncationSide = TruncationSide.RIGHT) -> Chunk:
+    """One chunk alone, the first, or the last where the left side is cut off; the rest is not read."""
+    length = encoding.prompt_length
+    room = max(0, window.size - length)
+    start = length if side is TruncationSide.RIGHT else max(length, len(encoding.ids) - room)
+    stop = min(start + room, len(encoding.ids))
+    fitting = Encoding(encoding.ids, min(length, window.size), encoding.starts, encoding.ends)
+    return Chunk(window.row(fitting, start, stop), stop - start, _span(encoding, text, start, stop))
 
 
-def windows(encoding: Encoding, text: str, size: int) -> list[tuple[int, int]]:
-    """Half-open ranges of token positions, each at most `size` long, covering the text's tokens in order."""
-    ranges = []
-    start, total = encoding.prompt_length, len(encoding.ids)
-    while total - start > size:
-        stop = _best_cut(encoding.offsets, text, start, start + size)
-        ranges.append((start, stop))
-        start = stop
-    ranges.append((start, total))
-    return ranges
+def windows(encoding: Encoding, text: str, window: Window) -> Iterator[Span]:
+    """Half-open ranges of token positions that cover the text's tokens in order.
 
-
-def _best_cut(offsets: Sequence[tuple[int, int]], text: str, start: int, limit: int) -> int:
-    """The best position in (start, limit], the latest of its kind."""
-    if not offsets:  # the input came as token ids: there is no text to look at
-        return limit
-    half = start + (limit - start) // 2
-    best, best_cut = Boundary.INSIDE, limit
-    for cut in range(limit, start, -1):
-        if cut < half and best >= Boundary.WORD:
-            break
-        found = boundary(text, offsets[cut - 1], offsets[cut])
-        if cut < half:  # a short chunk is too high a price for more than whole words
-            found = min(found, Boundary.WORD)
-        if found > best:
-            best, best_cut = found, cut
-        if best is Boundary.PARAGRAPH:
-            break
-    return best_cut
-
-
-def boundary(text: str, left: tuple[int, int], right: tuple[int, int]) -> Boundary:
-    """What lies between two neighbouring tokens; tokenizers may count white space as part of either."""
-    end, begin = left[1], right[0]
-    if begin < end or not end:  # several tokens of one character, or a token that stands for no character
-        return Boundary.INSIDE
-    floor, ceiling = max(0, end - _LOOK_AROUND), min(len(text), begin + _LOOK_AROUND)
-    while end > floor and text[end - 1].isspace():
-        end -= 1
-    while begin < ceiling and text[begin].isspace():
-        begin += 1
-    gap = text[end:begin]
-    lines = gap.count("\n")
-    if lines:
-        return Boundary.PARAGRAPH if lines > 1 else Boundary.SENTENCE
-    before, after = text[end - 1 : end], text[begin : begin + 1]
-    last = _before_closers(text, end, floor) if before in _CLOSERS else before
-    if last in _ENDS_ANYWHERE and after not in _CLOSERS:
-        return Boundary.SENTENCE
-    if gap:
-        return Boundary.SENTENCE if last in _ENDS_WITH_SPACE_AFTER else Boundary.WORD
-    if _is_unspaced(before) or _is_unspaced(after):
-        return Boundary.WORD if before.isalnum() or before in _ENDS_ANYWHERE else Boundary.PUNCTUATION
-    return Boundary.INSIDE if before.isalnum() and after.isalnum() else Boundary.PUNCTUATION
-
-
-def _before_closers(text: str, end: int, floor: int) -> str:
-    while end > floor and text[end - 1] in _CLOSERS:
-        end -= 1
-    return text[end - 1 : end]
-
-
-def _is_unspaced(character: str) -> bool:
-    """Han, Hiragana or Katakana: written without spaces, so that any sign may end a word."""
-    return (
-        "\u4e00" <= character <= "\u9fff"
-        or "\u3040" <= character <= "\u30ff"
-        or "\u3400" <= character <= "\u4dbf"
-        or "\U00020000" <= character <= "\U0003134f"
-    )
-
-
-def aggregate(vectors: Matrix, weights: Sequence[int]) -> Vector:
-    """Vectors of the chunks (chunks, dimensions) → the input's (dimensions,): mean by weight, L2-normalised.
-
-    OpenAI's cookbook weights chunks by their token counts in the same way ("Embedding texts that are longer than
-    the model's maximum context length").
+    Each fits the window beside the prompt, and shares at most `overlap` tokens with the one before it. A word that
+    would be cut for the sake of the overlap gets no overlap instead.
     """
-    mean = np.average(vectors, axis=0, weights=weights).astype(np.float32)
-    result: Vector = normalize(mean[np.newaxis])[0]
+    size, total = window.size - encoding.prompt_length, len(encoding.ids)
+    begin = start = encoding.prompt_length  # of the range, and of what no range has yet
+    while total - begin > size:
+        stop, is_whole = best_cut(encoding, text, start, begin + size, window.boundary)
+        if not is_whole and begin < start:
+            begin, stop = _alone(encoding, text, start, size, window.boundary) or (begin, stop)
+        yield begin, stop
+        if stop == total:
+            return
+        floor = max(stop - window.overlap, begin + 1)
+        begin, start = reach_back(encoding, text, stop, floor, window.boundary), stop
+    yield begin, total
+
+
+def _alone(encoding: Encoding, text: str, start: int, size: int, wanted: Boundary) -> Span | None:
+    """The range from `start` on alone, if words are whole in it."""
+    if len(encoding.ids) - start <= size:
+        return start, len(encoding.ids)
+    stop, is_whole = best_cut(encoding, text, start, start + size, wanted)
+    return (start, stop) if is_whole else None
+
+
+def _span(encoding: Encoding, text: str, start: int, stop: int) -> Span | None:
+    """Code points that the tokens in [start, stop) stand for. Neighbouring ranges have neighbouring spans, so that a
+    character that no token stands for belongs to one of them as well; white space at the ends does not count."""
+    if len(encoding.starts) < len(encoding.ids):
+        return None
+    begin = 0 if start == encoding.prompt_length else encoding.starts[start]
+    end = len(text) if stop == len(encoding.ids) else encoding.starts[stop]
+    return _stripped(text, begin, end)
+
+
+def _stripped(text: str, begin: int, end: int) -> Span:
+    part = text[begin:end]
+    begin += len(part) - len(part.lstrip())
+    return begin, begin + len(part.strip())
+
+
+def late_vectors(states: Matrix, parts: Sequence[Span]) -> Matrix:
+    """Token vectors of a row (tokens, hidden) → the means of its parts (parts, hidden)."""
+    return np.stack([states[start:stop].mean(axis=0) for start, stop in parts])
+
+
+def weights(token_counts: Sequence[int], aggregation: Aggregation) -> NDArray[np.float64]:
+    """What each chunk adds to a mean, in sum 1: by its tokens, the same for all, or all for the first."""
+    counts = np.asarray(token_counts, dtype=np.float64)
+    if aggregation is Aggregation.MEAN_UNWEIGHTED:
+        counts = np.ones_like(counts)
+    elif aggregation is Aggregation.FIRST:
+        counts = np.eye(1, len(counts))[0]
+    shares: NDArray[np.float64] = counts / counts.sum()
+    return shares
+
+
+def aggregate(vectors: Matrix, token_counts: Sequence[int], aggregation: Aggregation = Aggregation.MEAN) -> Vector:
+    """Vectors of several chunks (chunks, dimensions) → the input's (dimensions,), L2-normalised.
+
+        mean             v = Σ nᵢ·vᵢ / Σ nᵢ, nᵢ being the tokens of chunk i
+        mean_unweighted  v = Σ vᵢ / chunks
+        max              v_d = maxᵢ vᵢ_d, in each dimension d
+        first            v = v₀
+
+    and then v / ‖v‖₂. The weighted mean is that of OpenAI's cookbook ("Embedding texts that are longer than the model's
+    maximum context length"); `first` is what ranking by a document's first passage comes to (FirstP, arXiv:1905.09217).
+    """
+    if aggregation is Aggregation.MAX:
+        combined = vectors.max(axis=0)
+    else:
+        combined = (weights(token_counts, aggregation) @ vectors).astype(np.float32)
+    result: Vector = normalize(combined[np.newaxis])[0]
     return result

@@ -48,11 +48,13 @@ Turn lines of text, or JSONL, into vectors, without a server.
 
 FILE is read as plain lines, or as JSONL where --field names the text (the default for *.jsonl is "text"); "-" is
 standard input. The output is JSONL with the input's fields and "embedding", or one float32 array for *.npy.
+With --return-chunks each line also has "chunks": the places and vectors of the parts that a long text was cut into.
 """
 _EMBED_EXAMPLES = """\
 examples:
   embedserve embed sentences.txt --output vectors.npy
   embedserve embed documents.jsonl --field body > vectors.jsonl
+  embedserve embed books.jsonl --return-chunks --chunk-max-tokens 128 --chunk-overlap 16 > chunks.jsonl
   echo "Hello, world" | embedserve embed -
 """
 
@@ -175,6 +177,7 @@ def _add(commands: Any, name: str, run: Any, summary: str, text: str, examples: 
         help=summary,
         description=text,
         epilog=examples,
+        allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(run=run)
@@ -208,8 +211,14 @@ def _add_embed(commands: Any) -> None:
     parser.add_argument("--output", type=Path, metavar="FILE", help="*.jsonl or *.npy (default: JSONL on stdout)")
     parser.add_argument("--field", metavar="NAME", help="the field of each JSON line that holds the text")
     parser.add_argument("--prompt-name", metavar="NAME", help="one of the model's prompts")
-    names = ["long_input", "executors", "intra_op_threads", "max_batch_tokens", "cache_dir"]
-    _add_settings(parser, ["model", *names])
+    _add_settings(
+        parser,
+        [
+            *("model", "long_input", "truncation_side", "chunk_max_tokens", "chunk_overlap", "chunk_boundary"),
+            *("chunk_aggregation", "return_chunks", "late_chunking"),
+            *("executors", "intra_op_threads", "max_batch_tokens", "cache_dir"),
+        ],
+    )
 
 
 def _add_settings(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:

@@ -14,6 +14,7 @@
     │   ├── TooManyInputs            more texts than one request may hold
     │   ├── InputTooLong             one text over the model's limit where the model rejects
     │   ├── TooManyTokens            one request over the limit of tokens
+    │   ├── TooManyChunks            its inputs make more chunks than one request may have
     │   ├── DimensionsUnsupported    the model was not trained for shortened vectors
     │   ├── ModelNotFound            no model of that name is served
     │   ├── RouteNotFound            no such path
@@ -141,6 +142,18 @@ class TooManyTokens(RequestError):
         super().__init__(f"Requested {actual} tokens, max {limit} tokens per request", "input")
         self.limit = limit
         self.actual = actual
+
+
+class TooManyChunks(RequestError):
+    """The inputs of one request make more chunks than it may have."""
+
+    reason = "too_many_chunks"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"The inputs make more than {limit} chunks; send fewer of them, or ask for larger chunks.", "input"
+        )
+        self.limit = limit
 
 
 class DimensionsUnsupported(RequestError):

@@ -67,6 +67,12 @@ PADDING_RATIO = _histogram(
     (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75),
     "model",
 )
+COMPUTED_RATIO = _histogram(
+    "computed_tokens_ratio",
+    "Tokens run for a request (special tokens, prompts, overlap and padding counted) ÷ tokens of its inputs",
+    (1.0, 1.01, 1.02, 1.05, 1.1, 1.2, 1.5, 2.0, 3.0, 5.0, 10.0),
+    "model",
+)
 DROPPED = _counter("dropped_total", "Chunks that were dropped unrun, by reason", "model", "reason")
 QUEUE_TOKENS = _gauge("queue_tokens", "Tokens waiting", "model")
 QUEUE_ENTRIES = _gauge("queue_entries", "Chunks waiting", "model")

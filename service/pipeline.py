@@ -8,22 +8,23 @@ The dialects in `service.api` stand before and after it; `batcher` and `encoder`
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import accumulate, pairwise
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from service import cl100k
-from service.batcher import Batcher
+from service.batcher import Batcher, Outcome
 from service.bundle import Bundle
-from service.chunking import aggregate, split, truncate
-from service.errors import DimensionsUnsupported, EmptyInput, InputTooLong, InvalidInput, TooManyTokens
+from service.chunking import aggregate, late_vectors
+from service.errors import DimensionsUnsupported, EmptyInput, InvalidInput, TooManyChunks, TooManyTokens
+from service.long_input import Cut, Rules, cut, rules_of
 from service.postprocess import normalize, shorten
 from service.settings import ModelSettings
 from service.tokenizer import Piece, Tokenizer
 from service.types import (
-    Chunk,
+    Aggregation,
+    Chunks,
     EmbedRequest,
     EmbedResult,
     Encoding,
@@ -35,22 +36,9 @@ from service.types import (
     Vector,
 )
 
-# Texts of this many characters together are tokenised beside the event loop (about 1 ms of work), so that
-# health checks and short requests do not wait for them.
+# Texts of this many characters, or token ids, together are tokenised beside the event loop (about 1 ms of work), so
+# that health checks and short requests do not wait for them.
 _OFF_LOOP_CHARACTERS = 5_000
-
-
-@dataclass(frozen=True, slots=True)
-class _Prepared:
-    """The inputs of a request as rows to run; `chunks[i]` belongs to input i."""
-
-    chunks: list[list[Chunk]]
-    tokens: list[int]
-    truncated: list[bool]
-
-    def rows(self) -> list[Sequence[int]]:
-        """Token ids of all chunks, in order."""
-        return [chunk.ids for chunks in self.chunks for chunk in chunks]
 
 
 class Embedder:
@@ -74,24 +62,33 @@ class Embedder:
         self._max_tokens = max_tokens
 
     async def embed(self, request: EmbedRequest, deadline: float | None = None) -> EmbedResult:
-        """Raises InvalidInput, InputTooLong, TooManyTokens, DimensionsUnsupported, and what Batcher.submit raises."""
+        """Raises InvalidInput, InputTooLong, TooManyTokens, TooManyChunks, DimensionsUnsupported, and what
+        Batcher.submit raises."""
         self._check_dimensions(request.dimensions)
-        prepared = await self._prepare(request)
-        rows = prepared.rows()
-        outcome = await self._batcher.submit(rows, deadline)
-        vectors = self._per_input(prepared, outcome.results)
-        if request.normalize and not self.bundle.normalized:
-            vectors = normalize(vectors)
-        return EmbedResult(shorten(vectors, request.dimensions), prepared.tokens, prepared.truncated, len(rows))
+        rules = self._rules(request)
+        cuts = await self._prepare(request, rules)
+        ran = await self._run(cuts, deadline)
+        matrices = list(_per_input(ran.results, cuts))
+        combined = np.stack([_combined(*pair, rules.aggregation) for pair in zip(matrices, cuts, strict=True)])
+        return EmbedResult(
+            self._finished(combined, request),
+            [one.tokens for one in cuts],
+            [one.truncated for one in cuts],
+            _rows(cuts),
+            ran.computed_tokens,
+            self._chunks(cuts, matrices, request) if rules.return_chunks else (),
+            [one.late for one in cuts] if rules.late else (),
+        )
 
     async def embed_tokens(self, request: EmbedRequest, deadline: float | None = None) -> TokenResult:
         """The last hidden state of each input. One that is too long is cut or refused: windows do not see each
         other, so their vectors would not be those of one text. Raises as `embed`."""
         if (request.long_input or self._settings.long_input) is LongInput.CHUNK:
             request = replace(request, long_input=LongInput.REJECT)
-        prepared = await self._prepare(request)
-        states = (await self._token_batcher.submit(prepared.rows(), deadline)).results
-        return TokenResult(states, prepared.tokens, prepared.truncated, len(states))
+        cuts = await self._prepare(request, self._rules(request))
+        ran = await self._token_batcher.submit([one.chunks[0].row for one in cuts], deadline)
+        tokens, truncated = [one.tokens for one in cuts], [one.truncated for one in cuts]
+        return TokenResult(ran.results, tokens, truncated, len(cuts), ran.computed_tokens)
 
     def prompt(self, name: str | None) -> str:
         """The prompt of that name; the model's default for None. Raises InvalidInput listing those there are."""
@@ -128,29 +125,44 @@ class Embedder:
             raise InvalidInput("This model takes texts, not token ids.", "input")
         return cl100k.decode(one.content) if self._settings.token_ids is TokenIds.CL100K_BASE else ""
 
-    async def _prepare(self, request: EmbedRequest) -> _Prepared:
+    def _rules(self, request: EmbedRequest) -> Rules:
+        around = self._tokenizer.prefix, self._tokenizer.suffix
+        return rules_of(request, self._settings, self.bundle, *around)
+
+    async def _prepare(self, request: EmbedRequest, rules: Rules) -> list[Cut]:
         ids = sum(len(one.content) for one in request.inputs if not isinstance(one.content, str))
         if ids > self._max_tokens:
             raise TooManyTokens(self._max_tokens, ids)
-        texts = [self._text_of(one) for one in request.inputs]
-        if sum(map(len, texts)) > _OFF_LOOP_CHARACTERS:
-            return await asyncio.to_thread(self._to_rows, request, texts)
-        return self._to_rows(request, texts)
+        if sum(len(one.content) for one in request.inputs) > _OFF_LOOP_CHARACTERS:
+            return await asyncio.to_thread(self._cut, request, rules)
+        return self._cut(request, rules)
 
-    def _to_rows(self, request: EmbedRequest, texts: Sequence[str]) -> _Prepared:
+    def _cut(self, request: EmbedRequest, rules: Rules) -> list[Cut]:
         """Tokenise, count, chunk. Pure computation: runs on the loop or beside it."""
-        specials = self._tokenizer.special_tokens
-        limit = min(request.max_input_tokens or self.bundle.max_seq_length, self.bundle.max_seq_length)
-        encodings = self._encode(request.inputs, texts, limit - specials)
-        tokens = [len(encoding.ids) + specials for encoding in encodings]
-        policy = request.long_input or self._settings.long_input
-        chunks = [self._windows(*pair, request, policy, limit) for pair in zip(encodings, texts, strict=True)]
-        cut = policy is LongInput.TRUNCATE
-        return _Prepared(chunks, tokens, [cut and count > limit for count in tokens])
+        texts = [self._text_of(one) for one in request.inputs]
+        encodings = self._encode(request.inputs, texts, rules)
+        cuts = []
+        room = self._settings.max_chunks
+        for encoding, text in zip(encodings, texts, strict=True):
+            cuts.append(one := cut(encoding, text, rules, room))
+            room -= len(one.chunks) if len(one.chunks) > 1 else 0
+            if room < 0:
+                raise TooManyChunks(self._settings.max_chunks)
+        if rules.window.overlap:
+            self._check_repeated(cuts)
+        return cuts
 
-    def _encode(self, inputs: Sequence[Input], texts: Sequence[str], window: int) -> list[Encoding]:
+    def _check_repeated(self, cuts: Sequence[Cut]) -> None:
+        """Tokens that overlapping chunks share are computed, and count, as often as they stand in one."""
+        total = sum(chunk.token_count for one in cuts for chunk in one.chunks)
+        if total > self._max_tokens:
+            raise TooManyTokens(self._max_tokens, total)
+
+    def _encode(self, inputs: Sequence[Input], texts: Sequence[str], rules: Rules) -> list[Encoding]:
         prompts = [one.prompt for one in inputs]
-        encodings = self._tokenizer.encode(texts, prompts, window, self._max_tokens)
+        # Only with offsets is it known which tokens are the prompt's.
+        exactly = rules.return_chunks and any(prompts)
+        encodings = self._tokenizer.encode(texts, prompts, 0 if exactly else rules.window.size, self._max_tokens)
         if self._settings.token_ids is TokenIds.NATIVE:
             for i, one in enumerate(inputs):
                 if not isinstance(one.content, str):
@@ -160,20 +172,6 @@ class Embedder:
                 raise TooManyTokens(self._max_tokens, total)
         return encodings
 
-    def _windows(
-        self, encoding: Encoding, text: str, request: EmbedRequest, policy: LongInput, limit: int
-    ) -> list[Chunk]:
-        around = (self._tokenizer.prefix, self._tokenizer.suffix)
-        window = limit - self._tokenizer.special_tokens
-        if len(encoding.ids) > window:
-            if encoding.prompt_length >= window:
-                raise InvalidInput("The special tokens and the prompt alone fill what may be read.", "input")
-            if policy is LongInput.REJECT:
-                raise InputTooLong(limit, len(encoding.ids) + self._tokenizer.special_tokens)
-            if policy is LongInput.TRUNCATE:
-                return [truncate(encoding, window, *around, request.truncation_side)]
-        return split(encoding, text, window, *around)
-
     def _check_dimensions(self, requested: int | None) -> None:
         own = self.bundle.dimensions
         allowed = (*self.bundle.matryoshka_dimensions, own)
@@ -182,21 +180,62 @@ class Embedder:
         if self._settings.allow_dimensions != "any" or not 1 <= requested <= own:
             raise DimensionsUnsupported(requested, allowed)
 
-    # --- after it ---------------------------------------------------------------------------------------------
+    # --- through it, and after it -----------------------------------------------------------------------------
 
-    def _per_input(self, prepared: _Prepared, vectors: Sequence[Vector]) -> Matrix:
-        """One vector a chunk → (inputs, dimensions)."""
-        if len(vectors) == len(prepared.chunks):
-            return np.stack(vectors)
-        edges = accumulate(map(len, prepared.chunks), initial=0)
-        return np.stack(
-            [
-                _combined(vectors[start:stop], chunks)
-                for (start, stop), chunks in zip(pairwise(edges), prepared.chunks, strict=True)
-            ]
-        )
+    async def _run(self, cuts: Sequence[Cut], deadline: float | None) -> Outcome:
+        """One vector a chunk, in order. Late chunks are made of the token vectors of their input."""
+        rows = [chunk.row for one in cuts for chunk in one.chunks if chunk.part is None]
+        late = [one for one in cuts if one.chunks[0].part is not None]
+        if not late:
+            return await self._batcher.submit(rows, deadline)
+        states = await self._token_batcher.submit([one.chunks[0].row for one in late], deadline)
+        usual = await self._batcher.submit(rows, deadline) if rows else Outcome([], 0)
+        from_states = map(self._late_vectors, late, states.results)
+        vectors = iter(usual.results)
+        results = [
+            vector
+            for one in cuts
+            for vector in (next(from_states) if one.chunks[0].part is not None else [next(vectors) for _ in one.chunks])
+        ]
+        return Outcome(results, states.computed_tokens + usual.computed_tokens)
+
+    def _late_vectors(self, one: Cut, states: Matrix) -> Matrix:
+        vectors = late_vectors(states, [chunk.part for chunk in one.chunks if chunk.part])
+        return normalize(vectors) if self.bundle.normalized else vectors
+
+    def _finished(self, vectors: Matrix, request: EmbedRequest) -> Matrix:
+        if request.normalize and not self.bundle.normalized:
+            vectors = normalize(vectors)
+        return shorten(vectors, request.dimensions)
+
+    def _chunks(self, cuts: Sequence[Cut], matrices: Sequence[Matrix], request: EmbedRequest) -> list[Chunks]:
+        return [
+            Chunks(
+                [chunk.span for chunk in one.chunks],
+                [chunk.token_count for chunk in one.chunks],
+                self._finished(matrix, request),
+            )
+            for one, matrix in zip(cuts, matrices, strict=True)
+        ]
 
 
-def _combined(vectors: Sequence[Vector], chunks: Sequence[Chunk]) -> Vector:
+def _rows(cuts: Sequence[Cut]) -> int:
+    """That are run: one an input where its chunks are late."""
+    return sum(1 if one.chunks[0].part is not None else len(one.chunks) for one in cuts)
+
+
+def _per_input(vectors: Sequence[Vector], cuts: Sequence[Cut]) -> Iterator[Matrix]:
+    """One vector a chunk → one matrix (chunks, dimensions) an input."""
+    start = 0
+    for one in cuts:
+        stop = start + len(one.chunks)
+        yield np.stack(vectors[start:stop])
+        start = stop
+
+
+def _combined(vectors: Matrix, one: Cut, aggregation: Aggregation) -> Vector:
     """One input's vectors → its own; that of an only chunk stays as it is."""
-    return vectors[0] if len(vectors) == 1 else aggregate(np.stack(vectors), [chunk.weight for chunk in chunks])
+    if len(vectors) == 1:
+        only: Vector = vectors[0]
+        return only
+    return aggregate(vectors, [chunk.token_count for chunk in one.chunks], aggregation)

@@ -12,11 +12,13 @@ from service import metrics
 from service.batcher import Batcher
 from service.bundle import RECOMPILE, TOKENIZER_JSON, Bundle, read_bundle, verify_files
 from service.encoder import Encoder
-from service.errors import BundleError, InferenceError, ModelNotFound, Unavailable
+from service.errors import BundleError, InferenceError, InvalidInput, ModelNotFound, StartupError, Unavailable
+from service.long_input import rules_of
 from service.pipeline import Embedder
 from service.runtime.providers import CPU
 from service.settings import ModelSettings, Settings
 from service.tokenizer import Tokenizer
+from service.types import EmbedRequest, LongInput
 
 # Loading takes about a second; a client that is told to wait for one finds the model ready.
 _RETRY_WHEN_LOADING = 1.0
@@ -44,16 +46,30 @@ class Parts:
 
 
 def open_bundle(folder: Path, settings: ModelSettings) -> Parts:
-    """Verifies the files, loads tokenizer and graph, and runs one row to warm up. Blocks. Raises BundleError."""
+    """Verifies the files, loads tokenizer and graph, and runs one row to warm up. Blocks.
+
+    Raises BundleError, and StartupError for settings that this model cannot be served with.
+    """
     bundle = read_bundle(folder)
     verify_files(folder, bundle)
     tokenizer = Tokenizer(folder / TOKENIZER_JSON)
+    _check_settings(settings, bundle, tokenizer)
     encoder = Encoder(folder, bundle, CPU, settings.intra_op_threads)
     try:
         encoder.run([[*tokenizer.prefix, *tokenizer.suffix] or [bundle.pad_token_id]])
     except InferenceError as error:
         raise BundleError(f"{folder} cannot be run: {error.detail}", RECOMPILE) from error
     return Parts(bundle, tokenizer, encoder)
+
+
+def _check_settings(settings: ModelSettings, bundle: Bundle, tokenizer: Tokenizer) -> None:
+    """What a request would be refused for, whoever sends it."""
+    plain = EmbedRequest([], long_input=LongInput.CHUNK)
+    try:
+        rules_of(plain, settings, bundle, tokenizer.prefix, tokenizer.suffix)
+    except InvalidInput as error:
+        remedy = "mend --chunk-max-tokens, --chunk-overlap or --late-chunking"
+        raise StartupError(f"the settings do not fit the model {bundle.model_id}: {error}", remedy) from None
 
 
 def assemble(parts: Parts, name: str, aliases: Sequence[str], settings: ModelSettings, max_tokens: int) -> Model:
@@ -78,7 +94,7 @@ class Registry:
         self._leaving = False
 
     async def load(self, folder: Path, settings: Settings) -> Model:
-        """Opens a bundle beside the event loop and serves it. Raises BundleError."""
+        """Opens a bundle beside the event loop and serves it. Raises BundleError, StartupError."""
         parts = await asyncio.to_thread(open_bundle, folder, settings)
         name = settings.served_model_name or parts.bundle.model_id.rstrip("/").rpartition("/")[2]
         aliases = [*settings.model_aliases, parts.bundle.model_id]

@@ -24,7 +24,7 @@ from pydantic_settings import (
 )
 
 from service.errors import StartupError
-from service.types import LongInput, TokenIds
+from service.types import Aggregation, Boundary, LongInput, TokenIds, TruncationSide
 
 ENV_PREFIX = "EMBEDSERVE_"
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
@@ -81,6 +81,32 @@ class ModelSettings(BaseModel):
         description="An input longer than the model reads is cut into windows and averaged (chunk), cut off and "
         "reported (truncate), or refused with 400 (reject).",
     )
+    truncation_side: TruncationSide = Field(
+        TruncationSide.RIGHT, description="Which end of an over-long input is cut off where it is truncated."
+    )
+    chunk_max_tokens: int | None = Field(
+        None,
+        ge=1,
+        description="Length of a chunk, special tokens and prompt counted; without it, what the model reads.",
+    )
+    chunk_overlap: int = Field(0, ge=0, description="Tokens that a chunk may share with the one before it.")
+    chunk_boundary: Boundary = Field(
+        Boundary.PARAGRAPH,
+        description="The best place that a cut looks for: paragraph, sentence or word ends, or any token.",
+    )
+    chunk_aggregation: Aggregation = Field(
+        Aggregation.MEAN,
+        description="How the vectors of chunks become one: mean (weighted by tokens), mean_unweighted, max, first.",
+    )
+    return_chunks: bool = Field(False, description="Add every chunk's vector and place to replies with room for them.")
+    late_chunking: bool = Field(
+        False,
+        description="Read inputs whole where the model can, and pool their chunks afterwards (mean-pooled models).",
+    )
+    max_input_tokens: int | None = Field(
+        None, ge=1, description="Tokens that one input may hold; without it, as many as a request."
+    )
+    max_chunks: int = Field(4096, ge=1, description="Chunks that the long inputs of one request may make.")
     token_ids: TokenIds = Field(
         TokenIds.CL100K_BASE,
         description="What integers in place of a text mean: OpenAI's cl100k_base vocabulary, the model's own "

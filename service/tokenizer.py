@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -96,21 +97,19 @@ class Tokenizer:
 
         Stops soon after `max_tokens`, so that what an absurd text costs has a bound.
         """
-        ids: list[int] = []
-        offsets: list[tuple[int, int]] = []
+        ids, starts, ends = array("i"), array("i"), array("i")  # 12 bytes a token, where lists would take 150
         for start, stop in slices(joined):
             # `encode` would hold the GIL for as long as it takes; `encode_batch` does not.
             (found,) = self._tokenizer.encode_batch([joined[start:stop]], add_special_tokens=False)
-            ids += found.ids
+            ids.extend(found.ids)
             shift = start - prompt
-            offsets += (
-                found.offsets if not shift else [(max(0, a + shift), max(0, b + shift)) for a, b in found.offsets]
-            )
+            starts.extend([max(0, begin + shift) for begin, _ in found.offsets])
+            ends.extend([max(0, end + shift) for _, end in found.offsets])
             if len(ids) > max_tokens:
                 break
         # Counted jointly, because a tokenizer may merge the prompt's last characters with the text's first.
-        prompt_length = sum(1 for _, end in offsets[: prompt + 1] if end <= 0) if prompt else 0
-        return Encoding(ids, prompt_length, offsets)
+        prompt_length = sum(end <= 0 for end in ends[: prompt + 1]) if prompt else 0
+        return Encoding(ids, prompt_length, starts, ends)
 
     def _count(self, text: str) -> int:
         """Tokens with special tokens, at a third of the cost of having them."""
@@ -158,7 +157,7 @@ def _pieces(text: str, encoding: Encoding) -> Iterator[Piece]:
     """The tokenizer counts in characters."""
     plain = text.isascii()
     position = range(len(text) + 1) if plain else list(accumulate((len(c.encode()) for c in text), initial=0))
-    for token, (start, stop) in zip(encoding.ids, encoding.offsets, strict=True):
+    for token, start, stop in zip(encoding.ids, encoding.starts, encoding.ends, strict=True):
         yield Piece(token, text[start:stop], False, position[start], position[stop])
 
 

@@ -39,6 +39,24 @@ class TruncationSide(StrEnum):
     RIGHT = "right"
 
 
+class Boundary(StrEnum):
+    """The best place that a cut between two chunks looks for; where there is none, the next lesser one is taken."""
+
+    PARAGRAPH = "paragraph"
+    SENTENCE = "sentence"
+    WORD = "word"
+    TOKEN = "token"
+
+
+class Aggregation(StrEnum):
+    """How the vectors of an input's chunks become its own; `service.chunking.aggregate` has the formulas."""
+
+    MEAN = "mean"
+    MEAN_UNWEIGHTED = "mean_unweighted"
+    MAX = "max"
+    FIRST = "first"
+
+
 class OutputDtype(StrEnum):
     """The numbers that a vector is written in; `service.postprocess.quantize` has the scales."""
 
@@ -53,25 +71,33 @@ class OutputDtype(StrEnum):
 class Encoding:
     """One tokenised input, without special tokens.
 
-    `ids[:prompt_length]` are the prompt's, the rest are the text's. `offsets[i]` is the half-open range of
-    code points in the text that token i covers. Both are left out (0, empty) where all ids fit one window,
-    and offsets where the input came as token ids.
+    `ids[:prompt_length]` are the prompt's, the rest are the text's. Token i covers the code points
+    `starts[i]:ends[i]` of the text. `prompt_length` and the offsets are left out (0, empty) where all ids fit one
+    window, and the offsets where the input came as token ids.
     """
 
     ids: Sequence[int]
     prompt_length: int = 0
-    offsets: Sequence[tuple[int, int]] = ()
+    starts: Sequence[int] = ()
+    ends: Sequence[int] = ()
+
+
+Span = tuple[int, int]
+"""A half-open range, of code points in a text or of positions in a row."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A window of an Encoding, ready to run: special tokens and prompt included.
+    """A window of an Encoding: `token_count` of the text's own tokens, which stand for `text[slice(*span)]`.
 
-    `weight` is the number of the text's own tokens in it, by which chunks are averaged.
+    `span` is None where the input came as token ids. `row` is the window ready to run, special tokens and prompt
+    included; in a late chunk it is the row of the whole input, of which the chunk's vector is made from `part` alone.
     """
 
-    ids: Sequence[int]
-    weight: int
+    row: Sequence[int]
+    token_count: int
+    span: Span | None
+    part: Span | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,19 +109,46 @@ class Input:
 
 
 @dataclass(frozen=True, slots=True)
+class Chunking:
+    """How an input is cut into chunks and put together again. None: as the model's settings say.
+
+    `max_tokens` is the length of a row, special tokens and prompt included; an input longer than that is cut.
+    `overlap` is how many of its tokens a chunk may share with the one before it.
+    """
+
+    max_tokens: int | None = None
+    overlap: int | None = None
+    boundary: Boundary | None = None
+    aggregation: Aggregation | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class EmbedRequest:
     """What every dialect turns its request into. None means: as the model says.
 
-    `max_input_tokens` is the length, special tokens included, that `long_input` looks at instead of the model's
-    own limit; it can only be shorter.
+    `max_sequence_length` is the length, special tokens included, beyond which an input is cut off or refused; it can
+    only be shorter than the model's own. `return_chunks` asks for the chunks' vectors beside the input's, and `late`
+    for late chunking: chunks of an input that the model can read whole are pooled after that reading.
     """
 
     inputs: Sequence[Input]
     dimensions: int | None = None
     long_input: LongInput | None = None
-    truncation_side: TruncationSide = TruncationSide.RIGHT
-    max_input_tokens: int | None = None
+    truncation_side: TruncationSide | None = None
+    max_sequence_length: int | None = None
+    chunking: Chunking = Chunking()
+    return_chunks: bool | None = None
+    late: bool | None = None
     normalize: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Chunks:
+    """One input's chunks: `vectors` (chunks, dimensions), and for each what `Chunk` says of it."""
+
+    spans: Sequence[Span | None]
+    token_counts: Sequence[int]
+    vectors: Matrix
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +156,18 @@ class EmbedResult:
     """What every dialect turns into its response: `vectors` (inputs, dimensions), the rest one per input.
 
     `tokens` counts what the model would read were its window endless: prompt, text and one set of special tokens.
+    `truncated` says that a part of the text is in no vector. `chunks` is empty unless they were asked for, and `late`
+    unless late chunking was; where it says False, the input was too long for it and was chunked as usual.
+    `rows` and `computed_tokens` are what the whole request took: rows that were run, and their tokens, padding counted.
     """
 
     vectors: Matrix
     tokens: Sequence[int]
     truncated: Sequence[bool]
-    chunks: int
+    rows: int
+    computed_tokens: int
+    chunks: Sequence[Chunks] = ()
+    late: Sequence[bool] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,4 +177,5 @@ class TokenResult:
     states: Sequence[Matrix]
     tokens: Sequence[int]
     truncated: Sequence[bool]
-    chunks: int
+    rows: int
+    computed_tokens: int

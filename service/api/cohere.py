@@ -8,6 +8,8 @@ Different on purpose: where `truncate` is absent, the model's setting for long i
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field
@@ -15,7 +17,7 @@ from pydantic_core import PydanticCustomError
 
 from service.api.errors import Status
 from service.api.http import MAX_ITEMS, Call, Operation, Reply
-from service.api.truncation import truncation_headers
+from service.api.long_input import ChunkObject, LongInputFields, chunk_fields, long_input_headers, with_wishes
 from service.api.wire import as_base64, as_numbers, to_json
 from service.errors import (
     DimensionsUnsupported,
@@ -75,7 +77,7 @@ def _needs(name: str, not_with: str) -> dict[str, Any]:
     return {"required": [name], "properties": {name: {"type": "array"}, not_with: {"type": "null"}}}
 
 
-class CohereEmbedRequest(_Schema):
+class CohereEmbedRequest(LongInputFields, _Schema):
     """Either `texts` or `inputs`."""
 
     model_config = ConfigDict(json_schema_extra={"oneOf": [_needs("texts", "inputs"), _needs("inputs", "texts")]})
@@ -129,23 +131,28 @@ class Meta(BaseModel):
     billed_units: BilledUnits
 
 
-class EmbedByTypeResponse(BaseModel):
-    """Version 2's only reply, and version 1's where `embedding_types` are named."""
+class EmbedResponse(BaseModel):
+    """`chunks` and `late`, where they were asked for, have one element a text, in their order. The embeddings of chunks
+    are of the first type that was asked for."""
 
     id: str
-    embeddings: ByType
     texts: list[str]
     meta: Meta
+    chunks: list[list[ChunkObject]] | None = None
+    late: list[bool] | None = None
+
+
+class EmbedByTypeResponse(EmbedResponse):
+    """Version 2's only reply, and version 1's where `embedding_types` are named."""
+
+    embeddings: ByType
     response_type: Literal["embeddings_by_type"]
 
 
-class EmbedV1Response(BaseModel):
+class EmbedV1Response(EmbedResponse):
     """Without `embedding_types` the vectors stand in one list."""
 
-    id: str
     embeddings: list[list[float]] | ByType
-    texts: list[str]
-    meta: Meta
     response_type: Literal["embeddings_floats", "embeddings_by_type"]
 
 
@@ -185,8 +192,9 @@ async def _embed(call: Call, version: str) -> Reply:
         "texts": texts,
         "meta": _meta(result, version),
         "response_type": "embeddings_floats" if plain else "embeddings_by_type",
+        **_chunks(result, types[0]),
     }
-    return Reply(to_json(body), headers=truncation_headers(result.truncated))
+    return Reply(to_json(body), headers=long_input_headers(result.truncated, result.late))
 
 
 def _texts(request: CohereEmbedRequest) -> list[str]:
@@ -206,23 +214,32 @@ def _for_pipeline(request: CohereEmbedRequest, texts: list[str], model: Model) -
     word = request.input_type
     prompt = model.embedder.prompt(prompt_name_for_input_type(word, model.bundle.prompts) if word else None)
     # Who asks for fewer tokens than the model reads wants the rest cut off, not read in windows.
-    truncate = request.truncate or ("END" if request.max_tokens else None)
-    long_input, side = _TRUNCATE[truncate] if truncate else (None, TruncationSide.RIGHT)
-    return EmbedRequest(
+    implied = "END" if request.max_tokens and request.long_input is not LongInput.REJECT else None
+    truncate = request.truncate or implied
+    long_input, side = _TRUNCATE[truncate] if truncate else (None, None)
+    own = EmbedRequest(
         [Input(text, prompt) for text in texts],
         dimensions=request.output_dimension,
         long_input=long_input,
         truncation_side=side,
-        max_input_tokens=request.max_tokens,
+        max_sequence_length=request.max_tokens,
         normalize=True,
     )
+    return with_wishes(own, request)
 
 
 def _by_type(vectors: Matrix, types: list[EmbeddingType]) -> dict[str, Any]:
-    return {
-        one: as_base64(vectors) if one == "base64" else as_numbers(quantize(vectors, OutputDtype(one)))
-        for one in dict.fromkeys(types)
-    }
+    return {one: _encode(one, vectors) for one in dict.fromkeys(types)}
+
+
+def _encode(kind: EmbeddingType, vectors: Matrix) -> Sequence[Any]:
+    return as_base64(vectors) if kind == "base64" else as_numbers(quantize(vectors, OutputDtype(kind)))
+
+
+def _chunks(result: EmbedResult, kind: EmbeddingType) -> dict[str, Any]:
+    """Texts have no objects of their own here, so that theirs are taken apart: one list for each key."""
+    items = [chunk_fields(result, i, partial(_encode, kind)) for i in range(len(result.tokens))]
+    return {key: [item[key] for item in items] for key in items[0]}
 
 
 def _meta(result: EmbedResult, version: str) -> dict[str, Any]:

@@ -17,13 +17,14 @@ from service.api.google import (
     EmbedContentRequest,
     Embedded,
     UsageMetadata,
+    content_embedding,
     embed_contents,
     find_model,
+    headers_of,
     message_of,
     status_body,
 )
 from service.api.http import Call, Operation, Reply
-from service.api.truncation import truncation_headers
 from service.api.wire import to_json
 from service.errors import EmbedserveError, InvalidInput, ModelNotFound, TooManyInputs
 from service.registry import Model
@@ -71,7 +72,7 @@ async def embed_content(call: Call) -> Reply:
     model = _find(call, call.path_params["model"])
     request = call.parse(EmbedContentRequest)
     (embedded,) = await _embed(call, model, [request])
-    return _reply({"embedding": {"values": embedded.values}}, [embedded])
+    return _reply({"embedding": content_embedding(embedded)}, [embedded])
 
 
 async def batch_embed_contents(call: Call) -> Reply:
@@ -81,7 +82,7 @@ async def batch_embed_contents(call: Call) -> Reply:
     if len(requests) > MAX_REQUESTS:
         raise TooManyInputs(MAX_REQUESTS, len(requests), "requests")
     embedded = await _embed(call, model, requests)
-    return _reply({"embeddings": [{"values": one.values} for one in embedded]}, embedded)
+    return _reply({"embeddings": [content_embedding(one) for one in embedded]}, embedded)
 
 
 async def _embed(call: Call, model: Model, requests: list[EmbedContentRequest]) -> list[Embedded]:
@@ -94,7 +95,7 @@ async def _embed(call: Call, model: Model, requests: list[EmbedContentRequest]) 
 def _reply(body: dict[str, Any], embedded: list[Embedded]) -> Reply:
     """This API has no word for a text that was cut, so a header has it."""
     body["usageMetadata"] = {"promptTokenCount": sum(one.tokens for one in embedded)}
-    return Reply(to_json(body), headers=truncation_headers(one.truncated for one in embedded))
+    return Reply(to_json(body), headers=headers_of(embedded))
 
 
 async def list_models(call: Call) -> Reply:

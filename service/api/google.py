@@ -8,7 +8,7 @@ own, and an enum by its name or its number.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from pydantic import AliasChoices, AliasGenerator, BaseModel, ConfigDict, FailFast, Field, WithJsonSchema
@@ -16,7 +16,14 @@ from pydantic.alias_generators import to_camel
 
 from service.api.errors import Status
 from service.api.http import MAX_ITEMS, Call
-from service.api.truncation import long_input_of
+from service.api.long_input import (
+    ChunkedItem,
+    LongInputFields,
+    chunk_fields,
+    long_input_headers,
+    long_input_of,
+    with_wishes,
+)
 from service.api.wire import as_numbers
 from service.errors import (
     DimensionsUnsupported,
@@ -29,7 +36,7 @@ from service.errors import (
 )
 from service.prompts import prompt_name_for, with_title
 from service.registry import Model
-from service.types import EmbedRequest, EmbedResult, Input, LongInput
+from service.types import EmbedRequest, EmbedResult, Input, TruncationSide
 
 # In the order of both enums; their numbers begin at different ones.
 TASKS = (
@@ -74,22 +81,28 @@ class Part(Message):
 
 
 class Content(Message):
-    """One thing to embed: its parts' texts, a line each."""
+    """One thing to embed: its parts' texts, a line each. Chunks have their places in all those lines together."""
 
     parts: Annotated[list[Part], FailFast()] = Field(min_length=1, max_length=MAX_ITEMS)
 
 
-class EmbedConfig(Message):
-    """autoTruncate: true cuts and says so, false refuses; absent, the model's setting rules."""
+class Parameters(LongInputFields, Message):
+    """autoTruncate: true cuts and says so, false refuses; absent, longInput or else the model's setting rules."""
+
+    output_dimensionality: int | None = Field(None, ge=1)
+    auto_truncate: bool | None = None
+    truncation_side: TruncationSide | None = Field(None, description="Which end of an over-long input is cut off.")
+
+
+class EmbedConfig(Parameters):
+    """As above. `title` is read before every chunk of the content."""
 
     task_type: Annotated[str | int | None, WithJsonSchema(_TASK_SCHEMA)] = None
     title: str | None = None
-    output_dimensionality: int | None = Field(None, ge=1)
-    auto_truncate: bool | None = None
 
 
 class EmbedContentRequest(EmbedConfig):
-    """`embedContentConfig` is Vertex's newer place for the other four, and wins over them."""
+    """`embedContentConfig` is Vertex's newer place for the others, and wins over them."""
 
     model: str | None = None
     content: Content
@@ -102,7 +115,7 @@ class BatchEmbedContentsRequest(Message):
     requests: Annotated[list[EmbedContentRequest], FailFast()] = Field(min_length=1, max_length=MAX_ITEMS)
 
 
-class ContentEmbedding(BaseModel):
+class ContentEmbedding(ChunkedItem):
     """One vector."""
 
     values: list[float]
@@ -134,11 +147,12 @@ ERROR = GoogleError
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """One content's answer."""
+    """One content's answer. `more` is `ChunkedItem`, as far as it was asked for."""
 
     values: Any  # (dimensions,), for `wire.to_json`
     tokens: int
     truncated: bool
+    more: dict[str, Any]
 
 
 def find_model(call: Call, name: str, resource: str) -> Model:
@@ -155,14 +169,28 @@ def find_model(call: Call, name: str, resource: str) -> Model:
 
 
 def to_input(text: str, task: str | None, title: str | None, model: Model) -> Input:
-    """With the model's prompt for the task, and the title where the prompt has room for it. Raises InvalidInput."""
+    """With the model's prompt for the task, and the title in it or behind it. Raises InvalidInput.
+
+    The title is never a part of the text: it stands before every chunk, and their places are those in the text sent.
+    """
     name = None
     if task is not None and task not in _NO_TASK:
         if task not in TASKS:
             raise InvalidInput(f"Unsupported task type: {task}. Use one of {', '.join(TASKS)}.", "taskType")
         name = prompt_name_for(task, model.bundle.prompts)
-    prompt, text = with_title(model.embedder.prompt(name), title, text)
-    return Input(text, prompt)
+    prompt, titled = with_title(model.embedder.prompt(name), title, text)
+    return Input(text, prompt + titled.removesuffix(text))
+
+
+def to_request(parameters: Parameters) -> EmbedRequest:
+    """Without its inputs. Raises InvalidInput for wishes that contradict each other."""
+    own = EmbedRequest(
+        (),
+        dimensions=parameters.output_dimensionality,
+        long_input=long_input_of(parameters.auto_truncate),
+        truncation_side=parameters.truncation_side,
+    )
+    return with_wishes(own, parameters)
 
 
 async def embed_contents(
@@ -170,17 +198,15 @@ async def embed_contents(
 ) -> list[Embedded]:
     """In their order. `first_task` is the number that the dialect's enum gives to the first of TASKS.
 
-    Requests of one batch may ask for different sizes, so each kind is embedded by itself; as a rule there is one.
+    Requests of one batch may ask for different things, so each kind is embedded by itself; as a rule there is one.
     """
     inputs = [_content_input(request, model, first_task) for request in requests]
-    kinds: dict[tuple[int | None, LongInput | None], list[int]] = {}
+    kinds: dict[EmbedRequest, list[int]] = {}
     for i, request in enumerate(requests):
-        config = _config(request)
-        kinds.setdefault((config.output_dimensionality, long_input_of(config.auto_truncate)), []).append(i)
+        kinds.setdefault(to_request(_config(request)), []).append(i)
     found: dict[int, Embedded] = {}
-    for (dimensions, policy), members in kinds.items():
-        wanted = EmbedRequest([inputs[i] for i in members], dimensions=dimensions, long_input=policy)
-        result = await model.embedder.embed(wanted, call.deadline)
+    for kind, members in kinds.items():
+        result = await model.embedder.embed(replace(kind, inputs=[inputs[i] for i in members]), call.deadline)
         call.count(result)
         found.update(zip(members, rows(result), strict=True))
     return [found[i] for i in range(len(requests))]
@@ -188,13 +214,27 @@ async def embed_contents(
 
 def rows(result: EmbedResult) -> list[Embedded]:
     """A result, input by input."""
-    return [Embedded(*row) for row in zip(as_numbers(result.vectors), result.tokens, result.truncated, strict=True)]
+    columns = zip(as_numbers(result.vectors), result.tokens, result.truncated, strict=True)
+    return [Embedded(*row, chunk_fields(result, i, as_numbers)) for i, row in enumerate(columns)]
+
+
+def content_embedding(embedded: Embedded) -> dict[str, Any]:
+    """`ContentEmbedding`."""
+    return {"values": embedded.values, **embedded.more}
+
+
+def headers_of(embedded: Sequence[Embedded]) -> dict[str, str]:
+    """Not every reply of these dialects has words for what they say."""
+    late = [one.more["late"] for one in embedded if "late" in one.more]
+    return long_input_headers((one.truncated for one in embedded), late)
 
 
 def _config(request: EmbedContentRequest) -> EmbedConfig:
     """The request's own fields, overruled by those set in `embedContentConfig`."""
     newer = request.embed_content_config
-    return request if newer is None else request.model_copy(update=newer.model_dump(exclude_none=True))
+    if newer is None:
+        return request
+    return request.model_copy(update={name: value for name, value in newer if value is not None})
 
 
 def _content_input(request: EmbedContentRequest, model: Model, first_task: int) -> Input:

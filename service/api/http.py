@@ -100,10 +100,11 @@ class Call:
         tokens, truncated = sum(result.tokens), sum(result.truncated)
         metrics.TOKENS.labels(self.model, self.route).inc(tokens)
         metrics.INPUTS.labels(self.model, self.route).inc(len(result.tokens))
-        metrics.CHUNKS.labels(self.model, self.route).inc(result.chunks)
+        metrics.CHUNKS.labels(self.model, self.route).inc(result.rows)
+        metrics.COMPUTED_RATIO.labels(self.model).observe(result.computed_tokens / max(tokens, 1))
         if truncated:
             metrics.TRUNCATIONS.labels(self.model, self.route).inc(truncated)
-        self.facts |= {"inputs": len(result.tokens), "tokens": tokens, "chunks": result.chunks}
+        self.facts |= {"inputs": len(result.tokens), "tokens": tokens, "chunks": result.rows}
 
 
 @dataclass(frozen=True, slots=True)

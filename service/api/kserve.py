@@ -4,7 +4,8 @@ Shapes: KServe's data-plane documents and rest_predict_v2.yaml; the binary part 
 /v1/models/{m} are KServe's and OpenAI's at once, and stand in `openai`.
 
 To V2 every model takes one tensor of texts, whatever its name, and gives one, `embedding`. There is one version of
-a model, 1. `parameters` may hold `dimensions` and `prompt_name`, in V1 too.
+a model, 1. `parameters` may hold this server's own (`EmbedParameters`), in V1 too. The vectors stand alone, so that
+there is no room for those of chunks.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ import service
 from service.api import health
 from service.api.errors import Status
 from service.api.http import MAX_ITEMS, Call, Operation, Reply
+from service.api.long_input import LongInputFields, long_input_headers, with_wishes, without_chunks
 from service.api.oip_binary import CONTENT_TYPE, HEADER, decode_texts, encode_fp32, split_body
-from service.api.truncation import truncation_headers
 from service.api.wire import as_numbers, to_json
 from service.errors import EmbedserveError, InvalidInput, ModelNotFound, TooManyInputs
 from service.registry import Model
-from service.types import EmbedRequest, EmbedResult, Input
+from service.types import EmbedRequest, EmbedResult, Input, TruncationSide
 
 NAME = "kserve"
 _VERSION = "1"
@@ -35,11 +36,12 @@ class _Lenient(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
 
-class EmbedParameters(_Lenient):
-    """This server's own: the size of the vectors, and which of the model's prompts stands before each text."""
+class EmbedParameters(LongInputFields, _Lenient):
+    """The size of the vectors, which of the model's prompts stands before each text, and what becomes of a long one."""
 
     dimensions: int | None = Field(None, ge=1)
     prompt_name: str | None = None
+    truncation_side: TruncationSide | None = Field(None, description="Which end of an over-long text is cut off.")
 
 
 class TextInstance(_Lenient):
@@ -220,7 +222,7 @@ async def predict(call: Call) -> Reply:
     _check_count(len(request.instances), call, "instances")
     texts = [one if isinstance(one, str) else one.content for one in request.instances]
     result = await _embed(call, model, texts, request.parameters or EmbedParameters())
-    return Reply(to_json({"predictions": as_numbers(result.vectors)}), headers=truncation_headers(result.truncated))
+    return Reply(to_json({"predictions": as_numbers(result.vectors)}), headers=_headers(result))
 
 
 async def infer(call: Call) -> Reply:
@@ -235,10 +237,18 @@ async def infer(call: Call) -> Reply:
 
 async def _embed(call: Call, model: Model, texts: Sequence[str], parameters: EmbedParameters) -> EmbedResult:
     prompt = model.embedder.prompt(parameters.prompt_name)
-    inputs = [Input(text, prompt) for text in texts]
-    result = await model.embedder.embed(EmbedRequest(inputs, dimensions=parameters.dimensions), call.deadline)
+    own = EmbedRequest(
+        [Input(text, prompt) for text in texts],
+        dimensions=parameters.dimensions,
+        truncation_side=parameters.truncation_side,
+    )
+    result = await model.embedder.embed(without_chunks(with_wishes(own, parameters)), call.deadline)
     call.count(result)
     return result
+
+
+def _headers(result: EmbedResult) -> dict[str, str]:
+    return long_input_headers(result.truncated, result.late)
 
 
 def _check_count(count: int, call: Call, param: str) -> None:
@@ -286,7 +296,7 @@ def _infer_reply(request: InferRequest, model: Model, result: EmbedResult) -> Re
     body: dict[str, object] = {"model_name": model.name, "model_version": _VERSION, "outputs": [output]}
     if request.id is not None:
         body["id"] = request.id
-    headers = truncation_headers(result.truncated)
+    headers = _headers(result)
     if not _wants_binary(request):
         output["data"] = as_numbers(result.vectors.reshape(1, -1))[0]
         return Reply(to_json(body), headers=headers)

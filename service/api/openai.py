@@ -6,6 +6,8 @@ Shapes: the OpenAPI document of OpenAI's API (openai/openai-openapi), error bodi
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal
 from urllib.parse import quote
 
@@ -13,8 +15,8 @@ from pydantic import BaseModel
 
 from service.api.errors import Status
 from service.api.http import Call, Operation, Reply
+from service.api.long_input import ChunkedItem, chunk_fields, long_input_headers, with_wishes
 from service.api.openai_fields import EmbeddingsRequest, Options, options_of, parse_inputs
-from service.api.truncation import truncation_headers
 from service.api.wire import as_base64, as_numbers, to_json
 from service.errors import (
     DimensionsUnsupported,
@@ -30,14 +32,14 @@ from service.errors import (
 )
 from service.postprocess import check_packable, quantize
 from service.registry import Model
-from service.types import EmbedResult, Input
+from service.types import EmbedResult, Input, Matrix
 
 NAME = "openai"
 _API_VERSION = "2020-10-01"  # the only one OpenAI has ever named
 _REFERENCE = "Please check the API reference: https://platform.openai.com/docs/api-reference."
 
 
-class EmbeddingObject(BaseModel):
+class EmbeddingObject(ChunkedItem):
     """One vector, as numbers or as base64 of the little-endian bytes of its dtype."""
 
     object: Literal["embedding"]
@@ -112,23 +114,30 @@ async def create_embeddings(call: Call) -> Reply:
     check_packable(options.dtype, options.dimensions or model.bundle.dimensions)
     prompt = model.embedder.prompt(options.prompt_name)
     inputs = [Input(content, prompt) for content in parse_inputs(request.input, call.service.settings.max_inputs)]
-    result = await model.embedder.embed(options.request(inputs), call.deadline)
+    result = await model.embedder.embed(with_wishes(options.request(inputs), request), call.deadline)
     call.count(result)
     return Reply(_body(result, model.name, options), headers=_headers(call, model, result))
 
 
 def _body(result: EmbedResult, model: str, options: Options) -> bytes:
-    numbers = quantize(result.vectors, options.dtype)
-    rows = as_base64(numbers) if options.base64 else as_numbers(numbers)
+    encode = partial(_encode, options)
     tokens = sum(result.tokens)
     return to_json(
         {
             "object": "list",
-            "data": [{"object": "embedding", "index": i, "embedding": row} for i, row in enumerate(rows)],
+            "data": [
+                {"object": "embedding", "index": i, "embedding": row, **chunk_fields(result, i, encode)}
+                for i, row in enumerate(encode(result.vectors))
+            ],
             "model": model,
             "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
         }
     )
+
+
+def _encode(options: Options, vectors: Matrix) -> Sequence[Any]:
+    numbers = quantize(vectors, options.dtype)
+    return as_base64(numbers) if options.base64 else as_numbers(numbers)
 
 
 def _headers(call: Call, model: Model, result: EmbedResult) -> dict[str, str]:
@@ -138,7 +147,7 @@ def _headers(call: Call, model: Model, result: EmbedResult) -> dict[str, str]:
         "openai-model": quote(model.name),
         "openai-processing-ms": str(round(1000 * (asyncio.get_running_loop().time() - started))),
         "openai-version": _API_VERSION,
-        **truncation_headers(result.truncated),
+        **long_input_headers(result.truncated, result.late),
     }
 
 

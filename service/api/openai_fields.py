@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import ConfigDict, Field, WithJsonSchema
 
-from service.api.truncation import long_input_of
+from service.api.long_input import LongInputFields, long_input_of
 from service.errors import InvalidInput, TooManyInputs
 from service.prompts import INPUT_TYPES, prompt_name_for_input_type
 from service.types import EmbedRequest, Input, LongInput, OutputDtype, TruncationSide
@@ -43,7 +43,7 @@ _Dtype = Literal["float", "int8", "uint8", "binary", "ubinary"]
 _EmbeddingType = Literal["float", "base64", "int8", "uint8", "binary", "ubinary"]
 
 
-class EmbeddingsRequest(BaseModel):
+class EmbeddingsRequest(LongInputFields):
     """Unknown fields are ignored and null means the default, as clients rely on both."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
@@ -72,7 +72,7 @@ class EmbeddingsRequest(BaseModel):
     truncate_prompt_tokens: int | None = Field(
         None, ge=-1, description="vLLM: cut inputs to this many tokens; -1 to what the model reads."
     )
-    truncation_side: TruncationSide | None = Field(None, description="vLLM: which end is cut off; right by default.")
+    truncation_side: TruncationSide | None = Field(None, description="vLLM: which end is cut off.")
     output_dtype: _Dtype | None = Field(
         None,
         description="int8 is round(x·127·√d/8) held to ±127, uint8 that plus 128; ubinary packs one bit a dimension "
@@ -86,7 +86,9 @@ class EmbeddingsRequest(BaseModel):
     normalized: bool | None = Field(None, description="Jina: false leaves vectors as the model makes them.")
     use_activation: bool | None = Field(None, description="vLLM's word for normalized.")
     add_special_tokens: Literal[True] | None = Field(None, description="vLLM: only true.")
-    late_chunking: Literal[False] | None = Field(None, description="Jina: only false.")
+    late_chunking: Literal[False] | None = Field(
+        None, description="Jina: only false, as its inputs are parts of one text; `late` is for whole ones."
+    )
     return_multivector: Literal[False] | None = Field(None, description="Jina: only false.")
 
 
@@ -102,14 +104,19 @@ class Options:
     dtype: OutputDtype = OutputDtype.FLOAT
     prompt_name: str | None = None
     long_input: LongInput | None = None
-    truncation_side: TruncationSide = TruncationSide.RIGHT
-    max_input_tokens: int | None = None
+    truncation_side: TruncationSide | None = None
+    max_sequence_length: int | None = None
     normalize: bool | None = True
 
     def request(self, inputs: Sequence[Input]) -> EmbedRequest:
         """For the pipeline."""
         return EmbedRequest(
-            inputs, self.dimensions, self.long_input, self.truncation_side, self.max_input_tokens, self.normalize
+            inputs,
+            self.dimensions,
+            self.long_input,
+            self.truncation_side,
+            self.max_sequence_length,
+            normalize=self.normalize,
         )
 
 
@@ -131,7 +138,7 @@ def options_of(request: EmbeddingsRequest, prompts: Mapping[str, str]) -> Option
         _prompt_name(request, prompts),
         _long_input(request),
         _truncation_side(request),
-        _max_input_tokens(request),
+        _max_sequence_length(request),
         None if normalized is False and dtype is OutputDtype.FLOAT else True,
     )
 
@@ -182,13 +189,13 @@ def _long_input(request: EmbeddingsRequest) -> LongInput | None:
     )
 
 
-def _truncation_side(request: EmbeddingsRequest) -> TruncationSide:
+def _truncation_side(request: EmbeddingsRequest) -> TruncationSide | None:
     sides = {"START": TruncationSide.LEFT, "END": TruncationSide.RIGHT}
     side = sides[request.truncate] if isinstance(request.truncate, str) and request.truncate != "NONE" else None
-    return _agreed(truncate=side, truncation_side=request.truncation_side) or TruncationSide.RIGHT
+    return _agreed(truncate=side, truncation_side=request.truncation_side)
 
 
-def _max_input_tokens(request: EmbeddingsRequest) -> int | None:
+def _max_sequence_length(request: EmbeddingsRequest) -> int | None:
     asked = request.truncate_prompt_tokens
     if asked == 0:
         raise InvalidInput("truncate_prompt_tokens is -1 or at least 1.", "truncate_prompt_tokens")

@@ -19,7 +19,13 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, RootModel, Tag
 import service
 from service.api.errors import Status
 from service.api.http import Call, Operation, Reply
-from service.api.truncation import long_input_of, truncation_headers
+from service.api.long_input import (
+    LongInputFields,
+    long_input_headers,
+    long_input_of,
+    with_wishes,
+    without_chunks,
+)
 from service.api.wire import as_numbers, to_json
 from service.errors import (
     BodyTooLarge,
@@ -31,12 +37,22 @@ from service.errors import (
     MalformedBody,
     Overloaded,
     RequestError,
+    TooManyChunks,
     TooManyInputs,
     TooManyTokens,
     Unavailable,
 )
 from service.registry import Model
-from service.types import EmbedRequest, EmbedResult, Input, LongInput, TokenIds, TokenResult, TruncationSide
+from service.types import (
+    Chunking,
+    EmbedRequest,
+    EmbedResult,
+    Input,
+    LongInput,
+    TokenIds,
+    TokenResult,
+    TruncationSide,
+)
 
 NAME = "tei"
 
@@ -47,6 +63,7 @@ STATUSES = {
     TooManyInputs: Status(413, "INVALID_ARGUMENT"),
     InputTooLong: Status(413, "INVALID_ARGUMENT"),
     TooManyTokens: Status(413, "INVALID_ARGUMENT"),
+    TooManyChunks: Status(413, "INVALID_ARGUMENT"),
     InferenceError: Status(424, "INTERNAL"),
     RequestError: Status(422, "INVALID_ARGUMENT"),
 }
@@ -91,8 +108,11 @@ class _Schema(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore")
 
 
-class Options(_Schema):
-    """truncate: true cuts an over-long input, false refuses it; absent, the model's setting rules."""
+class Options(LongInputFields, _Schema):
+    """truncate: true cuts an over-long input, false refuses it; absent, long_input or else the model's setting rules.
+
+    `return_chunks` is refused, as the replies are nothing but vectors.
+    """
 
     truncate: bool | None = None
     truncation_direction: Literal["Left", "Right", "left", "right"] | None = None
@@ -100,7 +120,7 @@ class Options(_Schema):
 
 
 class EmbedAllRequest(Options):
-    """A text, token ids of the model's own vocabulary, or several of either."""
+    """A text, token ids of the model's own vocabulary, or several of either. /embed_all makes no chunks of them."""
 
     inputs: _Inputs
 
@@ -273,7 +293,10 @@ async def embed_all(call: Call) -> Reply:
     request = call.parse(EmbedAllRequest)
     model = call.find_model(None)
     texts = await _texts(call, model, request.inputs)
-    result = await model.embedder.embed_tokens(_request(model, texts, request), call.deadline)
+    wanted = _request(model, texts, request)
+    if wanted.chunking != Chunking() or wanted.late or wanted.long_input is LongInput.CHUNK:
+        raise InvalidInput("/embed_all reads an input as a whole; it cuts or refuses one that is too long.", "inputs")
+    result = await model.embedder.embed_tokens(wanted, call.deadline)
     call.count(result)
     return Reply(to_json([as_numbers(state) for state in result.states]), headers=_headers(result, texts))
 
@@ -307,11 +330,13 @@ async def _embed(
 
 def _request(model: Model, texts: Sequence[str], options: Options) -> EmbedRequest:
     prompt = _prompt(model, options.prompt_name)
-    return EmbedRequest(
+    side = options.truncation_direction
+    own = EmbedRequest(
         [Input(text, prompt) for text in texts],
         long_input=long_input_of(options.truncate),
-        truncation_side=TruncationSide((options.truncation_direction or "right").lower()),
+        truncation_side=None if side is None else TruncationSide(side.lower()),
     )
+    return without_chunks(with_wishes(own, options))
 
 
 async def _texts(call: Call, model: Model, inputs: str | list[int] | list[str | list[int]]) -> list[str]:
@@ -349,7 +374,7 @@ def _headers(result: EmbedResult | TokenResult, texts: Sequence[str]) -> dict[st
     return {
         "x-compute-characters": str(sum(map(len, texts))),
         "x-compute-tokens": str(sum(result.tokens)),
-        **truncation_headers(result.truncated),
+        **long_input_headers(result.truncated, result.late if isinstance(result, EmbedResult) else ()),
     }
 
 

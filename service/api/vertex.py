@@ -6,6 +6,8 @@ Shapes: the Vertex AI text-embeddings API, google.cloud.aiplatform v1 and v1beta
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field, WithJsonSchema
@@ -19,17 +21,21 @@ from service.api.google import (
     EmbedContentRequest,
     Embedded,
     Message,
+    Parameters,
     UsageMetadata,
+    content_embedding,
     embed_contents,
     find_model,
+    headers_of,
     message_of,
     needs_text,
     rows,
     status_body,
     to_input,
+    to_request,
 )
 from service.api.http import MAX_ITEMS, Call, Handler, Operation, Reply
-from service.api.truncation import long_input_of
+from service.api.long_input import ChunkedItem, without_chunks
 from service.api.wire import to_json
 from service.errors import EmbedserveError, InvalidInput, ModelNotFound, TooManyInputs
 from service.registry import Model
@@ -59,13 +65,6 @@ class Instance(Message):
     video: _NOTHING = None
 
 
-class Parameters(Message):
-    """autoTruncate: true cuts and says so, false refuses; absent, the model's setting rules."""
-
-    auto_truncate: bool | None = None
-    output_dimensionality: int | None = Field(None, ge=1)
-
-
 class PredictRequest(Message):
     """SDKs write integers as 128.0 at times, which is read as 128."""
 
@@ -80,7 +79,7 @@ class Statistics(BaseModel):
     truncated: bool
 
 
-class Embeddings(BaseModel):
+class Embeddings(ChunkedItem):
     """One vector."""
 
     values: list[float]
@@ -172,11 +171,12 @@ async def embed_content(call: Call) -> Reply:
     return Reply(
         to_json(
             {
-                "embedding": {"values": embedded.values},
+                "embedding": content_embedding(embedded),
                 "usageMetadata": {"promptTokenCount": embedded.tokens},
                 "truncated": embedded.truncated,
             }
-        )
+        ),
+        headers=headers_of([embedded]),
     )
 
 
@@ -188,7 +188,8 @@ async def batch_embed_contents(call: Call) -> Reply:
     embedded = await embed_contents(call, model, requests, _FIRST_TASK)
     tokens = sum(one.tokens for one in embedded)
     return Reply(
-        to_json({"embeddings": [_embeddings(one) for one in embedded], "usageMetadata": {"promptTokenCount": tokens}})
+        to_json({"embeddings": [_embeddings(one) for one in embedded], "usageMetadata": {"promptTokenCount": tokens}}),
+        headers=headers_of(embedded),
     )
 
 
@@ -241,22 +242,23 @@ async def _predict(call: Call, model: Model) -> Reply:
     request = call.parse(PredictRequest)
     _check_number(call, len(request.instances), "instances")
     texts = [_text(instance, i) for i, instance in enumerate(request.instances)]
-    parameters = request.parameters or Parameters()
-    result = await model.embedder.embed(
-        EmbedRequest(
-            [
-                to_input(text, one.task_type, one.title, model)
-                for text, one in zip(texts, request.instances, strict=True)
-            ],
-            dimensions=parameters.output_dimensionality,
-            long_input=long_input_of(parameters.auto_truncate),
-        ),
-        call.deadline,
-    )
+    wanted = _wanted(request.parameters or Parameters(), request.instances)
+    inputs = [
+        to_input(text, one.task_type, one.title, model) for text, one in zip(texts, request.instances, strict=True)
+    ]
+    result = await model.embedder.embed(replace(wanted, inputs=inputs), call.deadline)
     call.count(result)
-    predictions = [_prediction(*pair) for pair in zip(request.instances, rows(result), strict=True)]
+    embedded = rows(result)
+    predictions = [_prediction(*pair) for pair in zip(request.instances, embedded, strict=True)]
     billable = sum(len("".join(text.split())) for text in texts)
-    return Reply(to_json({"predictions": predictions, "metadata": {"billableCharacterCount": billable}}))
+    body = {"predictions": predictions, "metadata": {"billableCharacterCount": billable}}
+    return Reply(to_json(body), headers=headers_of(embedded))
+
+
+def _wanted(parameters: Parameters, instances: Sequence[Instance]) -> EmbedRequest:
+    """Without its inputs. Raises InvalidInput; for chunks, too, where one of the answers is a bare array."""
+    wanted = to_request(parameters)
+    return without_chunks(wanted) if any(one.content is None for one in instances) else wanted
 
 
 def _check_number(call: Call, actual: int, param: str) -> None:
@@ -280,7 +282,7 @@ def _prediction(instance: Instance, embedded: Embedded) -> Any:
 
 def _embeddings(embedded: Embedded) -> dict[str, Any]:
     statistics = {"token_count": embedded.tokens, "truncated": embedded.truncated}
-    return {"values": embedded.values, "statistics": statistics}
+    return {"values": embedded.values, "statistics": statistics, **embedded.more}
 
 
 def error_body(error: EmbedserveError, status: Status) -> dict[str, Any]:

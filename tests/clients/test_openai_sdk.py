@@ -115,6 +115,17 @@ def test_user_and_unknown_fields(client: openai.OpenAI) -> None:
     assert len(reply.data) == 1
 
 
+def test_chunks(client: openai.OpenAI) -> None:
+    text = "The cat sat by the sea. " * 40
+    wish = {"return_chunks": True, "chunking": {"max_tokens": 64}}
+    reply = client.embeddings.create(model=MODEL, input=text, encoding_format="float", extra_body=wish)
+    chunks = (reply.data[0].model_extra or {})["chunks"]
+    assert len(chunks) == 5
+    alone = client.embeddings.create(model=MODEL, input=[text[one["start"] : one["end"]] for one in chunks])
+    found = np.array([one["embedding"] for one in chunks], dtype=np.float32)
+    assert cosines(found, as_vectors(alone)).min() >= 0.99999
+
+
 def test_unknown_model(client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError) as failure:
         client.embeddings.create(model="no-such-model", input="a")

@@ -209,3 +209,42 @@ def test_embed_long_input_policies(bundle: Path) -> None:
     assert chunked.shape == cut.shape == (384,)
     done = run_command("embed", "-", "--long-input", "reject", "--model", bundle, stdin=b"a\n" + text)
     assert_refused(done, "602 tokens")
+
+
+def test_embed_with_chunks(bundle: Path, tmp_path: Path) -> None:
+    text = "\n\n".join(f"Paragraph {i} says something of its own, at some length." for i in range(60))
+    source = tmp_path / "documents.jsonl"
+    source.write_text(json.dumps({"text": text, "chunks": "are overwritten"}) + "\n", "utf-8")
+    (found,) = lines(run_command("embed", source, "--model", bundle, "--return-chunks", "--chunk-max-tokens", "64"))
+    spans = [text[chunk["start"] : chunk["end"]] for chunk in found["chunks"]]
+    assert len(spans) > 10
+    assert "\n\n".join(spans) == text
+    vectors = np.array([chunk["embedding"] for chunk in found["chunks"]])
+    mean = np.average(vectors, axis=0, weights=[chunk["token_count"] for chunk in found["chunks"]])
+    assert np.abs(mean / np.linalg.norm(mean) - found["embedding"]).max() <= 1e-5
+
+
+def test_embed_has_no_limit_of_tokens(bundle: Path, tmp_path: Path) -> None:
+    source = tmp_path / "long.txt"
+    source.write_text("word " * 2_000 + "\n", "utf-8")
+    env = {"EMBEDSERVE_MAX_REQUEST_TOKENS": "100", "EMBEDSERVE_MAX_QUEUE_TOKENS": "100", "EMBEDSERVE_MAX_CHUNKS": "1"}
+    assert len(lines(run_command("embed", source, "--model", bundle, env=env))) == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        (("embed", "-", "--return-chunks", "--output", "x.npy"), "no room for chunks"),
+        (("embed", "-", "--chunk-overlap", "254"), "less than the 254 tokens"),
+        (("serve", "--port", "0", "--chunk-max-tokens", "257"), "from 3 to 256"),
+        (("serve", "--port", "0", "--chunk-boundary", "page"), "chunk_boundary"),
+    ],
+)
+def test_chunks_that_cannot_be_had_are_refused_at_once(bundle: Path, command: tuple[str, ...], says: str) -> None:
+    assert_refused(run_command(*command, env={"EMBEDSERVE_MODEL": str(bundle)}, stdin=b"a\n"), says)
+
+
+def test_flags_are_not_guessed_from_their_beginnings(bundle: Path) -> None:
+    done = run_command("serve", "--model", bundle)  # which is no word for --model-aliases
+    assert done.returncode == 2
+    assert b"--model" in done.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,11 @@ import pytest
 
 from service.batcher import Batcher
 from service.bundle import Bundle, Provenance
-from service.errors import DimensionsUnsupported, InputTooLong, InvalidInput, TooManyTokens
+from service.errors import DimensionsUnsupported, InputTooLong, InvalidInput, TooManyChunks, TooManyTokens
 from service.pipeline import Embedder
 from service.settings import ModelSettings
 from service.tokenizer import Tokenizer
-from service.types import EmbedRequest, EmbedResult, Input, LongInput, Matrix, TruncationSide
+from service.types import Aggregation, Chunking, EmbedRequest, EmbedResult, Input, LongInput, Matrix, TruncationSide
 
 HELLO, WORLD, QUERY, COLON = 4, 5, 6, 7
 CLS, SEP = 2, 3
@@ -29,6 +30,12 @@ class Ran:
 
     def __init__(self) -> None:
         self.rows: list[list[int]] = []
+
+    def run_tokens(self, rows: Sequence[Sequence[int]]) -> list[Matrix]:
+        """States that say which word they are of."""
+        self.rows += [list(row) for row in rows]
+        words = np.array([CLS, HELLO, WORLD, SEP])
+        return [(np.array(row)[:, np.newaxis] == words).astype(np.float32) for row in self.rows[-len(rows) :]]
 
     def run(self, rows: Sequence[Sequence[int]]) -> Matrix:
         self.rows += [list(row) for row in rows]
@@ -65,11 +72,14 @@ def embed(
     ran = Ran()
 
     async def go() -> EmbedResult:
-        batcher = Batcher(ran.run, model="test", executors=1, max_batch_tokens=64, max_queue_tokens=1000)
+        limits = {"executors": 1, "max_batch_tokens": 64, "max_queue_tokens": 1000}
+        batcher = Batcher(ran.run, model="test", **limits)
+        token_batcher = Batcher(ran.run_tokens, model="test", **limits)
         found = made or bundle()
-        embedder = Embedder(found, tokenizer, batcher, batcher, ModelSettings(**settings), max_tokens)
+        embedder = Embedder(found, tokenizer, batcher, token_batcher, ModelSettings(**settings), max_tokens)
         result = await embedder.embed(request)
         await batcher.close()
+        await token_batcher.close()
         return result
 
     return asyncio.run(go()), ran.rows
@@ -83,7 +93,7 @@ def test_a_short_text_is_one_row_with_its_special_tokens(tokenizer: Tokenizer) -
     result, rows = embed(tokenizer, EmbedRequest([Input("hello world")]))
     assert rows == [[CLS, HELLO, WORLD, SEP]]
     assert result.vectors.tolist() == [[2, 1, 0, 1]]
-    assert (list(result.tokens), list(result.truncated), result.chunks) == ([4], [False], 1)
+    assert (list(result.tokens), list(result.truncated), result.rows) == ([4], [False], 1)
 
 
 def test_an_empty_text_is_embedded_unless_strict(tokenizer: Tokenizer) -> None:
@@ -95,7 +105,7 @@ def test_an_empty_text_is_embedded_unless_strict(tokenizer: Tokenizer) -> None:
 def test_long_input_becomes_windows_and_one_normalised_mean_by_weight(tokenizer: Tokenizer) -> None:
     result, rows = embed(tokenizer, EmbedRequest([Input("hello"), Input(LONG + "hello"), Input("world")]))
     assert [row for row in rows if len(row) == 6] == [[CLS, HELLO, WORLD, HELLO, WORLD, SEP]] * 3
-    assert result.chunks == 6
+    assert result.rows == 6
     np.testing.assert_allclose(result.vectors[0], [2, 0, 0, 1])
     np.testing.assert_allclose(
         result.vectors[1], unit(*(np.array([3, 2, 0, 1]) * 12 + np.array([2, 0, 0, 1]))), atol=1e-6
@@ -117,21 +127,21 @@ def test_the_request_overrules_the_models_setting(tokenizer: Tokenizer) -> None:
     with pytest.raises(InputTooLong) as refused:
         embed(tokenizer, EmbedRequest([Input(LONG)]), long_input="reject")
     assert (refused.value.limit, refused.value.actual) == (6, 14)
-    assert embed(tokenizer, EmbedRequest([Input(LONG)], long_input=LongInput.CHUNK), long_input="reject")[0].chunks == 3
+    assert embed(tokenizer, EmbedRequest([Input(LONG)], long_input=LongInput.CHUNK), long_input="reject")[0].rows == 3
 
 
 def test_a_request_can_ask_for_less_than_the_model_reads(tokenizer: Tokenizer) -> None:
     text = [Input("hello hello world")]
-    short = EmbedRequest(text, long_input=LongInput.TRUNCATE, max_input_tokens=4)
+    short = EmbedRequest(text, long_input=LongInput.TRUNCATE, max_sequence_length=4)
     result, rows = embed(tokenizer, short)
     assert (rows, list(result.truncated)) == ([[CLS, HELLO, HELLO, SEP]], [True])
-    left = EmbedRequest(text, long_input=LongInput.TRUNCATE, max_input_tokens=4, truncation_side=TruncationSide.LEFT)
+    left = EmbedRequest(text, long_input=LongInput.TRUNCATE, max_sequence_length=4, truncation_side=TruncationSide.LEFT)
     assert embed(tokenizer, left)[1] == [[CLS, HELLO, WORLD, SEP]]
-    whole_words = EmbedRequest([Input("hello ab hello")], max_input_tokens=4)  # "ab" is two tokens
+    whole_words = EmbedRequest([Input("hello ab hello")], chunking=Chunking(max_tokens=4))  # "ab" is two tokens
     assert [len(row) - 2 for row in embed(tokenizer, whole_words)[1]] == [1, 1, 2]
-    assert embed(tokenizer, EmbedRequest(text, max_input_tokens=1000))[0].chunks == 1
+    assert embed(tokenizer, EmbedRequest(text, max_sequence_length=1000))[0].rows == 1
     with pytest.raises(InvalidInput, match="fill what may be read"):
-        embed(tokenizer, EmbedRequest(text, max_input_tokens=2))
+        embed(tokenizer, EmbedRequest(text, long_input=LongInput.TRUNCATE, max_sequence_length=2))
 
 
 def test_an_input_that_just_fits_is_never_too_long(tokenizer: Tokenizer) -> None:
@@ -215,3 +225,131 @@ def test_long_texts_are_tokenised_beside_the_loop_with_the_same_result(tokenizer
     result, rows = embed(tokenizer, EmbedRequest([Input(long)]), max_tokens=10_000)
     assert rows == [[CLS, HELLO, WORLD, HELLO, WORLD, SEP]] * 500
     np.testing.assert_allclose(result.vectors[0], unit(3, 2, 0, 1), atol=1e-6)
+
+
+def test_a_request_says_how_long_chunks_are_and_how_far_they_overlap(tokenizer: Tokenizer) -> None:
+    text = "hello world " * 3
+    _, rows = embed(tokenizer, EmbedRequest([Input(text)], chunking=Chunking(max_tokens=5, overlap=1)))
+    whole = [CLS, HELLO, WORLD, HELLO, SEP]
+    assert sorted(rows, key=len) == [[CLS, HELLO, WORLD, SEP], whole, whole]
+    assert embed(tokenizer, EmbedRequest([Input("hello world")], chunking=Chunking(max_tokens=3)))[0].rows == 2
+
+
+def test_chunks_come_back_with_their_places_and_vectors(tokenizer: Tokenizer) -> None:
+    text = " hello world. hello hello world "
+    request = EmbedRequest([Input(text, "query: "), Input("world", "query: ")], return_chunks=True, normalize=True)
+    result, rows = embed(tokenizer, request, made=bundle(max_seq_length=7))
+    long, short = result.chunks
+    assert [text[slice(*span)] for span in long.spans if span] == ["hello world.", "hello hello world"]
+    assert list(long.token_counts) == [3, 3]
+    np.testing.assert_allclose(long.vectors, [unit(2, 1, 1, 1), unit(3, 1, 1, 1)], atol=1e-6)
+    assert (list(short.spans), list(short.token_counts)) == ([(0, 5)], [1])
+    np.testing.assert_allclose(short.vectors[0], result.vectors[1])
+    assert all(row[:3] == [CLS, QUERY, COLON] for row in rows)
+    assert not embed(tokenizer, EmbedRequest([Input(text)]))[0].chunks
+
+
+def test_chunk_vectors_are_shortened_as_the_others_are(tokenizer: Tokenizer) -> None:
+    request = EmbedRequest([Input(LONG)], return_chunks=True, dimensions=2)
+    (chunks,) = embed(tokenizer, request, made=bundle(matryoshka_dimensions=(2,)))[0].chunks
+    np.testing.assert_allclose(chunks.vectors, [unit(3, 2)] * 3, atol=1e-6)
+
+
+def test_the_first_chunk_alone_is_run_and_reported_as_cut_unless_all_are_returned(tokenizer: Tokenizer) -> None:
+    first = EmbedRequest([Input(LONG), Input("hello")], chunking=Chunking(aggregation=Aggregation.FIRST))
+    result, rows = embed(tokenizer, first)
+    assert len(rows) == 2
+    assert list(result.truncated) == [True, False]
+    result, rows = embed(tokenizer, replace(first, return_chunks=True))
+    assert len(rows) == 4
+    assert not any(result.truncated)
+    np.testing.assert_allclose(result.vectors[0], unit(3, 2, 0, 1), atol=1e-6)
+
+
+def test_late_chunks_are_pooled_from_one_reading_and_the_others_are_chunked_as_usual(tokenizer: Tokenizer) -> None:
+    fits, too_long = "hello world hello world", LONG
+    request = EmbedRequest(
+        [Input(too_long), Input(fits), Input("hello")], chunking=Chunking(max_tokens=4), late=True, return_chunks=True
+    )
+    result, rows = embed(tokenizer, request, made=bundle(mean_of_tokens=True))
+    assert [CLS, HELLO, WORLD, HELLO, WORLD, SEP] in rows
+    assert list(result.late) == [False, True, True]
+    assert result.rows == len(rows) == 6 + 1 + 1
+    np.testing.assert_allclose(result.chunks[1].vectors * 3, [[1, 1, 1, 0], [0, 1, 1, 1]], atol=1e-6)
+    assert [fits[slice(*span)] for span in result.chunks[1].spans if span] == ["hello world", "hello world"]
+
+
+def test_late_chunking_needs_a_model_that_pools_by_mean(tokenizer: Tokenizer) -> None:
+    with pytest.raises(InvalidInput, match="mean of its tokens"):
+        embed(tokenizer, EmbedRequest([Input("hello")], late=True))
+
+
+@pytest.mark.parametrize(
+    ("chunking", "says"),
+    [
+        (Chunking(overlap=4), "less than the 4 tokens"),
+        (Chunking(max_tokens=5, overlap=3), "less than the 3 tokens"),
+        (Chunking(max_tokens=7), "from 3 to 6"),
+        (Chunking(max_tokens=2), "from 3 to 6"),
+    ],
+)
+def test_chunks_that_a_model_cannot_have_are_refused_for_short_texts_too(
+    tokenizer: Tokenizer, chunking: Chunking, says: str
+) -> None:
+    with pytest.raises(InvalidInput, match=says) as refused:
+        embed(tokenizer, EmbedRequest([Input("hello")], chunking=chunking))
+    assert refused.value.param == "chunking"
+
+
+def test_an_overlap_that_leaves_no_room_beside_the_prompt_is_refused(tokenizer: Tokenizer) -> None:
+    request = EmbedRequest([Input(LONG, "query: ")], chunking=Chunking(overlap=2))
+    with pytest.raises(InvalidInput, match="with the overlap fill"):
+        embed(tokenizer, request)
+
+
+@pytest.mark.parametrize("policy", [LongInput.TRUNCATE, LongInput.REJECT])
+def test_chunking_contradicts_the_other_policies(tokenizer: Tokenizer, policy: LongInput) -> None:
+    for request in (
+        EmbedRequest([Input("hello")], chunking=Chunking(overlap=1)),
+        EmbedRequest([Input("hello")], late=True),
+    ):
+        with pytest.raises(InvalidInput, match=f"says {policy}"):
+            embed(tokenizer, replace(request, long_input=policy))
+
+
+def test_the_settings_rule_where_a_request_is_silent(tokenizer: Tokenizer) -> None:
+    plain = EmbedRequest([Input("hello world " * 3)])
+    rows = embed(tokenizer, plain, chunk_max_tokens=5, chunk_overlap=1)[1]
+    assert sorted(map(len, rows)) == [4, 5, 5]
+    # An overlap made for longer chunks is no reason to refuse shorter ones.
+    shorter = replace(plain, chunking=Chunking(max_tokens=4))
+    assert [len(row) for row in embed(tokenizer, shorter, chunk_overlap=3)[1]] == [4] * 5
+    assert embed(tokenizer, plain, return_chunks=True)[0].chunks
+    assert not embed(tokenizer, replace(plain, return_chunks=False), return_chunks=True)[0].chunks
+    text = EmbedRequest([Input("hello " * 4 + "world")])
+    _, rows = embed(tokenizer, text, long_input="truncate", truncation_side="left")
+    assert rows == [[CLS, HELLO, HELLO, HELLO, WORLD, SEP]]
+    # Who says how to chunk wants chunks, whatever the setting.
+    assert len(embed(tokenizer, shorter, long_input="truncate")[1]) == 3
+
+
+def test_limits_of_one_input_of_chunks_and_of_repeated_tokens(tokenizer: Tokenizer) -> None:
+    inputs = [Input(LONG), Input("hello")]
+    embed(tokenizer, EmbedRequest(inputs), max_input_tokens=14, max_chunks=3)
+    with pytest.raises(InputTooLong) as refused:
+        embed(tokenizer, EmbedRequest(inputs), max_input_tokens=13)
+    assert (refused.value.limit, refused.value.actual) == (13, 14)
+    with pytest.raises(TooManyChunks):
+        embed(tokenizer, EmbedRequest(inputs), max_chunks=2)
+    with pytest.raises(TooManyChunks):
+        embed(tokenizer, EmbedRequest([Input(LONG)] * 2), max_chunks=5)
+    embed(tokenizer, EmbedRequest([Input("hello")] * 5), max_chunks=1)
+    overlapping = EmbedRequest([Input(LONG)], chunking=Chunking(overlap=3))
+    embed(tokenizer, overlapping, max_tokens=36)
+    with pytest.raises(TooManyTokens):
+        embed(tokenizer, overlapping, max_tokens=35)
+
+
+def test_native_token_ids_have_chunks_without_places(tokenizer: Tokenizer) -> None:
+    result, _ = embed(tokenizer, EmbedRequest([Input([HELLO] * 10)], return_chunks=True), token_ids="native")
+    assert (list(result.chunks[0].spans), list(result.chunks[0].token_counts)) == ([None] * 3, [4, 4, 2])

@@ -16,6 +16,12 @@ from service.types import Encoding
 from tests.service.conftest import WORDS
 
 
+def plain(encoding: Encoding) -> tuple[list[int], int, list[tuple[int, int]]]:
+    """Ids, the prompt's length, and offsets."""
+    offsets = list(zip(encoding.starts, encoding.ends, strict=True))
+    return list(encoding.ids), encoding.prompt_length, offsets
+
+
 def test_special_tokens_are_found_by_looking(tokenizer: Tokenizer) -> None:
     assert (tokenizer.prefix, tokenizer.suffix, tokenizer.special_tokens) == ((2,), (3,), 2)
 
@@ -28,13 +34,13 @@ def test_the_files_own_truncation_and_padding_are_switched_off(tokenizer: Tokeni
 def test_short_inputs_go_without_offsets_and_long_ones_have_them(tokenizer: Tokenizer) -> None:
     short, long = tokenizer.encode(["hello", "hello  World hello"], ["", ""], 8)
     assert short == Encoding([4])
-    assert long == Encoding([4, 5, 4], 0, [(0, 5), (7, 12), (13, 18)])
+    assert plain(long) == ([4, 5, 4], 0, [(0, 5), (7, 12), (13, 18)])
 
 
 def test_prompts_are_tokenised_with_their_text_and_offsets_count_from_the_text(tokenizer: Tokenizer) -> None:
     first, second = tokenizer.encode(["hello world", "hello world"], ["query: ", ""], 2)
-    assert first == Encoding([6, 7, 4, 5], 2, [(0, 0), (0, 0), (0, 5), (6, 11)])
-    assert second == Encoding([4, 5], 0, [(0, 5), (6, 11)])
+    assert plain(first) == ([6, 7, 4, 5], 2, [(0, 0), (0, 0), (0, 5), (6, 11)])
+    assert plain(second) == ([4, 5], 0, [(0, 5), (6, 11)])
 
 
 def test_a_character_that_becomes_many_tokens_does_not_slip_past_the_window(
@@ -45,7 +51,7 @@ def test_a_character_that_becomes_many_tokens_does_not_slip_past_the_window(
     made.save(str(tmp_path / "tokenizer.json"))
     (encoding,) = Tokenizer(tmp_path / "tokenizer.json").encode(["xx"], [""], 4)
     assert list(encoding.ids) == [4, 5, 4] * 2
-    assert list(encoding.offsets) == [(0, 1)] * 3 + [(1, 2)] * 3
+    assert plain(encoding)[2] == [(0, 1)] * 3 + [(1, 2)] * 3
 
 
 def test_too_many_tokens_are_counted_over_all_inputs_with_their_special_tokens(tokenizer: Tokenizer) -> None:

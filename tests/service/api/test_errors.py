@@ -19,6 +19,7 @@ EXAMPLES: list[tuple[errors.EmbedserveError, int, str]] = [
     (errors.TooManyInputs(250, 512, "instances"), 400, "INVALID_ARGUMENT"),
     (errors.InputTooLong(256, 300), 400, "INVALID_ARGUMENT"),
     (errors.TooManyTokens(300_000, 416_735), 400, "INVALID_ARGUMENT"),
+    (errors.TooManyChunks(4096), 400, "INVALID_ARGUMENT"),
     (errors.DimensionsUnsupported(7, (384,)), 400, "INVALID_ARGUMENT"),
     (errors.ModelNotFound("m"), 404, "NOT_FOUND"),
     (errors.RouteNotFound("GET", "/x"), 404, "NOT_FOUND"),
