@@ -1,1 +1,2 @@
-"""Load: the benchmark (`make bench`), its load generator, and a locust user mix."""
+"""Load and quality: the benchmark (`make bench`), what long requests do to short ones, a locust user mix; and the
+evaluation of long documents (`make evaluate`)."""
