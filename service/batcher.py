@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service import metrics
-from service.errors import DeadlineExceeded, InferenceError, Overloaded, Unavailable
+from service.errors import ClientGone, DeadlineExceeded, InferenceError, Overloaded, Unavailable
 from service.packing import padded_tokens
 from service.queueing import FairQueue
 from service.types import Matrix
@@ -113,20 +113,21 @@ class Batcher:
         (nothing was queued), DeadlineExceeded, InferenceError, and Unavailable once closed.
         """
         self._admit(sum(map(len, rows)))
-        job = _Job(asyncio.get_running_loop().create_future(), len(rows))
+        loop = asyncio.get_running_loop()
+        job = _Job(loop.create_future(), len(rows))
         entries = self._enqueue(job, rows)
+        timer = loop.call_at(deadline, _expire, job) if deadline is not None else None
         try:
-            async with asyncio.timeout_at(deadline):
-                return await job.future
-        except TimeoutError:
-            self._abandon(entries, "deadline_exceeded")
-            raise DeadlineExceeded("The request was not finished within its time.") from None
+            return await job.future
+        except (DeadlineExceeded, InferenceError) as error:
+            self._abandon(entries, error.reason)
+            raise
         except asyncio.CancelledError:
-            self._abandon(entries, "client_gone")
+            self._abandon(entries, ClientGone.reason)
             raise
-        except InferenceError:
-            self._abandon(entries, "inference_failed")
-            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
 
     def stalled_for(self) -> float:
         """Seconds that the oldest running batch has been running; 0 when idle."""
@@ -249,6 +250,11 @@ class Batcher:
 def _living(entries: Sequence[_Entry]) -> list[_Entry]:
     """Those whose request still waits for them."""
     return [entry for entry in entries if not entry.job.future.done()]
+
+
+def _expire(job: _Job) -> None:
+    if not job.future.done():
+        job.future.set_exception(DeadlineExceeded("The request was not finished within its time."))
 
 
 def _deliver(entry: _Entry, result: NDArray[np.float32], computed_tokens: int) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import time
+from functools import cache
+from typing import NamedTuple
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -85,6 +87,31 @@ MODEL_INFO = _gauge(
 )  # fmt: skip
 READY = _gauge("ready", "1 when requests are accepted")
 START_SECONDS = _gauge("start_seconds", "Process start to ready")
+
+
+class OfResults(NamedTuple):
+    """What is counted for every result."""
+
+    tokens: Counter
+    inputs: Counter
+    rows: Counter
+    ratio: Histogram
+
+
+# Looking a child up by its labels costs more than counting does.
+
+
+@cache
+def of_results(model: str, route: str) -> OfResults:
+    """The children of a model and a route, both from bounded sets."""
+    both = (model, route)
+    return OfResults(TOKENS.labels(*both), INPUTS.labels(*both), CHUNKS.labels(*both), COMPUTED_RATIO.labels(model))
+
+
+@cache
+def of_requests(model: str, route: str, status: int) -> tuple[Counter, Histogram]:
+    """REQUESTS and REQUEST_SECONDS."""
+    return REQUESTS.labels(model, route, str(status)), REQUEST_SECONDS.labels(model, route)
 
 
 def render() -> bytes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import accumulate, pairwise
 
 import numpy as np
 
@@ -33,7 +34,6 @@ from service.types import (
     Matrix,
     TokenIds,
     TokenResult,
-    Vector,
 )
 
 # Texts of this many characters, or token ids, together are tokenised beside the event loop (about 1 ms of work), so
@@ -68,15 +68,14 @@ class Embedder:
         rules = self._rules(request)
         cuts = await self._prepare(request, rules)
         ran = await self._run(cuts, deadline)
-        matrices = list(_per_input(ran.results, cuts))
-        combined = np.stack([_combined(*pair, rules.aggregation) for pair in zip(matrices, cuts, strict=True)])
+        vectors = np.stack(ran.results)  # one row a chunk
         return EmbedResult(
-            self._finished(combined, request),
+            self._finished(_combined(vectors, cuts, rules.aggregation), request),
             [one.tokens for one in cuts],
             [one.truncated for one in cuts],
             _rows(cuts),
             ran.computed_tokens,
-            self._chunks(cuts, matrices, request) if rules.return_chunks else (),
+            self._chunks(vectors, cuts, request) if rules.return_chunks else (),
             [one.late for one in cuts] if rules.late else (),
         )
 
@@ -208,14 +207,10 @@ class Embedder:
             vectors = normalize(vectors)
         return shorten(vectors, request.dimensions)
 
-    def _chunks(self, cuts: Sequence[Cut], matrices: Sequence[Matrix], request: EmbedRequest) -> list[Chunks]:
+    def _chunks(self, vectors: Matrix, cuts: Sequence[Cut], request: EmbedRequest) -> list[Chunks]:
         return [
-            Chunks(
-                [chunk.span for chunk in one.chunks],
-                [chunk.token_count for chunk in one.chunks],
-                self._finished(matrix, request),
-            )
-            for one, matrix in zip(cuts, matrices, strict=True)
+            Chunks([chunk.span for chunk in one.chunks], [chunk.token_count for chunk in one.chunks], mine)
+            for one, mine in _per_input(self._finished(vectors, request), cuts)
         ]
 
 
@@ -224,18 +219,20 @@ def _rows(cuts: Sequence[Cut]) -> int:
     return sum(1 if one.chunks[0].part is not None else len(one.chunks) for one in cuts)
 
 
-def _per_input(vectors: Sequence[Vector], cuts: Sequence[Cut]) -> Iterator[Matrix]:
-    """One vector a chunk → one matrix (chunks, dimensions) an input."""
-    start = 0
-    for one in cuts:
-        stop = start + len(one.chunks)
-        yield np.stack(vectors[start:stop])
-        start = stop
+def _per_input(vectors: Matrix, cuts: Sequence[Cut]) -> Iterator[tuple[Cut, Matrix]]:
+    """One row a chunk → one matrix (chunks, dimensions) an input."""
+    edges = accumulate((len(one.chunks) for one in cuts), initial=0)
+    for one, (start, stop) in zip(cuts, pairwise(edges), strict=True):
+        yield one, vectors[start:stop]
 
 
-def _combined(vectors: Matrix, one: Cut, aggregation: Aggregation) -> Vector:
-    """One input's vectors → its own; that of an only chunk stays as it is."""
-    if len(vectors) == 1:
-        only: Vector = vectors[0]
-        return only
-    return aggregate(vectors, [chunk.token_count for chunk in one.chunks], aggregation)
+def _combined(vectors: Matrix, cuts: Sequence[Cut], aggregation: Aggregation) -> Matrix:
+    """One row a chunk → one an input (inputs, dimensions). That of an only chunk stays as it is."""
+    if len(vectors) == len(cuts):
+        return vectors
+    return np.stack(
+        [
+            mine[0] if len(mine) == 1 else aggregate(mine, [chunk.token_count for chunk in one.chunks], aggregation)
+            for one, mine in _per_input(vectors, cuts)
+        ]
+    )

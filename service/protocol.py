@@ -17,13 +17,19 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 MAX_HEAD_BYTES = 64 * 1024
 HEAD_SECONDS = 30.0
 
+GONE = "embedserve.gone"
+
 _END_OF_HEAD = b"\r\n\r\n"
 _UPGRADE = re.compile(rb"\r\n(upgrade)(?=[ \t]*:)", re.IGNORECASE)
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """Counts what arrives between the parser's calls for heads and bodies."""
+    """Counts what arrives between the parser's calls for heads and bodies.
+
+    `scope["extensions"][GONE]["future"]` is done when the connection is lost: waiting for that by ASGI's `receive`
+    would take a task for every request.
+    """
 
     _in_head = True
     _head_bytes = 0
@@ -33,12 +39,15 @@ class LimitedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The time for the first head begins."""
         super().connection_made(transport)
+        self._gone = self.loop.create_future()
+        self._extensions: dict[str, dict[object, object]] = {GONE: {"future": self._gone}}
         self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is waited for any more."""
         self._stop_timer()
         super().connection_lost(exc)
+        self._gone.set_result(None)
 
     def data_received(self, data: bytes) -> None:
         """The last piece of a head may hold some of the body."""
@@ -58,6 +67,11 @@ class LimitedProtocol(HttpToolsProtocol):
         super().data_received(data)
         if self._silent_bytes > 2 * MAX_HEAD_BYTES:  # trailer fields, or a chunk's extensions, without end
             self.transport.close()
+
+    def on_message_begin(self) -> None:
+        """The parser's call at the beginning of a request."""
+        super().on_message_begin()
+        self.scope["extensions"] = self._extensions
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """The parser's call for a header, and for a trailer field."""

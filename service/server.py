@@ -78,6 +78,7 @@ def serve(settings: Settings, bundle: Path) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # nothing here looks at the client's address
         lifespan="off",
         loop="uvloop" if sys.platform != "win32" else "asyncio",
         http=LimitedProtocol,

@@ -11,9 +11,9 @@ import asyncio
 import logging
 import re
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from random import getrandbits
 from typing import Any, Protocol, TypeVar
 from urllib.parse import parse_qsl
 
@@ -37,6 +37,7 @@ from service.errors import (
     Unavailable,
 )
 from service.logs import LOGGER, event
+from service.protocol import GONE
 from service.registry import Model, Registry
 from service.settings import Settings
 from service.types import EmbedResult, TokenResult
@@ -74,6 +75,7 @@ class Call:
     query: Mapping[str, str]
     headers: Mapping[bytes, bytes]
     deadline: float  # in the event loop's time
+    gone: asyncio.Future[None]  # done when the client has closed the connection
     body: bytes = b""
     model: str = _NO_MODEL  # for metrics and logs; set by `find_model`
     facts: dict[str, object] = field(default_factory=dict)  # for the log line
@@ -98,10 +100,11 @@ class Call:
     def count(self, result: EmbedResult | TokenResult) -> None:
         """Adds a result to metrics and to the log line."""
         tokens, truncated = sum(result.tokens), sum(result.truncated)
-        metrics.TOKENS.labels(self.model, self.route).inc(tokens)
-        metrics.INPUTS.labels(self.model, self.route).inc(len(result.tokens))
-        metrics.CHUNKS.labels(self.model, self.route).inc(result.rows)
-        metrics.COMPUTED_RATIO.labels(self.model).observe(result.computed_tokens / max(tokens, 1))
+        counters = metrics.of_results(self.model, self.route)
+        counters.tokens.inc(tokens)
+        counters.inputs.inc(len(result.tokens))
+        counters.rows.inc(result.rows)
+        counters.ratio.observe(result.computed_tokens / max(tokens, 1))
         if truncated:
             metrics.TRUNCATIONS.labels(self.model, self.route).inc(truncated)
         self.facts |= {"inputs": len(result.tokens), "tokens": tokens, "chunks": result.rows}
@@ -161,19 +164,19 @@ class Endpoint:
         self._dialect = dialect
         self._service = service
         self._route = operations[0].paths[0] if operations else NO_ROUTE
+        self._in_flight = metrics.IN_FLIGHT.labels(self._route)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI 3."""
         started = time.perf_counter()
         call = _read_head(scope, self._service, self._route)
         operation = self._operations.get(call.method) or self._refuser(scope["path"])
-        in_flight = metrics.IN_FLIGHT.labels(self._route)
-        in_flight.inc()
+        self._in_flight.inc()
         try:
             reply = await self._answer(operation, call, receive)
             await send_reply(send, reply, call.request_id)
         finally:
-            in_flight.dec()
+            self._in_flight.dec()
         is_probe = bool(operation.method) and not operation.needs_key
         _observe(call, reply.status, time.perf_counter() - started, is_probe)
 
@@ -192,7 +195,7 @@ class Endpoint:
             if operation.method != "POST":
                 return await operation.handler(call)
             call.body = await read_body(receive, call, self._service.settings.max_body_bytes)
-            return await _unless_gone(operation.handler(call), receive)
+            return await _unless_gone(operation.handler(call), call.gone)
         except EmbedserveError as error:
             return refusal(call, error, self._dialect)
         except Exception:  # noqa: BLE001 - the one place that turns a fault of ours into a reply
@@ -271,7 +274,7 @@ def explain(error: ValidationError) -> EmbedserveError:
 def _read_head(scope: Scope, service: Service, route: str) -> Call:
     headers = dict(scope["headers"])
     asked = headers.get(b"x-request-id", b"")
-    request_id = asked.decode() if _SANE_REQUEST_ID.fullmatch(asked) else f"req_{uuid.uuid4().hex}"
+    request_id = asked.decode() if _SANE_REQUEST_ID.fullmatch(asked) else f"req_{getrandbits(128):032x}"
     query = scope["query_string"]
     return Call(
         service=service,
@@ -282,35 +285,35 @@ def _read_head(scope: Scope, service: Service, route: str) -> Call:
         query=dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {},
         headers=headers,
         deadline=asyncio.get_running_loop().time() + service.settings.request_timeout,
+        gone=scope["extensions"][GONE]["future"],
     )
 
 
-async def _unless_gone(work: Awaitable[Reply], receive: Receive) -> Reply:
+async def _unless_gone(work: Awaitable[Reply], gone: asyncio.Future[None]) -> Reply:
     """Runs a handler, and cancels it when the client closes the connection. Raises ClientGone then."""
     task = asyncio.current_task()
     assert task is not None
-    watcher = asyncio.ensure_future(_cancel_when_gone(receive, task))
+
+    def cancel(_: asyncio.Future[None]) -> None:
+        task.cancel()
+
+    gone.add_done_callback(cancel)
     try:
         return await work
     except asyncio.CancelledError:
         task.uncancel()
-        if watcher.done() and not watcher.cancelled():
+        if gone.done():
             raise ClientGone("The client went away before the answer.") from None
         # The only other one who cancels a request is the server, when the time to drain is over.
         raise Unavailable("The server is shutting down.", retry_after=1.0) from None
     finally:
-        watcher.cancel()
-
-
-async def _cancel_when_gone(receive: Receive, task: asyncio.Task[Any]) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    task.cancel()
+        gone.remove_done_callback(cancel)
 
 
 def _observe(call: Call, status: int, seconds: float, is_probe: bool) -> None:
-    metrics.REQUESTS.labels(call.model, call.route, str(status)).inc()
-    metrics.REQUEST_SECONDS.labels(call.model, call.route).observe(seconds)
+    requests, duration = metrics.of_requests(call.model, call.route, status)
+    requests.inc()
+    duration.observe(seconds)
     if call.service.settings.access_log and not is_probe:  # probes and scrapes would drown the rest
         event(
             logging.INFO,

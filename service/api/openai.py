@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any, Literal
 from urllib.parse import quote
 
@@ -144,11 +144,14 @@ def _headers(call: Call, model: Model, result: EmbedResult) -> dict[str, str]:
     """As OpenAI's servers send them; a name outside ASCII is percent-encoded, as headers cannot hold it."""
     started = call.deadline - call.service.settings.request_timeout
     return {
-        "openai-model": quote(model.name),
+        "openai-model": _quoted(model.name),
         "openai-processing-ms": str(round(1000 * (asyncio.get_running_loop().time() - started))),
         "openai-version": _API_VERSION,
         **long_input_headers(result.truncated, result.late),
     }
+
+
+_quoted = cache(quote)
 
 
 async def list_models(call: Call) -> Reply:
