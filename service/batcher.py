@@ -142,12 +142,9 @@ class Batcher:
     # --- the queue --------------------------------------------------------------------------------------------
 
     def _admit(self, tokens: int) -> None:
-        """Larger requests do not fill the queue for smaller ones. One that is larger than the whole queue is let in
-        when nothing else waits, or it never could be."""
         if self._closed:
             raise Unavailable("The server is shutting down.", retry_after=1.0)
-        beside = self._queue.tokens_beside(tokens)
-        if beside and beside + tokens > self._max_queue_tokens:
+        if self._queue.is_full_for(tokens, self._max_queue_tokens):
             seconds = min(max(self._queue.tokens / self._rate, _RETRY_AFTER[0]), _RETRY_AFTER[1])
             raise Overloaded("The server has more work queued than it accepts.", retry_after=seconds)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from enum import IntEnum
 
 from service.types import Boundary, Encoding
@@ -11,7 +12,7 @@ class Rank(IntEnum):
     """How good a place between two tokens is for a cut."""
 
     INSIDE = 0  # a word
-    PUNCTUATION = 1  # inside something without spaces, but beside a sign: a/long/path, f(x)
+    PUNCTUATION = 1  # inside something without spaces, but beside a sign: a/long/path, f(x), or between two kana
     WORD = 2
     SENTENCE = 3
     PARAGRAPH = 4
@@ -28,41 +29,57 @@ _ENDS_WITH_SPACE_AFTER = frozenset(".!?…:;।؟۔።՝")
 _ENDS_ANYWHERE = frozenset("。！？｡．")
 _CLOSERS = frozenset("\"')]}»”’」』）】〉》")
 _LOOK_AROUND = 64  # characters: a run of white space or closing signs longer than this tells nothing more
+_UNKNOWN = 255
 
 
-def best_cut(encoding: Encoding, text: str, start: int, limit: int, wanted: Boundary) -> tuple[int, bool]:
-    """The best position in (start, limit], the latest of its kind, and whether it leaves words whole that should be.
+class Places:
+    """The places between the tokens of one text; place i is before token i."""
 
-    What is better than the end of a word must be in the second half: a short chunk is too high a price for it.
-    """
-    best, best_cut = Rank.INSIDE, limit
-    ceiling = _BEST[wanted]
-    if ceiling is Rank.INSIDE or not encoding.starts:  # it came as token ids: there is no text to look at
-        return limit, True
-    half = start + (limit - start) // 2
-    for cut in range(limit, start, -1):
-        if cut < half:
-            ceiling = min(ceiling, Rank.WORD)
-        if best >= ceiling:
-            break
-        found = min(rank(text, encoding.ends[cut - 1], encoding.starts[cut]), ceiling)
-        if found > best:
-            best, best_cut = found, cut
-    return best_cut, best >= Rank.WORD
+    def __init__(self, encoding: Encoding, text: str, wanted: Boundary) -> None:
+        """`wanted` is the best boundary that is looked for."""
+        self._starts, self._ends, self._text = encoding.starts, encoding.ends, text
+        self._best = _BEST[wanted]
+        # Input that came as token ids has no text to look at.
+        self._any_will_do = self._best is Rank.INSIDE or not encoding.starts
+        # Windows that overlap look at the same places again.
+        self._ranks = bytearray([_UNKNOWN]) * (0 if self._any_will_do else len(encoding.ids))
 
+    def best_cut(self, start: int, limit: int) -> tuple[int, bool]:
+        """The best place in (start, limit], the latest of its kind, and whether it leaves words whole that should be.
 
-def reach_back(encoding: Encoding, text: str, cut: int, floor: int, wanted: Boundary) -> int:
-    """Where the chunk after `cut` begins when it may overlap the one before: the first position from `floor` on that
-    begins a word; `floor` itself where words do not count, or the cut is inside one."""
-    if wanted is Boundary.TOKEN or not encoding.starts:
-        return floor
-    enough = min(Rank.WORD, rank(text, encoding.ends[cut - 1], encoding.starts[cut]))
-    return next(i for i in range(floor, cut + 1) if rank(text, encoding.ends[i - 1], encoding.starts[i]) >= enough)
+        What is better than the end of a word must be in the second half: a short chunk is too high a price for it.
+        """
+        if self._any_will_do:
+            return limit, True
+        best, best_cut, ceiling = int(Rank.INSIDE), limit, int(self._best)
+        half = start + (limit - start) // 2
+        for cut in range(limit, start, -1):
+            if cut < half:
+                ceiling = min(ceiling, Rank.WORD)
+            if best >= ceiling:
+                break
+            if (found := min(self._rank(cut), ceiling)) > best:
+                best, best_cut = found, cut
+        return best_cut, best >= Rank.WORD
+
+    def reach_back(self, cut: int, floor: int) -> int:
+        """Where the chunk after `cut` begins when it may overlap the one before: the first place from `floor` on that
+        begins a word; `floor` itself where words do not count, or the cut is inside one."""
+        if self._any_will_do:
+            return floor
+        enough = min(Rank.WORD, self._rank(cut))
+        return next(i for i in range(floor, cut + 1) if self._rank(i) >= enough)
+
+    def _rank(self, place: int) -> int:
+        found = self._ranks[place]
+        if found == _UNKNOWN:
+            found = self._ranks[place] = rank(self._text, self._ends[place - 1], self._starts[place])
+        return found
 
 
 def rank(text: str, end: int, begin: int) -> Rank:
     """What is between a token that ends at `end` and one that begins at `begin`; tokenizers may count white space as
-    part of either."""
+    part of either, and leave out signs that they do not know, or accents."""
     if begin < end or not end:  # several tokens of one character, or a token that stands for no character
         return Rank.INSIDE
     floor, ceiling = max(0, end - _LOOK_AROUND), min(len(text), begin + _LOOK_AROUND)
@@ -78,11 +95,18 @@ def rank(text: str, end: int, begin: int) -> Rank:
     last = _before_closers(text, end, floor) if before in _CLOSERS else before
     if last in _ENDS_ANYWHERE and after not in _CLOSERS:
         return Rank.SENTENCE
-    if gap:
+    if any(map(str.isspace, gap)):
         return Rank.SENTENCE if last in _ENDS_WITH_SPACE_AFTER else Rank.WORD
-    if _is_unspaced(before) or _is_unspaced(after):
+    if _is_han(before) or _is_han(after):
         return Rank.WORD if before.isalnum() or before in _ENDS_ANYWHERE else Rank.PUNCTUATION
-    return Rank.INSIDE if before.isalnum() and after.isalnum() else Rank.PUNCTUATION
+    if _is_kana(before) and _is_kana(after):
+        return Rank.PUNCTUATION
+    return Rank.INSIDE if _is_of_words(before) and _is_of_words(after) else Rank.PUNCTUATION
+
+
+def _is_of_words(character: str) -> bool:
+    """A letter, a number, or a mark on one."""
+    return character.isalnum() or (character != "" and unicodedata.category(character).startswith("M"))
 
 
 def _before_closers(text: str, end: int, floor: int) -> str:
@@ -91,11 +115,15 @@ def _before_closers(text: str, end: int, floor: int) -> str:
     return text[end - 1 : end]
 
 
-def _is_unspaced(character: str) -> bool:
-    """Han, Hiragana or Katakana: written without spaces, so that any sign may end a word."""
+def _is_han(character: str) -> bool:
+    """Written without spaces, so that any sign may begin or end a word."""
     return (
         "\u4e00" <= character <= "\u9fff"
-        or "\u3040" <= character <= "\u30ff"
         or "\u3400" <= character <= "\u4dbf"
         or "\U00020000" <= character <= "\U0003134f"
     )
+
+
+def _is_kana(character: str) -> bool:
+    """Hiragana or Katakana. Without spaces, too; but a run of them may be one word, as tokenizers take it."""
+    return "\u3040" <= character <= "\u30ff"

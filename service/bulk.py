@@ -6,7 +6,7 @@ import asyncio
 import io
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from service.api.long_input import chunk_fields
 from service.api.wire import as_numbers, to_json
-from service.errors import EmbedserveError, StartupError
+from service.errors import EmbedserveError, InputTooLong, StartupError
 from service.registry import Model, Registry
 from service.settings import Settings
 from service.types import EmbedRequest, Input, Vector
@@ -39,6 +39,14 @@ class BulkJob:
     prompt_name: str | None
 
 
+@dataclass(slots=True)
+class Totals:
+    """Texts embedded, and those of them that were cut off."""
+
+    texts: int = 0
+    truncated: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class _Record:
     text: str
@@ -47,18 +55,18 @@ class _Record:
 
 @dataclass(frozen=True, slots=True)
 class _Embedded:
-    """`chunks` are fields for a JSON line, empty unless the settings ask for them."""
+    """`more` are fields for a JSON line: chunks, where the settings ask for them, and whether the text was cut off."""
 
     vector: Vector
-    chunks: dict[str, object]
+    more: dict[str, object]
 
 
-def embed_file(settings: Settings, bundle: Path, job: BulkJob) -> int:
-    """Embeds every line, in order, and returns how many. Raises StartupError naming the line that is wrong."""
+def embed_file(settings: Settings, bundle: Path, job: BulkJob) -> Totals:
+    """Embeds every line, in order. Raises StartupError naming the line that is wrong."""
     return asyncio.run(_embed(settings, bundle, job))
 
 
-async def _embed(settings: Settings, bundle: Path, job: BulkJob) -> int:
+async def _embed(settings: Settings, bundle: Path, job: BulkJob) -> Totals:
     if settings.return_chunks and job.output is not None and job.output.suffix == ".npy":
         raise StartupError("an array has no room for chunks", "write JSONL, or leave --return-chunks out")
     registry = Registry()
@@ -68,44 +76,62 @@ async def _embed(settings: Settings, bundle: Path, job: BulkJob) -> int:
         writer = _Writer(job.output, stack)
         total = _count_lines(job.source)
         bar = stack.enter_context(tqdm(total=total, unit="text", disable=None, file=sys.stderr, smoothing=0.1))
-        count = await _pump(model, job, _records(source, job.field), writer, bar)
+        totals = await _pump(model, job, _records(source, job.field), writer, bar)
         writer.finish()
     await registry.close()
-    return count
+    return totals
 
 
-async def _pump(model: Model, job: BulkJob, records: Iterator[_Record], writer: _Writer, bar: tqdm[NoReturn]) -> int:
+async def _pump(model: Model, job: BulkJob, records: Iterator[_Record], writer: _Writer, bar: tqdm[NoReturn]) -> Totals:
     """Keeps several requests queued, so that no executor waits, and writes in the order of the input."""
     waiting: list[tuple[tuple[_Record, ...], asyncio.Task[list[_Embedded]]]] = []
-    count = 0
+    totals = Totals()
 
     async def flush(leave: int) -> None:
-        nonlocal count
         while len(waiting) > leave:
             group, task = waiting.pop(0)
             for record, embedded in zip(group, await task, strict=True):
                 writer.write(record, embedded)
-            count += len(group)
+                totals.truncated += "truncated" in embedded.more
+            totals.texts += len(group)
             bar.update(len(group))
 
     try:
+        read = 0
         while group := tuple(islice(records, _TEXTS_PER_REQUEST)):
-            waiting.append((group, asyncio.create_task(_vectors(model, group, job.prompt_name, count))))
+            waiting.append((group, asyncio.create_task(_vectors(model, group, job.prompt_name, read))))
+            read += len(group)
             await flush(_REQUESTS_IN_FLIGHT - 1)
         await flush(0)
     finally:
         for _, task in waiting:
             task.cancel()
-    return count
+    return totals
 
 
 async def _vectors(model: Model, group: tuple[_Record, ...], prompt_name: str | None, before: int) -> list[_Embedded]:
     try:
         prompt = model.embedder.prompt(prompt_name)
         result = await model.embedder.embed(EmbedRequest([Input(record.text, prompt) for record in group]))
+    except InputTooLong as error:
+        too_long = before + await _first_too_long(model, [Input(record.text, prompt) for record in group])
+        raise StartupError(f"line {too_long}: {error}", "give --long-input chunk, or shorten it") from None
     except EmbedserveError as error:
         raise StartupError(f"after line {before}: {error}", "see embedserve embed --help") from error
-    return [_Embedded(vector, chunk_fields(result, i, as_numbers)) for i, vector in enumerate(result.vectors)]
+    return [
+        _Embedded(vector, chunk_fields(result, i, as_numbers) | ({"truncated": True} if cut_off else {}))
+        for i, (vector, cut_off) in enumerate(zip(result.vectors, result.truncated, strict=True))
+    ]
+
+
+async def _first_too_long(model: Model, inputs: Sequence[Input]) -> int:
+    """Its number, counted from 1; one of them is."""
+    for number, one in enumerate(inputs, 1):
+        try:
+            await model.embedder.embed(EmbedRequest([one]))
+        except InputTooLong:
+            return number
+    return len(inputs)
 
 
 def _open_source(source: Path | None, stack: ExitStack) -> TextIO:
@@ -164,7 +190,7 @@ class _Writer:
         if self._array is not None:
             self._array.append(embedded.vector)
             return
-        own = {"embedding": embedded.vector, **embedded.chunks}
+        own = {"embedding": embedded.vector, **embedded.more}
         # The input's fields by Python's own writer, which keeps integers of any length as they were.
         fields = json.dumps({name: value for name, value in record.fields.items() if name not in own})
         self._file.write(fields[:-1].encode() + b", " + to_json(own)[1:] + b"\n")

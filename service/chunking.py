@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from service.boundaries import best_cut, reach_back
+from service.boundaries import Places
 from service.postprocess import normalize
 from service.types import Aggregation, Boundary, Chunk, Encoding, Matrix, Span, TruncationSide, Vector
 
@@ -83,24 +83,25 @@ def windows(encoding: Encoding, text: str, window: Window) -> Iterator[Span]:
     would be cut for the sake of the overlap gets no overlap instead.
     """
     size, total = window.size - encoding.prompt_length, len(encoding.ids)
+    places = Places(encoding, text, window.boundary)
     begin = start = encoding.prompt_length  # of the range, and of what no range has yet
     while total - begin > size:
-        stop, is_whole = best_cut(encoding, text, start, begin + size, window.boundary)
+        stop, is_whole = places.best_cut(start, begin + size)
         if not is_whole and begin < start:
-            begin, stop = _alone(encoding, text, start, size, window.boundary) or (begin, stop)
+            begin, stop = _alone(places, start, size, total) or (begin, stop)
         yield begin, stop
         if stop == total:
             return
         floor = max(stop - window.overlap, begin + 1)
-        begin, start = reach_back(encoding, text, stop, floor, window.boundary), stop
+        begin, start = places.reach_back(stop, floor), stop
     yield begin, total
 
 
-def _alone(encoding: Encoding, text: str, start: int, size: int, wanted: Boundary) -> Span | None:
-    """The range from `start` on alone, if words are whole in it."""
-    if len(encoding.ids) - start <= size:
-        return start, len(encoding.ids)
-    stop, is_whole = best_cut(encoding, text, start, start + size, wanted)
+def _alone(places: Places, start: int, size: int, total: int) -> Span | None:
+    """The range from `start` on without overlap, if words are whole in it."""
+    if total - start <= size:
+        return start, total
+    stop, is_whole = places.best_cut(start, start + size)
     return (start, stop) if is_whole else None
 
 

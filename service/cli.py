@@ -49,6 +49,7 @@ Turn lines of text, or JSONL, into vectors, without a server.
 FILE is read as plain lines, or as JSONL where --field names the text (the default for *.jsonl is "text"); "-" is
 standard input. The output is JSONL with the input's fields and "embedding", or one float32 array for *.npy.
 With --return-chunks each line also has "chunks": the places and vectors of the parts that a long text was cut into.
+With --long-input truncate the lines of texts that were cut off say "truncated": true.
 """
 _EMBED_EXAMPLES = """\
 examples:
@@ -129,8 +130,8 @@ def _embed(options: argparse.Namespace) -> int:
     bundle = _bundle(settings)
     from service.bulk import BulkJob, embed_file
 
-    count = embed_file(settings, bundle, BulkJob(source, options.output, field, options.prompt_name))
-    _say(f"{count} texts embedded")
+    totals = embed_file(settings, bundle, BulkJob(source, options.output, field, options.prompt_name))
+    _say(f"{totals.texts} texts embedded" + (f", {totals.truncated} of them cut off" if totals.truncated else ""))
     return 0
 
 

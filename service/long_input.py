@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from service.bundle import Bundle
 from service.chunking import Window, split, split_late, truncate, whole
-from service.errors import InputTooLong, InvalidInput
+from service.errors import InputTooLong, InvalidInput, TooManyChunks
 from service.settings import ModelSettings
 from service.types import Aggregation, Chunk, Chunking, EmbedRequest, Encoding, LongInput, TruncationSide
 
@@ -28,6 +28,7 @@ class Rules:
     return_chunks: bool
     late: bool
     max_input_tokens: int | None
+    max_chunks: int
 
     @property
     def special_tokens(self) -> int:
@@ -48,6 +49,11 @@ class Cut:
     tokens: int
     truncated: bool = False
     late: bool = False
+
+    @property
+    def is_one_row(self) -> bool:
+        """Whether its chunks are parts of one row."""
+        return self.chunks[0].part is not None
 
 
 def rules_of(
@@ -74,11 +80,12 @@ def rules_of(
         _or(request.return_chunks, settings.return_chunks),
         late,
         settings.max_input_tokens,
+        settings.max_chunks,
     )
 
 
 def cut(encoding: Encoding, text: str, rules: Rules, room: int) -> Cut:
-    """One input, whose chunks end with the one beyond `room`. Raises InputTooLong, InvalidInput."""
+    """One input, as `room` chunks at most. Raises InputTooLong, TooManyChunks, InvalidInput."""
     length = len(encoding.ids)
     tokens = length + rules.special_tokens
     if rules.max_input_tokens is not None and tokens > rules.max_input_tokens:
@@ -88,7 +95,7 @@ def cut(encoding: Encoding, text: str, rules: Rules, room: int) -> Cut:
         return Cut([whole(encoding, text, window)], tokens, late=rules.late)
     if encoding.prompt_length + window.overlap >= window.size:
         also = " with the overlap" if window.overlap else ""
-        raise InvalidInput(f"The special tokens and the prompt alone{also} fill what may be read.", "input")
+        raise InvalidInput(f"The special tokens and the prompt (or title) alone{also} fill what may be read.", "input")
     if rules.policy is LongInput.REJECT:
         raise InputTooLong(window.size + rules.special_tokens, tokens)
     if rules.policy is LongInput.TRUNCATE:
@@ -97,14 +104,19 @@ def cut(encoding: Encoding, text: str, rules: Rules, room: int) -> Cut:
     found = (split_late if late else split)(encoding, text, window)
     if rules.only_first:
         return Cut([next(found)], tokens, truncated=True, late=late)
-    return Cut(list(islice(found, room + 1)), tokens, late=late)
+    at_least = -(-length // window.size)
+    chunks = list(islice(found, room + 1)) if at_least <= room else []
+    if not 0 < len(chunks) <= room:
+        raise TooManyChunks(rules.max_chunks)
+    return Cut(chunks, tokens, late=late)
 
 
 def _policy(request: EmbedRequest, settings: ModelSettings) -> LongInput:
     """Who says how to chunk wants chunks."""
     wants_chunks = request.chunking != Chunking() or bool(request.late)
     if wants_chunks and request.long_input not in (None, LongInput.CHUNK):
-        raise InvalidInput(f"chunking is asked for, but another field says {request.long_input}.", "chunking")
+        field = "late" if request.chunking == Chunking() else "chunking"
+        raise InvalidInput(f"{field} is asked for, but another field says {request.long_input}.", field)
     return LongInput.CHUNK if wants_chunks else request.long_input or settings.long_input
 
 

@@ -7,8 +7,7 @@ The dialects in `service.api` stand before and after it; `batcher` and `encoder`
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import accumulate, pairwise
 
@@ -18,7 +17,7 @@ from service import cl100k
 from service.batcher import Batcher, Outcome
 from service.bundle import Bundle
 from service.chunking import aggregate, late_vectors
-from service.errors import DimensionsUnsupported, EmptyInput, InvalidInput, TooManyChunks, TooManyTokens
+from service.errors import DimensionsUnsupported, EmptyInput, InvalidInput, TooManyTokens
 from service.long_input import Cut, Rules, cut, rules_of
 from service.postprocess import normalize, shorten
 from service.settings import ModelSettings
@@ -35,6 +34,7 @@ from service.types import (
     TokenIds,
     TokenResult,
 )
+from service.workers import Workers
 
 # Texts of this many characters, or token ids, together are tokenised beside the event loop (about 1 ms of work), so
 # that health checks and short requests do not wait for them.
@@ -50,6 +50,7 @@ class Embedder:
         tokenizer: Tokenizer,
         batcher: Batcher,
         token_batcher: Batcher,
+        workers: Workers,
         settings: ModelSettings,
         max_tokens: int,
     ) -> None:
@@ -58,6 +59,7 @@ class Embedder:
         self._tokenizer = tokenizer
         self._batcher = batcher
         self._token_batcher = token_batcher
+        self._workers = workers
         self._settings = settings
         self._max_tokens = max_tokens
 
@@ -66,7 +68,7 @@ class Embedder:
         Batcher.submit raises."""
         self._check_dimensions(request.dimensions)
         rules = self._rules(request)
-        cuts = await self._prepare(request, rules)
+        cuts = await self._prepare(request, rules, deadline)
         ran = await self._run(cuts, deadline)
         vectors = np.stack(ran.results)  # one row a chunk
         return EmbedResult(
@@ -84,7 +86,7 @@ class Embedder:
         other, so their vectors would not be those of one text. Raises as `embed`."""
         if (request.long_input or self._settings.long_input) is LongInput.CHUNK:
             request = replace(request, long_input=LongInput.REJECT)
-        cuts = await self._prepare(request, self._rules(request))
+        cuts = await self._prepare(request, self._rules(request), deadline)
         ran = await self._token_batcher.submit([one.chunks[0].row for one in cuts], deadline)
         tokens, truncated = [one.tokens for one in cuts], [one.truncated for one in cuts]
         return TokenResult(ran.results, tokens, truncated, len(cuts), ran.computed_tokens)
@@ -103,14 +105,19 @@ class Embedder:
     async def tokenize(self, texts: Sequence[str], prompt: str, add_special_tokens: bool) -> list[list[Piece]]:
         """What the model reads of each text, uncut. Raises TooManyTokens."""
         joined = [prompt + text for text in texts]
-        return await asyncio.to_thread(self._tokenizer.pieces, joined, add_special_tokens, self._max_tokens)
+        size = sum(map(len, joined))
+        return await self._workers.run(
+            lambda _: self._tokenizer.pieces(joined, add_special_tokens, self._max_tokens), size
+        )
 
     async def decode(self, ids: Sequence[Sequence[int]], skip_special_tokens: bool) -> list[str]:
         """Texts of the model's own token ids. Raises InvalidInput, TooManyTokens."""
         total = sum(map(len, ids))
         if total > self._max_tokens:
             raise TooManyTokens(self._max_tokens, total)
-        return await asyncio.to_thread(lambda: [self._tokenizer.decode(one, skip_special_tokens) for one in ids])
+        return await self._workers.run(
+            lambda _: [self._tokenizer.decode(one, skip_special_tokens) for one in ids], total
+        )
 
     # --- before the queue -------------------------------------------------------------------------------------
 
@@ -128,40 +135,44 @@ class Embedder:
         around = self._tokenizer.prefix, self._tokenizer.suffix
         return rules_of(request, self._settings, self.bundle, *around)
 
-    async def _prepare(self, request: EmbedRequest, rules: Rules) -> list[Cut]:
+    async def _prepare(self, request: EmbedRequest, rules: Rules, deadline: float | None) -> list[Cut]:
         ids = sum(len(one.content) for one in request.inputs if not isinstance(one.content, str))
         if ids > self._max_tokens:
             raise TooManyTokens(self._max_tokens, ids)
-        if sum(len(one.content) for one in request.inputs) > _OFF_LOOP_CHARACTERS:
-            return await asyncio.to_thread(self._cut, request, rules)
+        size = sum(len(one.content) for one in request.inputs)
+        if size > _OFF_LOOP_CHARACTERS:
+            return await self._workers.run(lambda ticket: self._cut(request, rules, ticket.check), size, deadline)
         return self._cut(request, rules)
 
-    def _cut(self, request: EmbedRequest, rules: Rules) -> list[Cut]:
-        """Tokenise, count, chunk. Pure computation: runs on the loop or beside it."""
+    def _cut(self, request: EmbedRequest, rules: Rules, check: Callable[[], None] = lambda: None) -> list[Cut]:
+        """Tokenise, count, chunk. Pure computation: runs on the loop; or beside it, until `check` raises."""
         texts = [self._text_of(one) for one in request.inputs]
-        encodings = self._encode(request.inputs, texts, rules)
+        encodings = self._encode(request.inputs, texts, rules, check)
         cuts = []
-        room = self._settings.max_chunks
+        room = rules.max_chunks  # of which inputs that are not cut take none
         for encoding, text in zip(encodings, texts, strict=True):
+            check()
             cuts.append(one := cut(encoding, text, rules, room))
             room -= len(one.chunks) if len(one.chunks) > 1 else 0
-            if room < 0:
-                raise TooManyChunks(self._settings.max_chunks)
-        if rules.window.overlap:
+        if room < rules.max_chunks:
             self._check_repeated(cuts)
         return cuts
 
     def _check_repeated(self, cuts: Sequence[Cut]) -> None:
-        """Tokens that overlapping chunks share are computed, and count, as often as they stand in one."""
-        total = sum(chunk.token_count for one in cuts for chunk in one.chunks)
+        """What several chunks of an input hold alike, prompt and overlap, is computed as often, and so it counts."""
+        rows = [chunk.row for one in cuts for chunk in (one.chunks[:1] if one.is_one_row else one.chunks)]
+        total = sum(len(row) - self._tokenizer.special_tokens for row in rows)
         if total > self._max_tokens:
             raise TooManyTokens(self._max_tokens, total)
 
-    def _encode(self, inputs: Sequence[Input], texts: Sequence[str], rules: Rules) -> list[Encoding]:
+    def _encode(
+        self, inputs: Sequence[Input], texts: Sequence[str], rules: Rules, check: Callable[[], None]
+    ) -> list[Encoding]:
         prompts = [one.prompt for one in inputs]
         # Only with offsets is it known which tokens are the prompt's.
         exactly = rules.return_chunks and any(prompts)
-        encodings = self._tokenizer.encode(texts, prompts, 0 if exactly else rules.window.size, self._max_tokens)
+        window = 0 if exactly else rules.window.size
+        encodings = self._tokenizer.encode(texts, prompts, window, self._max_tokens, check)
         if self._settings.token_ids is TokenIds.NATIVE:
             for i, one in enumerate(inputs):
                 if not isinstance(one.content, str):
@@ -184,7 +195,7 @@ class Embedder:
     async def _run(self, cuts: Sequence[Cut], deadline: float | None) -> Outcome:
         """One vector a chunk, in order. Late chunks are made of the token vectors of their input."""
         rows = [chunk.row for one in cuts for chunk in one.chunks if chunk.part is None]
-        late = [one for one in cuts if one.chunks[0].part is not None]
+        late = [one for one in cuts if one.is_one_row]
         if not late:
             return await self._batcher.submit(rows, deadline)
         states = await self._token_batcher.submit([one.chunks[0].row for one in late], deadline)
@@ -194,7 +205,7 @@ class Embedder:
         results = [
             vector
             for one in cuts
-            for vector in (next(from_states) if one.chunks[0].part is not None else [next(vectors) for _ in one.chunks])
+            for vector in (next(from_states) if one.is_one_row else [next(vectors) for _ in one.chunks])
         ]
         return Outcome(results, states.computed_tokens + usual.computed_tokens)
 
@@ -216,7 +227,7 @@ class Embedder:
 
 def _rows(cuts: Sequence[Cut]) -> int:
     """That are run: one an input where its chunks are late."""
-    return sum(1 if one.chunks[0].part is not None else len(one.chunks) for one in cuts)
+    return sum(1 if one.is_one_row else len(one.chunks) for one in cuts)
 
 
 def _per_input(vectors: Matrix, cuts: Sequence[Cut]) -> Iterator[tuple[Cut, Matrix]]:

@@ -57,9 +57,16 @@ class FairQueue(Generic[Row]):
         """Tokens of all rows that wait, without padding."""
         return sum(one.tokens for one in self._classes)
 
-    def tokens_beside(self, tokens: int) -> int:
-        """Those of the requests that are not of a larger class than one of so many `tokens`."""
-        return sum(one.tokens for one in self._classes[: self._number(tokens) + 1])
+    def is_full_for(self, tokens: int, limit: int) -> bool:
+        """Whether a request of so many tokens is over the limit, together with what waits.
+
+        Larger requests do not count against it. One that is over the limit alone fits where none of its class waits:
+        it could never be let in beside steady small ones otherwise.
+        """
+        number = self._number(tokens)
+        if tokens > limit:
+            return self._classes[number].tokens > 0
+        return sum(one.tokens for one in self._classes[: number + 1]) + tokens > limit
 
     def add(self, request: Sequence[tuple[Row, int]]) -> None:
         """The rows of one request, each with its tokens."""

@@ -12,16 +12,27 @@ from service import metrics
 from service.batcher import Batcher
 from service.bundle import RECOMPILE, TOKENIZER_JSON, Bundle, read_bundle, verify_files
 from service.encoder import Encoder
-from service.errors import BundleError, InferenceError, InvalidInput, ModelNotFound, StartupError, Unavailable
-from service.long_input import rules_of
+from service.errors import (
+    BundleError,
+    InferenceError,
+    InputTooLong,
+    InvalidInput,
+    ModelNotFound,
+    StartupError,
+    Unavailable,
+)
+from service.long_input import cut, rules_of
 from service.pipeline import Embedder
 from service.runtime.providers import CPU
-from service.settings import ModelSettings, Settings
+from service.settings import ModelSettings, Settings, usable_cores
 from service.tokenizer import Tokenizer
 from service.types import EmbedRequest, LongInput
+from service.workers import Workers
 
 # Loading takes about a second; a client that is told to wait for one finds the model ready.
 _RETRY_WHEN_LOADING = 1.0
+_A_TEXT = "a text"
+_CHARACTERS_PER_TOKEN = 4  # of English, about
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +45,7 @@ class Model:
     bundle: Bundle
     embedder: Embedder
     batchers: tuple[Batcher, ...]
+    workers: Workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +78,11 @@ def _check_settings(settings: ModelSettings, bundle: Bundle, tokenizer: Tokenize
     """What a request would be refused for, whoever sends it."""
     plain = EmbedRequest([], long_input=LongInput.CHUNK)
     try:
-        rules_of(plain, settings, bundle, tokenizer.prefix, tokenizer.suffix)
-    except InvalidInput as error:
-        remedy = "mend --chunk-max-tokens, --chunk-overlap or --late-chunking"
+        rules = rules_of(plain, settings, bundle, tokenizer.prefix, tokenizer.suffix)
+        for prompt in ("", *bundle.prompts.values()):
+            cut(tokenizer.encode([_A_TEXT], [prompt], 0)[0], _A_TEXT, rules, room=rules.max_chunks)
+    except (InvalidInput, InputTooLong) as error:
+        remedy = "mend --chunk-max-tokens, --chunk-overlap, --max-input-tokens or --late-chunking"
         raise StartupError(f"the settings do not fit the model {bundle.model_id}: {error}", remedy) from None
 
 
@@ -77,12 +91,13 @@ def assemble(parts: Parts, name: str, aliases: Sequence[str], settings: ModelSet
     limits = {"max_batch_tokens": settings.max_batch_tokens, "max_queue_tokens": settings.max_queue_tokens}
     batcher = Batcher(parts.encoder.run, model=name, executors=settings.executors, **limits)
     token_batcher = Batcher(parts.encoder.run_tokens, model=f"{name} (tokens)", executors=1, **limits)
-    embedder = Embedder(parts.bundle, parts.tokenizer, batcher, token_batcher, settings, max_tokens)
+    workers = Workers(usable_cores(), _CHARACTERS_PER_TOKEN * settings.max_queue_tokens, name)
+    embedder = Embedder(parts.bundle, parts.tokenizer, batcher, token_batcher, workers, settings, max_tokens)
     bundle = parts.bundle
     metrics.MODEL_INFO.labels(
         name, bundle.model_id, bundle.precision, bundle.target, bundle.dimensions, bundle.max_seq_length
     ).set(1)
-    return Model(name, tuple(aliases), int(time.time()), bundle, embedder, (batcher, token_batcher))
+    return Model(name, tuple(aliases), int(time.time()), bundle, embedder, (batcher, token_batcher), workers)
 
 
 class Registry:
@@ -138,3 +153,4 @@ class Registry:
         for model in self.models():
             for batcher in model.batchers:
                 await batcher.close()
+            model.workers.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -66,23 +66,29 @@ class Tokenizer:
         return len(self.prefix) + len(self.suffix)
 
     def encode(
-        self, texts: Sequence[str], prompts: Sequence[str], window: int, max_tokens: int = sys.maxsize
+        self,
+        texts: Sequence[str],
+        prompts: Sequence[str],
+        window: int,
+        max_tokens: int = sys.maxsize,
+        check: Callable[[], None] = lambda: None,
     ) -> list[Encoding]:
         """Tokenises `prompt + text` for each pair, without special tokens.
 
         Offsets cost as much again as the tokens, and only an input that does not fit `window` tokens needs
         them; as a token is rarely shorter than a character, inputs of that many characters go the fast way.
-        Raises TooManyTokens when all inputs, with special tokens, have more than `max_tokens` together.
+        Raises TooManyTokens when all inputs, with special tokens, have more than `max_tokens` together, and what
+        `check` raises, which is called before every slice of a long one.
         """
         joined = [prompt + text for prompt, text in zip(prompts, texts, strict=True)] if any(prompts) else texts
         encodings = self._encode_short(joined, window)
         total = self.special_tokens * len(joined) + sum(len(one.ids) for one in encodings.values())
         for i, text in enumerate(joined):
             if i not in encodings:
-                encodings[i] = self._encode_with_offsets(text, len(prompts[i]), max_tokens - total)
+                encodings[i] = self._encode_with_offsets(text, len(prompts[i]), max_tokens - total, check)
                 total += len(encodings[i].ids)
             if total > max_tokens:
-                raise TooManyTokens(max_tokens, sum(map(self._count, joined)))
+                raise TooManyTokens(max_tokens, sum(self._count(one, check) for one in joined))
         return [encodings[i] for i in range(len(joined))]
 
     def _encode_short(self, joined: Sequence[str], window: int) -> dict[int, Encoding]:
@@ -92,13 +98,16 @@ class Tokenizer:
         found = self._tokenizer.encode_batch_fast([joined[i] for i in short], add_special_tokens=False)
         return {i: Encoding(one.ids) for i, one in zip(short, found, strict=True) if len(one) <= window}
 
-    def _encode_with_offsets(self, joined: str, prompt: int, max_tokens: int) -> Encoding:
+    def _encode_with_offsets(
+        self, joined: str, prompt: int, max_tokens: int, check: Callable[[], None] = lambda: None
+    ) -> Encoding:
         """`prompt` is its length in characters; offsets are moved to count from where the text begins.
 
         Stops soon after `max_tokens`, so that what an absurd text costs has a bound.
         """
         ids, starts, ends = array("i"), array("i"), array("i")  # 12 bytes a token, where lists would take 150
         for start, stop in slices(joined):
+            check()
             # `encode` would hold the GIL for as long as it takes; `encode_batch` does not.
             (found,) = self._tokenizer.encode_batch([joined[start:stop]], add_special_tokens=False)
             ids.extend(found.ids)
@@ -111,11 +120,13 @@ class Tokenizer:
         prompt_length = sum(end <= 0 for end in ends[: prompt + 1]) if prompt else 0
         return Encoding(ids, prompt_length, starts, ends)
 
-    def _count(self, text: str) -> int:
+    def _count(self, text: str, check: Callable[[], None]) -> int:
         """Tokens with special tokens, at a third of the cost of having them."""
-        parts = ([text[start:stop]] for start, stop in slices(text))
-        found = (self._tokenizer.encode_batch_fast(part, add_special_tokens=False)[0] for part in parts)
-        return self.special_tokens + sum(map(len, found))
+        total = self.special_tokens
+        for start, stop in slices(text):
+            check()
+            total += len(self._tokenizer.encode_batch_fast([text[start:stop]], add_special_tokens=False)[0])
+        return total
 
     def adopt(self, ids: Sequence[int], prompt: Encoding) -> Encoding:
         """Ids of this tokenizer, from a client, behind an encoded prompt.

@@ -238,6 +238,7 @@ def test_embed_has_no_limit_of_tokens(bundle: Path, tmp_path: Path) -> None:
         (("embed", "-", "--chunk-overlap", "254"), "less than the 254 tokens"),
         (("serve", "--port", "0", "--chunk-max-tokens", "257"), "from 3 to 256"),
         (("serve", "--port", "0", "--chunk-boundary", "page"), "chunk_boundary"),
+        (("serve", "--port", "0", "--max-input-tokens", "2"), "has 4 tokens"),
     ],
 )
 def test_chunks_that_cannot_be_had_are_refused_at_once(bundle: Path, command: tuple[str, ...], says: str) -> None:
@@ -248,3 +249,12 @@ def test_flags_are_not_guessed_from_their_beginnings(bundle: Path) -> None:
     done = run_command("serve", "--model", bundle)  # which is no word for --model-aliases
     assert done.returncode == 2
     assert b"--model" in done.stderr
+
+
+def test_embed_says_what_was_cut_off_and_names_what_is_too_long(bundle: Path, tmp_path: Path) -> None:
+    source = tmp_path / "texts.txt"
+    source.write_text("short\n" * 69 + "word " * 400 + "\nshort\n", "utf-8")
+    done = run_command("embed", source, "--model", bundle, "--long-input", "truncate")
+    assert [i for i, one in enumerate(lines(done), 1) if one.get("truncated")] == [70]
+    assert b"71 texts embedded, 1 of them cut off" in done.stderr
+    assert_refused(run_command("embed", source, "--model", bundle, "--long-input", "reject"), "line 70", "402 tokens")

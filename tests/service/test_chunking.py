@@ -47,6 +47,8 @@ def pieces(text: str, size: int, overlap: int = 0, boundary: Boundary = Boundary
         ("A b c. D e\n\nf g h i", 7, ["A b c. D e", "f g h i"]),
         ("今日は晴。明日は雨", 7, ["今日は晴。", "明日は雨"]),
         ("今日は晴れ", 3, ["今日は", "晴れ"]),
+        ("東京タワーへ行く", 5, ["東京", "タワーへ行", "く"]),
+        ("はひふへほまみ", 3, ["はひふ", "へほま", "み"]),
         ("alpha beta gam-ma-ray", 4, ["alpha beta", "gam-ma-", "ray"]),
         ("3.14 is pi", 4, ["3.14 is", "pi"]),
         ("f(x)=g(y)+1", 4, ["f(x)", "=g(y", ")+1"]),
@@ -92,6 +94,15 @@ def test_a_word_is_not_cut_for_the_sake_of_the_overlap() -> None:
 def test_overlap_inside_a_word_that_fills_windows() -> None:
     encoding = encoded([(i, i + 1) for i in range(25)])
     assert list(windows(encoding, "x" * 25, Window(10, overlap=2))) == [(0, 10), (8, 18), (16, 25)]
+
+
+def test_accents_that_a_tokenizer_leaves_out_end_no_word() -> None:
+    text = "ab cde\u0301fg \ufeffhi"  # the offsets of BERT's tokenizers skip the accent and the byte order mark
+    encoding = encoded([(0, 1), (1, 2), (3, 4), (4, 5), (5, 6), (7, 8), (8, 9), (11, 12), (12, 13)])
+    found = [text[slice(*chunk.span)] for chunk in split(encoding, text, Window(5)) if chunk.span]
+    assert found == ["ab", "cde\u0301fg \ufeff", "hi"]
+    assert rank("foo\ufeffbar", 3, 4) is Rank.INSIDE
+    assert rank("विश्व", 1, 3) is Rank.INSIDE
 
 
 def test_a_word_that_fits_a_window_is_never_cut() -> None:

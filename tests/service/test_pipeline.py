@@ -17,6 +17,7 @@ from service.pipeline import Embedder
 from service.settings import ModelSettings
 from service.tokenizer import Tokenizer
 from service.types import Aggregation, Chunking, EmbedRequest, EmbedResult, Input, LongInput, Matrix, TruncationSide
+from service.workers import Workers
 
 HELLO, WORLD, QUERY, COLON = 4, 5, 6, 7
 CLS, SEP = 2, 3
@@ -76,8 +77,10 @@ def embed(
         batcher = Batcher(ran.run, model="test", **limits)
         token_batcher = Batcher(ran.run_tokens, model="test", **limits)
         found = made or bundle()
-        embedder = Embedder(found, tokenizer, batcher, token_batcher, ModelSettings(**settings), max_tokens)
+        workers = Workers(2, 1_000_000, "test")
+        embedder = Embedder(found, tokenizer, batcher, token_batcher, workers, ModelSettings(**settings), max_tokens)
         result = await embedder.embed(request)
+        workers.close()
         await batcher.close()
         await token_batcher.close()
         return result
@@ -157,14 +160,15 @@ def test_every_window_repeats_the_prompt(tokenizer: Tokenizer) -> None:
 
 
 def test_a_prompt_without_room_for_text_is_refused(tokenizer: Tokenizer) -> None:
-    with pytest.raises(InvalidInput, match="prompt alone fill"):
+    with pytest.raises(InvalidInput, match="alone fill"):
         embed(tokenizer, EmbedRequest([Input("hello", "query: query: ")]))
 
 
 def test_prompts_are_looked_up_by_name_and_default(tokenizer: Tokenizer) -> None:
     async def prompt(name: str | None, made: Bundle) -> str:
         batcher = Batcher(Ran().run, model="test", executors=1, max_batch_tokens=64, max_queue_tokens=1000)
-        return Embedder(made, tokenizer, batcher, batcher, ModelSettings(), 1000).prompt(name)
+        workers = Workers(1, 1000, "test")
+        return Embedder(made, tokenizer, batcher, batcher, workers, ModelSettings(), 1000).prompt(name)
 
     assert asyncio.run(prompt("query", bundle())) == "query: "
     assert asyncio.run(prompt(None, bundle())) == ""
@@ -348,6 +352,10 @@ def test_limits_of_one_input_of_chunks_and_of_repeated_tokens(tokenizer: Tokeniz
     embed(tokenizer, overlapping, max_tokens=36)
     with pytest.raises(TooManyTokens):
         embed(tokenizer, overlapping, max_tokens=35)
+    prompted = EmbedRequest([Input("hello " * 10, "query: ")])  # five rows of 4, for 12 tokens and 2 special ones
+    embed(tokenizer, prompted, max_tokens=20)
+    with pytest.raises(TooManyTokens):
+        embed(tokenizer, prompted, max_tokens=19)
 
 
 def test_native_token_ids_have_chunks_without_places(tokenizer: Tokenizer) -> None:

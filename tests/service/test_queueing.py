@@ -125,14 +125,22 @@ def test_rows_that_are_discarded_leave_the_others(mine: list[int], others: list[
     assert left <= gone
 
 
-def test_what_stands_beside_a_request_is_not_larger_than_it() -> None:
+def test_larger_requests_do_not_count_against_the_limit() -> None:
     queue: FairQueue[Row] = FairQueue(BUDGET)
     fill(queue, "short", [BUDGET])
     fill(queue, "medium", [20, 20])
     fill(queue, "document", LONG)
-    assert queue.tokens_beside(1) == queue.tokens_beside(BUDGET) == BUDGET
-    assert queue.tokens_beside(BUDGET + 1) == queue.tokens_beside(4 * BUDGET) == BUDGET + 40
-    assert queue.tokens_beside(10**9) == queue.tokens == BUDGET + 40 + 16_000
+    for tokens, beside in ((1, BUDGET), (BUDGET, BUDGET), (4 * BUDGET, BUDGET + 40), (10**5, BUDGET + 40 + 16_000)):
+        assert not queue.is_full_for(tokens, beside + tokens)
+        assert queue.is_full_for(tokens, beside + tokens - 1)
+
+
+def test_a_request_over_the_limit_alone_fits_where_none_of_its_kind_waits() -> None:
+    queue: FairQueue[Row] = FairQueue(BUDGET)
+    fill(queue, "short", [BUDGET])
+    assert not queue.is_full_for(10 * BUDGET, 5 * BUDGET)
+    fill(queue, "document", [10 * BUDGET])
+    assert queue.is_full_for(10 * BUDGET, 5 * BUDGET)
 
 
 def test_a_short_batch_is_full_when_the_next_one_is_short_and_more_waits_than_it_holds() -> None:

@@ -72,6 +72,21 @@ def test_long_texts_are_tokenised_in_slices_as_if_in_one_piece(
     assert tokenizer.encode([text], ["query: "], 2) == whole
 
 
+def test_a_long_text_is_given_up_between_slices(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.tokenizer._SLICE", 60)
+    calls = []
+
+    def check() -> None:
+        calls.append(1)
+        if len(calls) == 3:
+            raise InterruptedError
+
+    for limit in (10_000, 15):  # while tokenising, and while counting what is too much
+        calls.clear()
+        with pytest.raises(InterruptedError):
+            tokenizer.encode(["hello " * 1000], [""], 4, limit, check)
+
+
 def test_too_many_tokens_are_counted_to_the_end(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.tokenizer._SLICE", 60)
     with pytest.raises(TooManyTokens) as refused:

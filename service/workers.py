@@ -1,0 +1,111 @@
+"""Computation beside the event loop: few at a time, bounded, short before long, and given up when nobody waits for it.
+
+What tokenising a text costs is known by its length alone, before anything else about it. So texts wait here as their
+chunks do before the runtime: in the classes of `queueing`, under a limit, until their deadline or as long as their
+client stays. The event loop owns every field; threads only run the work and look at its ticket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from service.errors import DeadlineExceeded, Overloaded
+from service.queueing import FairQueue
+
+Result = TypeVar("Result")
+
+# Characters of the smallest class: what one thread does in some milliseconds.
+_SMALL = 20_000
+_CHARACTERS_PER_SECOND = 1_000_000.0  # that one thread tokenises, about; for Retry-After
+_RETRY_AFTER = (1.0, 60.0)
+
+
+class Abandoned(Exception):
+    """Raised by `Ticket.check`, within the work, when its result is of no use any more."""
+
+
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """One piece of work, and whether somebody still waits for it."""
+
+    work: Callable[[Ticket], Any]
+    future: asyncio.Future[Any]
+    is_wanted: bool = True
+
+    def check(self) -> None:
+        """To be called every now and then by the work. Raises Abandoned."""
+        if not self.is_wanted:
+            raise Abandoned
+
+
+class Workers:
+    """A few threads, and the queue before them."""
+
+    def __init__(self, threads: int, max_waiting: int, name: str) -> None:
+        """`max_waiting` in characters."""
+        self._threads = threads
+        self._max_waiting = max_waiting
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix=f"worker-{name}")
+        self._queue: FairQueue[Ticket] = FairQueue(_SMALL)
+        self._running = 0
+
+    async def run(self, work: Callable[[Ticket], Result], size: int, deadline: float | None = None) -> Result:
+        """What `work` returns or raises, `size` being the characters it goes through.
+
+        Raises Overloaded, DeadlineExceeded; cancelling the caller gives the work up at its next `check`.
+        """
+        self._admit(size)
+        loop = asyncio.get_running_loop()
+        ticket = Ticket(work, loop.create_future())
+        self._queue.add([(ticket, size)])
+        self._dispatch()
+        timer = loop.call_at(deadline, _expire, ticket.future) if deadline is not None else None
+        try:
+            result: Result = await ticket.future
+            return result
+        finally:
+            ticket.is_wanted = False
+            self._queue.discard([ticket])
+            if timer is not None:
+                timer.cancel()
+
+    def close(self) -> None:
+        """Waits for what is under way."""
+        self._pool.shutdown(wait=True)
+
+    def _admit(self, size: int) -> None:
+        if self._queue.is_full_for(size, self._max_waiting):
+            seconds = self._queue.tokens / (_CHARACTERS_PER_SECOND * self._threads)
+            retry_after = min(max(seconds, _RETRY_AFTER[0]), _RETRY_AFTER[1])
+            raise Overloaded("The server has more text to read than it accepts.", retry_after)
+
+    def _dispatch(self) -> None:
+        while self._running < self._threads and self._queue:
+            for ticket in self._queue.take():
+                self._start(ticket)
+
+    def _start(self, ticket: Ticket) -> None:
+        self._running += 1
+        done = asyncio.get_running_loop().run_in_executor(self._pool, ticket.work, ticket)
+        done.add_done_callback(lambda future: self._finish(ticket, future))
+
+    def _finish(self, ticket: Ticket, done: asyncio.Future[Any]) -> None:
+        self._running -= 1
+        if done.cancelled():  # the loop is being torn down
+            return
+        error = done.exception()  # looked at even where nobody waits, or asyncio would log it
+        if not ticket.future.done():
+            if error is None:
+                ticket.future.set_result(done.result())
+            else:
+                ticket.future.set_exception(error)
+        self._dispatch()
+
+
+def _expire(future: asyncio.Future[Any]) -> None:
+    if not future.done():
+        future.set_exception(DeadlineExceeded("The request was not finished within its time."))
