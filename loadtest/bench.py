@@ -28,9 +28,10 @@ from loadtest.report import Raw, Round, Served, machine, summary, table, write_j
 from loadtest.server import Server, embedserve, find_bundle
 from loadtest.texts import BULK, SINGLES, Mix, Text, Texts
 from service.bundle import TOKENIZER_JSON, read_bundle
+from service.cores import usable_cores
 from service.errors import StartupError
 from service.runtime.session import runtime_version
-from service.settings import DEFAULT_MODEL, usable_cores
+from service.settings import DEFAULT_MODEL
 from service.tokenizer import Tokenizer
 
 RESULTS = Path(__file__).parent / "results"

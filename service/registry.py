@@ -11,6 +11,7 @@ from pathlib import Path
 from service import metrics
 from service.batcher import Batcher
 from service.bundle import RECOMPILE, TOKENIZER_JSON, Bundle, read_bundle, verify_files
+from service.cores import usable_cores
 from service.encoder import Encoder
 from service.errors import (
     BundleError,
@@ -24,7 +25,7 @@ from service.errors import (
 from service.long_input import cut, rules_of
 from service.pipeline import Embedder
 from service.runtime.providers import CPU
-from service.settings import ModelSettings, Settings, usable_cores
+from service.settings import ModelSettings, Settings
 from service.tokenizer import Tokenizer
 from service.types import EmbedRequest, LongInput
 from service.workers import Workers

@@ -23,6 +23,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from service.cores import usable_cores
 from service.errors import StartupError
 from service.types import Aggregation, Boundary, LongInput, TokenIds, TruncationSide
 
@@ -55,11 +56,6 @@ def _absolute(value: str | None) -> str | None:
     if value is not None and (not value.startswith("/") or set(value) & set("{}?#")):
         raise ValueError("a path begins with / and holds no braces, ? or #")
     return value
-
-
-def usable_cores() -> int:
-    """Cores this process may be scheduled on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def default_cache_dir() -> Path:
