@@ -1,0 +1,48 @@
+"""A bundle whose encoder costs nothing: all that is left of a request's time is the server's own."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper, save
+
+from service.bundle import BUNDLE_JSON, GOLDEN_JSON, MODEL_ONNX, TOKENIZER_JSON, read_bundle, sha256_of
+from service.encoder import OUTPUT, TOKEN_OUTPUT
+
+_ROWS = 512
+_OPSET = 17
+
+
+def write_null_bundle(source: Path, folder: Path) -> None:
+    """The tokenizer and description of `source` beside a graph that looks one of 512 unit vectors up by the token
+    behind [CLS]. Its vectors mean nothing."""
+    bundle = read_bundle(source)
+    for name in (TOKENIZER_JSON, GOLDEN_JSON):
+        shutil.copy(source / name, folder / name)
+    _write_graph(folder / MODEL_ONNX, bundle.inputs, bundle.dimensions)
+    files = {name: sha256_of(folder / name) for name in (MODEL_ONNX, TOKENIZER_JSON, GOLDEN_JSON)}
+    changed = bundle.model_copy(update={"model_id": "null", "files": files})
+    (folder / BUNDLE_JSON).write_text(changed.model_dump_json(), "utf-8")
+
+
+def _write_graph(path: Path, inputs: tuple[str, ...], dimensions: int) -> None:
+    table = np.random.default_rng(0).normal(size=(_ROWS, dimensions)).astype(np.float32)
+    table /= np.linalg.norm(table, axis=1, keepdims=True)
+    constants = {"table": table, "rows": np.array(_ROWS), "second": np.array(1)}
+    nodes = [
+        helper.make_node("Gather", ["input_ids", "second"], ["token"], axis=1),
+        helper.make_node("Mod", ["token", "rows"], ["number"]),
+        helper.make_node("Gather", ["table", "number"], [OUTPUT]),
+        helper.make_node("Mod", ["input_ids", "rows"], ["numbers"]),
+        helper.make_node("Gather", ["table", "numbers"], [TOKEN_OUTPUT]),
+    ]
+    ins = [helper.make_tensor_value_info(name, TensorProto.INT64, ["rows", "length"]) for name in inputs]
+    outs = [
+        helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["rows", dimensions]),
+        helper.make_tensor_value_info(TOKEN_OUTPUT, TensorProto.FLOAT, ["rows", "length", dimensions]),
+    ]
+    weights = [numpy_helper.from_array(array, name) for name, array in constants.items()]
+    graph = helper.make_graph(nodes, "null", ins, outs, weights)
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=8), str(path))
