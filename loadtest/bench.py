@@ -10,26 +10,26 @@ import argparse
 import base64
 import json
 import math
-import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import service
-from loadtest import client
+from loadtest import client, command
 from loadtest.client import Job, Result, percentile
+from loadtest.command import MeasurementError
 from loadtest.raw import Ceiling
 from loadtest.report import Raw, Round, Served, machine, summary, table, write_json
 from loadtest.server import Server, embedserve, find_bundle
 from loadtest.texts import BULK, SINGLES, Mix, Text, Texts
 from service.bundle import TOKENIZER_JSON, read_bundle
 from service.cores import usable_cores
-from service.errors import StartupError
 from service.runtime.session import runtime_version
 from service.settings import DEFAULT_MODEL
 from service.tokenizer import Tokenizer
@@ -42,10 +42,6 @@ _AROUND = 3.0  # seconds that a load begins before and lasts after its window
 _SAMPLES = 4  # answers of each load that are compared with the ceiling's vectors
 _ALIKE = 0.9999  # cosine of those
 _PATH = "/v1/embeddings"
-
-
-class BenchError(Exception):
-    """The figures would mean nothing: an answer was wrong, or was none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,19 +79,13 @@ examples:
   make bench ARGS="-- --max-batch-tokens 1024 --executors 1"      (after --: options of `embedserve serve`)
 """
 
+_say = partial(command.say, "bench")
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0, or 1 with a reason."""
     options = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that children are ended on the way out
-    try:
-        _bench(options)
-    except (BenchError, StartupError, RuntimeError) as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    return command.run("bench", lambda: _bench(options))
 
 
 def _bench(options: argparse.Namespace) -> None:
@@ -198,26 +188,26 @@ class _Rounds:
         return json.dumps({"input": one_or_all, "encoding_format": self._options.encoding_format}, ensure_ascii=False)
 
     def _check(self, load: Load, requests: Sequence[Sequence[Text]], result: Result) -> None:
-        """Raises BenchError."""
+        """Raises MeasurementError."""
         if result.failures:
-            raise BenchError(f"{load.name}: not every answer is a 200: {result.failures}, {result.first_failure}")
+            raise MeasurementError(f"{load.name}: not every answer is a 200: {result.failures}, {result.first_failure}")
         if result.repeated:
-            raise BenchError(f"{load.name}: {result.repeated} requests were sent twice: too few were drawn")
+            raise MeasurementError(f"{load.name}: {result.repeated} requests were sent twice: too few were drawn")
         if not result.answered or not result.samples:
-            raise BenchError(f"{load.name}: no answer in {result.seconds:g} s: give it more --seconds")
+            raise MeasurementError(f"{load.name}: no answer in {result.seconds:g} s: give it more --seconds")
         for number, answer in result.samples.items():
             _compare(load, json.loads(answer), self._ceiling.vectors(requests[int(number)]))
 
 
 def _compare(load: Load, answer: Mapping[str, Any], expected: Any) -> None:
-    """Raises BenchError where an answer is not the vectors that the runtime gives for its texts."""
+    """Raises MeasurementError where an answer is not the vectors that the runtime gives for its texts."""
     served = np.array([_vector(one["embedding"]) for one in answer["data"]], dtype=np.float64)
     if served.shape != expected.shape:
-        raise BenchError(f"{load.name}: an answer holds an array of {served.shape} instead of {expected.shape}")
+        raise MeasurementError(f"{load.name}: an answer holds an array of {served.shape} instead of {expected.shape}")
     norms = np.linalg.norm(served, axis=1) * np.linalg.norm(expected, axis=1)
     worst = float(np.min(np.sum(served * expected, axis=1) / norms))
     if not worst >= _ALIKE:
-        raise BenchError(f"{load.name}: a vector differs from the runtime's own: cosine {worst:.6f}")
+        raise MeasurementError(f"{load.name}: a vector differs from the runtime's own: cosine {worst:.6f}")
 
 
 def _vector(embedding: str | list[float]) -> Any:
@@ -243,10 +233,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", type=Path, metavar="FILE", help="for every figure (default: a new file in results/)")
     parser.add_argument("serve_options", nargs="*", metavar="-- OPTION", help="options of `embedserve serve`")
     return parser
-
-
-def _say(line: str) -> None:
-    print(f"bench: {line}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

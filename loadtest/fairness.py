@@ -10,26 +10,27 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import signal
 import statistics
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from pydoc_data.topics import topics
 from typing import Any
 
 import service
+from loadtest import command
 from loadtest.bench import RESULTS
 from loadtest.client import percentile
+from loadtest.command import MeasurementError
 from loadtest.report import aligned, machine
 from loadtest.server import Server, embedserve, find_bundle
 from loadtest.texts import BULK, SINGLES, Texts
 from service.bundle import TOKENIZER_JSON, read_bundle
-from service.errors import StartupError
 from service.runtime.session import runtime_version
 from service.settings import DEFAULT_MODEL
 from service.tokenizer import Tokenizer
@@ -69,10 +70,6 @@ examples:
   python -m loadtest.fairness --rounds 1 --characters 200000         (a quick look)
   python -m loadtest.fairness -- --max-batch-tokens 256              (after --: options of `embedserve serve`)
 """
-
-
-class FairnessError(Exception):
-    """The figures would mean nothing: an answer was none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,16 +118,16 @@ class _Connection:
         self._writer = writer
 
     async def exchange(self, request: bytes) -> float:
-        """Seconds to the last byte of the answer. Raises FairnessError where it is no 200."""
+        """Seconds to the last byte of the answer. Raises MeasurementError where it is no 200."""
         begin = time.perf_counter()
         self._writer.write(request)
         try:
             head = (await self._reader.readuntil(b"\r\n\r\n")).lower()
             body = await self._reader.readexactly(int(head.partition(b"content-length:")[2].split()[0]))
         except (OSError, EOFError, IndexError) as error:
-            raise FairnessError(f"no answer: {error!r}") from None
+            raise MeasurementError(f"no answer: {error!r}") from None
         if head[9:12] != b"200":
-            raise FairnessError(f"not every answer is a 200: {(head + body)[:500].decode('utf-8', 'replace')}")
+            raise MeasurementError(f"not every answer is a 200: {(head + body)[:500].decode('utf-8', 'replace')}")
         return time.perf_counter() - begin
 
 
@@ -263,18 +260,13 @@ def table(figures: Mapping[str, Any]) -> str:
     )
 
 
+_say = partial(command.say, "fairness")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0, or 1 with a reason."""
     options = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server is ended on the way out
-    try:
-        asyncio.run(_measure(options))
-    except (FairnessError, StartupError, RuntimeError) as error:
-        print(f"fairness: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    return command.run("fairness", lambda: asyncio.run(_measure(options)))
 
 
 async def _measure(options: argparse.Namespace) -> None:
@@ -318,10 +310,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", type=Path, metavar="FILE", help="for every figure (default: a new file in results/)")
     parser.add_argument("serve_options", nargs="*", metavar="-- OPTION", help="options of `embedserve serve`")
     return parser
-
-
-def _say(line: str) -> None:
-    print(f"fairness: {line}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

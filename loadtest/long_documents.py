@@ -10,13 +10,13 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import signal
 import sys
 import time
 import urllib.request
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,10 @@ import numpy as np
 from tqdm import tqdm
 
 import service
+from loadtest import command
 from loadtest.bench import RESULTS
-from loadtest.long_corpus import VARIANTS, CorpusError, Document, Query, documents, documents_in, half, queries
+from loadtest.command import MeasurementError
+from loadtest.long_corpus import VARIANTS, Document, Query, documents, documents_in, half, queries
 from loadtest.long_report import plot, tables, with_tables
 from loadtest.long_scores import Numbers, Positions, by_group, estimate, ranks, recall, reciprocal
 from loadtest.report import machine
@@ -87,10 +89,6 @@ examples:
 """
 
 
-class EvaluationError(Exception):
-    """The figures would mean nothing."""
-
-
 @dataclass(frozen=True, slots=True)
 class Embedded:
     """One input's answer: `vector` (1, dimensions), `chunks` (chunks, dimensions), none unless asked for."""
@@ -102,18 +100,13 @@ class Embedded:
     late: bool | None
 
 
+_say = partial(command.say, "evaluate")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0, or 1 with a reason."""
     options = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server is ended on the way out
-    try:
-        _evaluate(options)
-    except (CorpusError, EvaluationError, RuntimeError) as error:
-        print(f"evaluate: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    return command.run("evaluate", lambda: _evaluate(options))
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -165,7 +158,7 @@ class _Client:
         self._threads.shutdown(cancel_futures=True)
 
     def embed(self, what: str, texts: Sequence[str], per_request: int = 1, **fields: Any) -> _Answers:
-        """Raises EvaluationError."""
+        """Raises MeasurementError."""
         parts = [texts[i : i + per_request] for i in range(0, len(texts), per_request)]
         before = self._server.counters()
         answers = list(
@@ -192,7 +185,7 @@ class _Client:
             with urllib.request.urlopen(request, timeout=300) as reply:
                 return json.load(reply)
         except OSError as error:
-            raise EvaluationError(f"the server did not answer a request: {error}") from error
+            raise MeasurementError(f"the server did not answer a request: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +264,7 @@ class _Evaluation:
         return self._client.embed(f"overlap {share} %", self._texts, return_chunks=True, chunking={"overlap": overlap})
 
     def _agreement(self, plain: _Answers) -> dict[str, float]:
-        """The least cosine between the server's aggregates and ours, of short documents. Raises EvaluationError."""
+        """The least cosine between the server's aggregates and ours, of short documents. Raises MeasurementError."""
         few = sorted(range(len(self._texts)), key=lambda i: len(self._texts[i]))[:_COMPARED_DOCUMENTS]
         texts = [self._texts[i] for i in few]
         found = {}
@@ -280,7 +273,7 @@ class _Evaluation:
             ours = [_aggregated(plain.items[i], way) for i in few]
             found[str(way)] = min(float((a @ b.T).item()) for a, b in zip(served.vectors, ours, strict=True))
         if min(found.values()) < _ALIKE:
-            raise EvaluationError(f"the server aggregates otherwise than service.chunking: cosines {found}")
+            raise MeasurementError(f"the server aggregates otherwise than service.chunking: cosines {found}")
         return found
 
     def _one_document(self, tokens: Sequence[int]) -> dict[str, Any]:
@@ -424,10 +417,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="few documents and passages")
     parser.add_argument("--json", type=Path, metavar="FILE", help="for every figure (default: a new file in results/)")
     return parser
-
-
-def _say(line: str) -> None:
-    print(f"evaluate: {line}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from service.errors import ClientGone, DeadlineExceeded, InferenceError, Overloa
 from service.packing import padded_tokens
 from service.queueing import FairQueue
 from service.types import Matrix
+from service.waiting import expiring, retry_after
 
 Rows = Sequence[Sequence[int]]
 Results = Matrix | Sequence[NDArray[np.float32]]
@@ -33,7 +34,6 @@ Results = Matrix | Sequence[NDArray[np.float32]]
 # What a queue promises before it has seen a batch: tokens per second of a small encoder on one core.
 _FIRST_GUESS_OF_RATE = 5_000.0
 _RATE_MEMORY = 0.9  # weight of the past in the moving average of throughput
-_RETRY_AFTER = (1.0, 60.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,21 +113,17 @@ class Batcher:
         (nothing was queued), DeadlineExceeded, InferenceError, and Unavailable once closed.
         """
         self._admit(sum(map(len, rows)))
-        loop = asyncio.get_running_loop()
-        job = _Job(loop.create_future(), len(rows))
+        job = _Job(asyncio.get_running_loop().create_future(), len(rows))
         entries = self._enqueue(job, rows)
-        timer = loop.call_at(deadline, _expire, job) if deadline is not None else None
         try:
-            return await job.future
+            with expiring(job.future, deadline):
+                return await job.future
         except (DeadlineExceeded, InferenceError) as error:
             self._abandon(entries, error.reason)
             raise
         except asyncio.CancelledError:
             self._abandon(entries, ClientGone.reason)
             raise
-        finally:
-            if timer is not None:
-                timer.cancel()
 
     def stalled_for(self) -> float:
         """Seconds that the oldest running batch has been running; 0 when idle."""
@@ -145,8 +141,8 @@ class Batcher:
         if self._closed:
             raise Unavailable("The server is shutting down.", retry_after=1.0)
         if self._queue.is_full_for(tokens, self._max_queue_tokens):
-            seconds = min(max(self._queue.tokens / self._rate, _RETRY_AFTER[0]), _RETRY_AFTER[1])
-            raise Overloaded("The server has more work queued than it accepts.", retry_after=seconds)
+            seconds = retry_after(self._queue.tokens / self._rate)
+            raise Overloaded("The server has more work queued than it accepts.", seconds)
 
     def _enqueue(self, job: _Job, rows: Rows) -> list[_Entry]:
         now = time.monotonic()
@@ -247,11 +243,6 @@ class Batcher:
 def _living(entries: Sequence[_Entry]) -> list[_Entry]:
     """Those whose request still waits for them."""
     return [entry for entry in entries if not entry.job.future.done()]
-
-
-def _expire(job: _Job) -> None:
-    if not job.future.done():
-        job.future.set_exception(DeadlineExceeded("The request was not finished within its time."))
 
 
 def _deliver(entry: _Entry, result: NDArray[np.float32], computed_tokens: int) -> None:

@@ -13,15 +13,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from service.errors import DeadlineExceeded, Overloaded
+from service.errors import Overloaded
 from service.queueing import FairQueue
+from service.waiting import expiring, retry_after
 
 Result = TypeVar("Result")
 
 # Characters of the smallest class: what one thread does in some milliseconds.
 _SMALL = 20_000
 _CHARACTERS_PER_SECOND = 1_000_000.0  # that one thread tokenises, about; for Retry-After
-_RETRY_AFTER = (1.0, 60.0)
 
 
 class Abandoned(Exception):
@@ -59,19 +59,16 @@ class Workers:
         Raises Overloaded, DeadlineExceeded; cancelling the caller gives the work up at its next `check`.
         """
         self._admit(size)
-        loop = asyncio.get_running_loop()
-        ticket = Ticket(work, loop.create_future())
+        ticket = Ticket(work, asyncio.get_running_loop().create_future())
         self._queue.add([(ticket, size)])
         self._dispatch()
-        timer = loop.call_at(deadline, _expire, ticket.future) if deadline is not None else None
         try:
-            result: Result = await ticket.future
+            with expiring(ticket.future, deadline):
+                result: Result = await ticket.future
             return result
         finally:
             ticket.is_wanted = False
             self._queue.discard([ticket])
-            if timer is not None:
-                timer.cancel()
 
     def close(self) -> None:
         """Waits for what is under way."""
@@ -79,9 +76,8 @@ class Workers:
 
     def _admit(self, size: int) -> None:
         if self._queue.is_full_for(size, self._max_waiting):
-            seconds = self._queue.tokens / (_CHARACTERS_PER_SECOND * self._threads)
-            retry_after = min(max(seconds, _RETRY_AFTER[0]), _RETRY_AFTER[1])
-            raise Overloaded("The server has more text to read than it accepts.", retry_after)
+            seconds = retry_after(self._queue.tokens / (_CHARACTERS_PER_SECOND * self._threads))
+            raise Overloaded("The server has more text to read than it accepts.", seconds)
 
     def _dispatch(self) -> None:
         while self._running < self._threads and self._queue:
@@ -104,8 +100,3 @@ class Workers:
             else:
                 ticket.future.set_exception(error)
         self._dispatch()
-
-
-def _expire(future: asyncio.Future[Any]) -> None:
-    if not future.done():
-        future.set_exception(DeadlineExceeded("The request was not finished within its time."))

@@ -1,0 +1,31 @@
+"""What every benchmark is as a command: how it ends, and what it says on the way."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+
+from service.errors import StartupError
+
+
+class MeasurementError(Exception):
+    """The figures would mean nothing: an answer was wrong, or was none."""
+
+
+def run(name: str, work: Callable[[], None]) -> int:
+    """Exit status: 0, or 1 with a reason."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that children are ended on the way out
+    try:
+        work()
+    except (MeasurementError, StartupError, RuntimeError) as error:
+        say(name, str(error))
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def say(name: str, line: str) -> None:
+    """On stderr, at once."""
+    print(f"{name}: {line}", file=sys.stderr, flush=True)
