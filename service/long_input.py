@@ -55,6 +55,11 @@ class Cut:
         """Whether its chunks are parts of one row."""
         return self.chunks[0].part is not None
 
+    @property
+    def rows(self) -> list[Sequence[int]]:
+        """That are run for it."""
+        return [chunk.row for chunk in (self.chunks[:1] if self.is_one_row else self.chunks)]
+
 
 def rules_of(
     request: EmbedRequest, settings: ModelSettings, bundle: Bundle, prefix: Sequence[int], suffix: Sequence[int]

@@ -75,7 +75,7 @@ class Embedder:
             self._finished(_combined(vectors, cuts, rules.aggregation), request),
             [one.tokens for one in cuts],
             [one.truncated for one in cuts],
-            _rows(cuts),
+            sum(len(one.rows) for one in cuts),
             ran.computed_tokens,
             self._chunks(vectors, cuts, request) if rules.return_chunks else (),
             [one.late for one in cuts] if rules.late else (),
@@ -87,7 +87,7 @@ class Embedder:
         if (request.long_input or self._settings.long_input) is LongInput.CHUNK:
             request = replace(request, long_input=LongInput.REJECT)
         cuts = await self._prepare(request, self._rules(request), deadline)
-        ran = await self._token_batcher.submit([one.chunks[0].row for one in cuts], deadline)
+        ran = await self._token_batcher.submit([row for one in cuts for row in one.rows], deadline)
         tokens, truncated = [one.tokens for one in cuts], [one.truncated for one in cuts]
         return TokenResult(ran.results, tokens, truncated, len(cuts), ran.computed_tokens)
 
@@ -160,8 +160,7 @@ class Embedder:
 
     def _check_repeated(self, cuts: Sequence[Cut]) -> None:
         """What several chunks of an input hold alike, prompt and overlap, is computed as often, and so it counts."""
-        rows = [chunk.row for one in cuts for chunk in (one.chunks[:1] if one.is_one_row else one.chunks)]
-        total = sum(len(row) - self._tokenizer.special_tokens for row in rows)
+        total = sum(len(row) - self._tokenizer.special_tokens for one in cuts for row in one.rows)
         if total > self._max_tokens:
             raise TooManyTokens(self._max_tokens, total)
 
@@ -194,11 +193,11 @@ class Embedder:
 
     async def _run(self, cuts: Sequence[Cut], deadline: float | None) -> Outcome:
         """One vector a chunk, in order. Late chunks are made of the token vectors of their input."""
-        rows = [chunk.row for one in cuts for chunk in one.chunks if chunk.part is None]
+        rows = [row for one in cuts if not one.is_one_row for row in one.rows]
         late = [one for one in cuts if one.is_one_row]
         if not late:
             return await self._batcher.submit(rows, deadline)
-        states = await self._token_batcher.submit([one.chunks[0].row for one in late], deadline)
+        states = await self._token_batcher.submit([row for one in late for row in one.rows], deadline)
         usual = await self._batcher.submit(rows, deadline) if rows else Outcome([], 0)
         from_states = map(self._late_vectors, late, states.results)
         vectors = iter(usual.results)
@@ -223,11 +222,6 @@ class Embedder:
             Chunks([chunk.span for chunk in one.chunks], [chunk.token_count for chunk in one.chunks], mine)
             for one, mine in _per_input(self._finished(vectors, request), cuts)
         ]
-
-
-def _rows(cuts: Sequence[Cut]) -> int:
-    """That are run: one an input where its chunks are late."""
-    return sum(1 if one.is_one_row else len(one.chunks) for one in cuts)
 
 
 def _per_input(vectors: Matrix, cuts: Sequence[Cut]) -> Iterator[tuple[Cut, Matrix]]:
