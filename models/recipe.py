@@ -14,7 +14,7 @@ from models.hashes import FileHashes
 from models.sources import Place, slug
 from service.bundle import FORMAT
 
-COMPILER_REVISION = 4
+COMPILER_REVISION = 5
 """Raised by every change that makes other graphs, tokenizers or bundle files of the same checkpoint."""
 
 COMPILER = f"embedserve {service.__version__}"
