@@ -1,8 +1,9 @@
-"""Whether a long document or a bulk request delays short ones: their latency with and without.
+"""Whether a long document or bulk requests delay short ones, and what the short ones cost them.
 
 One process, because hardly anything is sent: probes (one short text, and GET /livez) every few milliseconds, beside
-nothing, beside one long document, and beside bulk requests. The phases take turns in rounds, so that a machine that
-is busy elsewhere disturbs all of them; the table shows medians over the rounds, and ratios taken within them.
+nothing, beside bulk requests, and beside one long document. What is compared takes turns, in windows of seconds, so
+that a machine that is busy elsewhere disturbs all of it; the tables show medians over the rounds, and ratios taken
+within them.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -29,7 +30,7 @@ from loadtest.client import percentile
 from loadtest.command import MeasurementError
 from loadtest.report import aligned, machine
 from loadtest.server import Server, embedserve, find_bundle
-from loadtest.texts import BULK, SINGLES, Texts
+from loadtest.texts import BULK, SINGLES, Text, Texts
 from service.bundle import TOKENIZER_JSON, read_bundle
 from service.runtime.session import runtime_version
 from service.settings import DEFAULT_MODEL
@@ -38,36 +39,46 @@ from service.tokenizer import Tokenizer
 _SEED = 20_240_229
 _PAUSE = 0.010  # seconds between a probe's answer and the next one: probes must not be a load themselves
 _SHORT_TEXTS = 20_000  # drawn once; more probes than that begin again
-_BULK_TEXTS = 64  # a request
-_BULK_REQUESTS = 100
+_BULK_TEXTS = 256  # a request
+_BULK_REQUESTS = 24  # drawn once, in turns: no two alike are ever under way together
 _BULK_CONNECTIONS = 4
-_SETTLE = 0.5  # seconds between the beginning of a load and that of the probes
+_SETTLE = 0.5  # seconds between the beginning or the end of a load and what is measured next
+_FILL = 3.0  # seconds until every bulk request is tokenised and queued
 _PATH = "/v1/embeddings"
 # The document is larger than what a request may be by default.
 _SERVE_OPTIONS = ("--max-request-tokens", "600000", "--max-body-bytes", "8000000", "--request-timeout", "300")
-_PHASES = ("nothing", "document", "bulk")
 _PROBES = ("text", "livez")
+_PERCENTILES = ("p50", "p95", "p99", "max")
+
+# What must hold: p99 beside bulk at most so many times that of an idle server, plus one micro-batch; and the share
+# of its throughput that bulk keeps.
+TIMES_IDLE = 4
+BULK_KEEPS = 0.90
 
 _HELP = """\
-Measure how long short requests wait beside long ones, on a server of its own.
+Measure how long short requests wait beside long ones, and what they cost those, on a server of its own.
 
 Probes, each on a connection of its own, one request at a time, 10 ms after the last one's answer (percentiles
 count those that would have been sent while one waited):
   text        one text of 8-24 tokens to /v1/embeddings
   livez       GET /livez
 
-and beside them, in turns:
-  nothing     no other load
-  document    one document of --characters (Python's documentation) as one input
-  bulk        64 texts of 8-250 tokens a request, 4 connections
+bulk: 256 texts of 8-250 tokens a request, 4 connections without pause. The text probe on the idle server, then bulk
+in windows of --seconds without, with, with and without it. Bulk's throughput is in real tokens, from the server's
+counters, less the probe's. Two things must hold:
+  p99 of the probe beside bulk <= 4 x its p99 on the idle server + one micro-batch, which is the mean of the
+      server's inference_seconds while there is only bulk;
+  bulk keeps >= 0.90 of its throughput.
 
-The table has the probes' latencies and their ratios to those beside nothing, and the document's own seconds with
-and without probes: short requests must not starve it. Any status but 200 ends the run with exit status 1.
+document: one of --characters (Python's documentation) as one input, with and without both probes: short requests
+must not starve it. --characters 0 leaves it out.
+
+Any status but 200 ends the run with exit status 1.
 """
 _EXAMPLES = """\
 examples:
   python -m loadtest.fairness
-  python -m loadtest.fairness --rounds 1 --characters 200000         (a quick look)
+  python -m loadtest.fairness --rounds 1 --characters 0              (a quick look)
   python -m loadtest.fairness -- --max-batch-tokens 256              (after --: options of `embedserve serve`)
 """
 
@@ -102,12 +113,48 @@ def _as_if_sent_all_the_time(seconds: float) -> Iterator[float]:
 
 
 @dataclass(frozen=True, slots=True)
-class Round:
-    """Everything measured once: latencies by phase and probe; seconds of the document with and without probes."""
+class BulkRound:
+    """The short text's latencies on an idle server and beside bulk; bulk's real tokens per second without and with
+    it; and the mean milliseconds of a batch of bulk's."""
 
-    probes: Mapping[str, Mapping[str, Latency]]
-    document_alone: float
-    document_beside: float
+    idle: Latency
+    beside: Latency
+    tokens_alone: float
+    tokens_beside: float
+    micro_batch: float
+
+    @property
+    def bound(self) -> float:
+        """Milliseconds that `beside.p99` may be."""
+        return TIMES_IDLE * self.idle.p99 + self.micro_batch
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentRound:
+    """Latencies by probe on an idle server and beside the document; its own seconds without and with probes."""
+
+    idle: Mapping[str, Latency]
+    beside: Mapping[str, Latency]
+    seconds_alone: float
+    seconds_beside: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """What the server did in so many seconds: real tokens, batches, and their time."""
+
+    seconds: float
+    tokens: float
+    batches: float
+    batch_seconds: float
+
+    def __add__(self, other: _Window) -> _Window:
+        return _Window(
+            self.seconds + other.seconds,
+            self.tokens + other.tokens,
+            self.batches + other.batches,
+            self.batch_seconds + other.batch_seconds,
+        )
 
 
 class _Connection:
@@ -140,68 +187,125 @@ async def _connected(server: Server) -> AsyncIterator[_Connection]:
         writer.transport.abort()
 
 
-class _Rounds:
+class _Probe:
+    """Sends requests one at a time, and remembers how long each took."""
+
+    def __init__(self, server: Server, requests: Iterator[tuple[bytes, int]]) -> None:
+        """`requests`, each with its tokens."""
+        self._server = server
+        self._requests = requests
+        self.found: list[float] = []
+        self.tokens = 0  # of those answered
+
+    async def until(self, end: asyncio.Future[Any]) -> None:
+        """Until `end` is done."""
+        async with _connected(self._server) as connection:
+            while not end.done():
+                request, tokens = next(self._requests)
+                self.found.append(await connection.exchange(request))
+                self.tokens += tokens
+                await asyncio.sleep(_PAUSE)
+
+
+class _Bench:
     """Measures rounds against one server."""
 
     def __init__(self, server: Server, texts: Texts, seconds: float, characters: int) -> None:
         self._server = server
         self._seconds = seconds
-        self._short = cycle([_post(one.content) for one in texts.draw(_SHORT_TEXTS, SINGLES)])
+        self._requests: Mapping[str, Iterator[tuple[bytes, int]]] = {
+            "text": cycle([(_post(one.content), len(one.ids)) for one in texts.draw(_SHORT_TEXTS, SINGLES)]),
+            "livez": cycle([(_get("/livez"), 0)]),
+        }
         drawn = texts.draw(_BULK_REQUESTS * _BULK_TEXTS, BULK)
-        requests = [drawn[i : i + _BULK_TEXTS] for i in range(0, len(drawn), _BULK_TEXTS)]
-        self._bulk = cycle([_post([one.content for one in request]) for request in requests])
+        self._bulk = cycle([_post_all(drawn[i : i + _BULK_TEXTS]) for i in range(0, len(drawn), _BULK_TEXTS)])
         self._document = _post(_document(characters))
 
-    async def measure(self, number: int) -> Round:
+    def _probe(self, name: str) -> _Probe:
+        return _Probe(self._server, self._requests[name])
+
+    # --- beside bulk ------------------------------------------------------------------------------------------
+
+    async def bulk(self) -> BulkRound:
+        idle, beside = self._probe("text"), self._probe("text")
+        await idle.until(asyncio.ensure_future(asyncio.sleep(2 * self._seconds)))
+        async with self._bulk_load():
+            alone = await self._window()
+            both = await self._window(beside) + await self._window(beside)
+            alone += await self._window()
+        return BulkRound(
+            idle=Latency.of(idle.found),
+            beside=Latency.of(beside.found),
+            tokens_alone=alone.tokens / alone.seconds,
+            tokens_beside=both.tokens / both.seconds,
+            micro_batch=1e3 * alone.batch_seconds / alone.batches,
+        )
+
+    @asynccontextmanager
+    async def _bulk_load(self) -> AsyncIterator[None]:
+        clients = [asyncio.ensure_future(self._push_bulk()) for _ in range(_BULK_CONNECTIONS)]
+        try:
+            await asyncio.sleep(_FILL)
+            yield
+            for client in clients:
+                if client.done():
+                    client.result()  # it never ends but by an error
+        finally:
+            for client in clients:
+                client.cancel()
+            await asyncio.gather(*clients, return_exceptions=True)
+            await asyncio.sleep(_SETTLE)
+
+    async def _push_bulk(self) -> None:
+        async with _connected(self._server) as connection:
+            while True:
+                await connection.exchange(next(self._bulk))
+
+    async def _window(self, probe: _Probe | None = None) -> _Window:
+        """What the server does for others in `seconds`, with or without a probe."""
+        before = await asyncio.to_thread(self._server.counters)
+        begin, its_tokens = time.perf_counter(), probe.tokens if probe else 0
+        end = asyncio.ensure_future(asyncio.sleep(self._seconds))
+        await (probe.until(end) if probe else end)
+        after = await asyncio.to_thread(self._server.counters)
+        did = {name: after[name] - before[name] for name in after}
+        return _Window(
+            seconds=time.perf_counter() - begin,
+            tokens=did["computed_tokens_total"]
+            - did["padding_tokens_total"]
+            - (probe.tokens - its_tokens if probe else 0),
+            batches=did["inference_seconds_count"],
+            batch_seconds=did["inference_seconds_sum"],
+        )
+
+    # --- beside a document ------------------------------------------------------------------------------------
+
+    async def document(self, number: int) -> DocumentRound:
         """The document alone comes last in even rounds and first in odd ones, so that a slow drift favours neither."""
-        probes: dict[str, dict[str, Latency]] = {}
         alone = await self._document_alone() if number % 2 else 0.0
-        _say(f"round {number + 1}: nothing")
-        probes["nothing"] = await self._probe_beside(asyncio.sleep(self._seconds + _SETTLE))
-        _say(f"round {number + 1}: document")
+        idle = await self._probe_beside(asyncio.ensure_future(asyncio.sleep(self._seconds)))
         begin = time.perf_counter()
-        probes["document"] = await self._probe_beside(self._post_document())
-        beside = time.perf_counter() - begin
-        _say(f"round {number + 1}: bulk")
-        probes["bulk"] = await self._probe_beside(self._post_bulk())
-        return Round(probes, alone or await self._document_alone(), beside)
+        load = asyncio.ensure_future(self._post_document())
+        await asyncio.sleep(_SETTLE)
+        beside = await self._probe_beside(load)
+        seconds = time.perf_counter() - begin
+        return DocumentRound(idle, beside, alone or await self._document_alone(), seconds)
+
+    async def _probe_beside(self, load: asyncio.Future[None]) -> Mapping[str, Latency]:
+        """Both probes for as long as the load lasts."""
+        probes = {name: self._probe(name) for name in _PROBES}
+        await asyncio.gather(*(probe.until(load) for probe in probes.values()))
+        await load
+        return {name: Latency.of(probe.found) for name, probe in probes.items()}
 
     async def _document_alone(self) -> float:
-        _say("the document alone")
         begin = time.perf_counter()
         await self._post_document()
         return time.perf_counter() - begin
 
-    async def _probe_beside(self, load: Awaitable[None]) -> dict[str, Latency]:
-        """Probes for as long as the load lasts."""
-        under_way = asyncio.ensure_future(load)
-        await asyncio.sleep(_SETTLE)
-        requests = (self._short, cycle([_get("/livez")]))
-        found = await asyncio.gather(*(self._probe(one, under_way) for one in requests))
-        await under_way
-        return dict(zip(_PROBES, map(Latency.of, found), strict=True))
-
-    async def _probe(self, requests: Iterator[bytes], load: asyncio.Future[None]) -> list[float]:
-        found: list[float] = []
-        async with _connected(self._server) as connection:
-            while not load.done():
-                found.append(await connection.exchange(next(requests)))
-                await asyncio.sleep(_PAUSE)
-        return found
-
     async def _post_document(self) -> None:
         async with _connected(self._server) as connection:
             await connection.exchange(self._document)
-
-    async def _post_bulk(self) -> None:
-        end = time.perf_counter() + _SETTLE + self._seconds
-
-        async def client() -> None:
-            async with _connected(self._server) as connection:
-                while time.perf_counter() < end:
-                    await connection.exchange(next(self._bulk))
-
-        await asyncio.gather(*(client() for _ in range(_BULK_CONNECTIONS)))
 
 
 def _document(characters: int) -> str:
@@ -216,48 +320,90 @@ def _post(content: str | list[str]) -> bytes:
     return f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
 
 
+def _post_all(texts: Sequence[Text]) -> bytes:
+    return _post([one.content for one in texts])
+
+
 def _get(path: str) -> bytes:
     return f"GET {path} HTTP/1.1\r\nhost: embedserve\r\n\r\n".encode()
 
 
-def summary(rounds: Sequence[Round]) -> dict[str, Any]:
-    """Medians over the rounds; `times` are the ratios to the latencies beside nothing, taken within each round."""
-    probes: dict[str, Any] = {probe: {} for probe in _PROBES}
-    for probe in _PROBES:
-        for phase in _PHASES:
-            found = [asdict(one.probes[phase][probe]) for one in rounds]
-            quiet = [asdict(one.probes["nothing"][probe]) for one in rounds]
-            names = ("p50", "p95", "p99", "max")
-            probes[probe][phase] = {name: statistics.median(one[name] for one in found) for name in names}
-            probes[probe][phase]["times"] = {
-                name: statistics.median(one[name] / other[name] for one, other in zip(found, quiet, strict=True))
-                for name in names
-            }
-    document = {
-        "alone": statistics.median(one.document_alone for one in rounds),
-        "beside": statistics.median(one.document_beside for one in rounds),
-        "times": statistics.median(one.document_beside / one.document_alone for one in rounds),
+def bulk_summary(rounds: Sequence[BulkRound]) -> dict[str, Any]:
+    """Medians over the rounds; ratios and the bound are taken within each."""
+    bound = statistics.median(one.bound for one in rounds)
+    of_bound = statistics.median(one.beside.p99 / one.bound for one in rounds)
+    kept = statistics.median(one.tokens_beside / one.tokens_alone for one in rounds)
+    return {
+        "idle": _medians([one.idle for one in rounds]),
+        "beside": _medians([one.beside for one in rounds]),
+        "micro_batch": statistics.median(one.micro_batch for one in rounds),
+        "bound": bound,
+        "p99_of_bound": of_bound,
+        "tokens_alone": statistics.median(one.tokens_alone for one in rounds),
+        "tokens_beside": statistics.median(one.tokens_beside for one in rounds),
+        "kept": kept,
+        "holds": {"latency": of_bound <= 1, "throughput": kept >= BULK_KEEPS},
     }
-    return {"probes": probes, "document": document}
 
 
-def table(figures: Mapping[str, Any]) -> str:
+def document_summary(rounds: Sequence[DocumentRound]) -> dict[str, Any]:
+    """As `bulk_summary`; `times` are the ratios of a probe's latencies to those on the idle server."""
+    probes = {
+        name: {
+            "idle": _medians([one.idle[name] for one in rounds]),
+            "beside": _medians([one.beside[name] for one in rounds]),
+            "times": {
+                percent: statistics.median(
+                    getattr(one.beside[name], percent) / getattr(one.idle[name], percent) for one in rounds
+                )
+                for percent in _PERCENTILES
+            },
+        }
+        for name in _PROBES
+    }
+    return {
+        "probes": probes,
+        "alone": statistics.median(one.seconds_alone for one in rounds),
+        "beside": statistics.median(one.seconds_beside for one in rounds),
+        "times": statistics.median(one.seconds_beside / one.seconds_alone for one in rounds),
+    }
+
+
+def _medians(found: Sequence[Latency]) -> dict[str, float]:
+    return {name: statistics.median(getattr(one, name) for one in found) for name in _PERCENTILES}
+
+
+def bulk_table(figures: Mapping[str, Any]) -> str:
     """The summary for people."""
-    rows = [["probe", "beside", "p50 ms", "p95 ms", "p99 ms", "max ms", "p50 ×", "p95 ×", "p99 ×"]]
-    for probe, phases in figures["probes"].items():
-        for phase, one in phases.items():
-            milliseconds = [f"{one[name]:.2f}" for name in ("p50", "p95", "p99", "max")]
-            times = [f"{one['times'][name]:.1f}" for name in ("p50", "p95", "p99")]
-            rows.append([probe, phase, *milliseconds, *times])
-    document = figures["document"]
+    rows = [["one short text", "p50 ms", "p95 ms", "p99 ms", "max ms"]]
+    for name, phase in (("on the idle server", "idle"), ("beside bulk", "beside")):
+        rows.append([name, *(f"{figures[phase][percent]:.1f}" for percent in _PERCENTILES)])
+    says = {name: "holds" if it_does else "DOES NOT HOLD" for name, it_does in figures["holds"].items()}
     return "\n".join(
         [
             *aligned(rows),
-            "",
-            f"The document: {document['alone']:.2f} s alone, {document['beside']:.2f} s beside the probes "
-            f"({document['times']:.2f} ×)",
+            f"  bound for p99: {TIMES_IDLE} x {figures['idle']['p99']:.1f} ms + one micro-batch of "
+            f"{figures['micro_batch']:.1f} ms = {figures['bound']:.1f} ms; p99 is {figures['p99_of_bound']:.2f} of it: "
+            f"{says['latency']}",
+            f"  bulk: {figures['tokens_alone']:,.0f} tokens/s without, {figures['tokens_beside']:,.0f} with the "
+            f"probe, {figures['kept']:.3f} (at least {BULK_KEEPS:.2f}): {says['throughput']}",
         ]
     )
+
+
+def document_table(figures: Mapping[str, Any]) -> str:
+    """The summary for people."""
+    rows = [["probe", "beside", "p50 ms", "p95 ms", "p99 ms", "max ms", "p50 ×", "p95 ×", "p99 ×"]]
+    for probe, one in figures["probes"].items():
+        for phase, name in (("idle", "nothing"), ("beside", "document")):
+            milliseconds = [f"{one[phase][percent]:.1f}" for percent in _PERCENTILES]
+            times = [f"{one['times'][percent]:.1f}" if phase == "beside" else "" for percent in _PERCENTILES[:3]]
+            rows.append([probe, name, *milliseconds, *times])
+    seconds = (
+        f"  the document: {figures['alone']:.2f} s alone, {figures['beside']:.2f} s beside the probes "
+        f"({figures['times']:.2f} ×)"
+    )
+    return "\n".join([*aligned(rows), seconds])
 
 
 _say = partial(command.say, "fairness")
@@ -274,22 +420,31 @@ async def _measure(options: argparse.Namespace) -> None:
     bundle = read_bundle(folder)
     texts = Texts(Tokenizer(folder / TOKENIZER_JSON), _SEED)
     serve_options = [*_SERVE_OPTIONS, *options.serve_options]
+    bulk: list[BulkRound] = []
+    documents: list[DocumentRound] = []
     with embedserve(folder, serve_options) as server:
-        bench = _Rounds(server, texts, options.seconds, options.characters)
-        rounds = [await bench.measure(number) for number in range(options.rounds)]
-    figures = summary(rounds)
+        bench = _Bench(server, texts, options.seconds, options.characters)
+        for number in range(options.rounds):
+            _say(f"round {number + 1}: bulk")
+            bulk.append(await bench.bulk())
+            if options.characters:
+                _say(f"round {number + 1}: document")
+                documents.append(await bench.document(number))
+    figures = {"bulk": bulk_summary(bulk)} | ({"document": document_summary(documents)} if documents else {})
     content = {
         "machine": {"embedserve": service.__version__, "onnxruntime": runtime_version(), **machine()},
         "setup": {"model": bundle.model_id, "precision": bundle.precision, "serve_options": serve_options}
         | {"seconds": options.seconds, "characters": options.characters},
         "summary": figures,
-        "rounds": [asdict(one) for one in rounds],
+        "rounds": {"bulk": [asdict(one) for one in bulk], "document": [asdict(one) for one in documents]},
     }
     path = options.json or RESULTS / time.strftime("fairness-%Y%m%d-%H%M%S.json")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
-    print(table(figures))
-    print(f"\nMedians of {len(rounds)} rounds; every round: {path}")
+    print(bulk_table(figures["bulk"]))
+    if documents:
+        print("\n" + document_table(figures["document"]))
+    print(f"\nMedians of {len(bulk)} rounds; every round: {path}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -302,11 +457,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", default=DEFAULT_MODEL, help="what to serve (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="(default: %(default)s)")
     parser.add_argument(
-        "--seconds", type=float, default=5.0, help="of the probes beside nothing and beside bulk (default: %(default)g)"
+        "--seconds", type=float, default=5.0, help="of each window that is measured (default: %(default)g)"
     )
-    parser.add_argument(
-        "--characters", type=int, default=1_000_000, help="of the document, which sets its own time (default: 1000000)"
-    )
+    parser.add_argument("--characters", type=int, default=1_000_000, help="of the document (default: 1000000)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="for every figure (default: a new file in results/)")
     parser.add_argument("serve_options", nargs="*", metavar="-- OPTION", help="options of `embedserve serve`")
     return parser

@@ -23,7 +23,10 @@ from service.settings import load_settings
 _START_LIMIT = 120.0  # seconds until it must have said its URL
 _STOP_LIMIT = 20.0  # seconds until SIGTERM must have ended it
 _URL = re.compile(r"http://[^\s/]+")
-_COUNTERS = ("computed_tokens_total", "padding_tokens_total", "batch_rows_count", "batch_rows_sum")
+_COUNTERS = (
+    *("computed_tokens_total", "padding_tokens_total", "batch_rows_count", "batch_rows_sum"),
+    *("inference_seconds_sum", "inference_seconds_count"),
+)
 
 
 @dataclass(frozen=True, slots=True)
