@@ -1,8 +1,7 @@
-"""Requests in, batches out: the queue's limit, deadlines, cancellation and failures. `queueing` says who is next.
+"""Requests in, batches out: the queue's limit, deadlines, cancellation and failures. `scheduling` says who runs when.
 
-The event loop owns every field here; executor threads only run the callable they are given. A batch forms when an
-executor is free, or when a full one of short requests is waiting and an executor would otherwise have to wait for the
-event loop after its present batch. No timer ever delays an idle runtime.
+The event loop owns every field here; executor threads only run the callable they are given. No timer ever delays an
+idle runtime.
 
 One request is one Job. A job ends once: with all its vectors, with its own error, or abandoned (deadline, client
 gone); then whatever it still has waiting leaves the queue unrun.
@@ -12,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -23,7 +21,7 @@ from numpy.typing import NDArray
 from service import metrics
 from service.errors import ClientGone, DeadlineExceeded, InferenceError, Overloaded, Unavailable
 from service.packing import padded_tokens
-from service.queueing import FairQueue
+from service.scheduling import Scheduler, Turn
 from service.types import Matrix
 from service.waiting import expiring, retry_after
 
@@ -70,7 +68,8 @@ class _Entry:
 
 @dataclass(slots=True, eq=False)
 class _Batch:
-    entries: list[_Entry]
+    turn: Turn[_Entry]
+    entries: list[_Entry]  # of the turn, those that somebody waits for
     started_at: float
     tokens: int = field(init=False)  # padding counted
 
@@ -94,8 +93,9 @@ class Batcher:
         self._executors = executors
         self._max_queue_tokens = max_queue_tokens
         self._pool = ThreadPoolExecutor(executors, thread_name_prefix=f"executor-{model}")
-        self._queue: FairQueue[_Entry] = FairQueue(max_batch_tokens)
-        self._retries: deque[list[_Entry]] = deque()  # halves of batches that failed
+        self._express = ThreadPoolExecutor(1, thread_name_prefix=f"express-{model}")
+        self._scheduler: Scheduler[_Entry] = Scheduler(executors, max_batch_tokens)
+        self._queue = self._scheduler.queue
         self._running: set[_Batch] = set()
         self._dispatch_is_due = False
         self._closed = False
@@ -134,6 +134,7 @@ class Batcher:
         self._closed = True
         await self._idle.wait()
         self._pool.shutdown(wait=True)
+        self._express.shutdown(wait=True)
 
     # --- the queue --------------------------------------------------------------------------------------------
 
@@ -168,30 +169,19 @@ class Batcher:
 
     def _dispatch(self) -> None:
         self._dispatch_is_due = False
-        while self._has_room():
-            if self._retries:
-                if living := _living(self._retries.popleft()):
-                    self._start(living)
-            elif self._queue:
-                self._start(self._queue.take())
+        while turn := self._scheduler.start():
+            if living := _living(turn.rows):
+                self._start(turn, living)
             else:
-                break
+                self._scheduler.ended(turn)
         self._measure_queue()
 
-    def _has_room(self) -> bool:
-        """An executor is free; or none is, but a full batch can lie ready for the next that is.
-
-        Only one of short requests: behind one of long rows, a newcomer would wait for a whole batch more.
-        """
-        if len(self._running) < self._executors:
-            return True
-        return len(self._running) < 2 * self._executors and self._queue.fills_a_short_batch()
-
-    def _start(self, entries: list[_Entry]) -> None:
-        batch = _Batch(entries, time.monotonic())
+    def _start(self, turn: Turn[_Entry], entries: list[_Entry]) -> None:
+        batch = _Batch(turn, entries, time.monotonic())
         self._running.add(batch)
         loop = asyncio.get_running_loop()
-        done = loop.run_in_executor(self._pool, self._timed_run, [entry.ids for entry in entries])
+        pool = self._express if turn.is_express else self._pool
+        done = loop.run_in_executor(pool, self._timed_run, [entry.ids for entry in entries])
         done.add_done_callback(lambda future: self._finish(batch, future))
         self._metrics.started(batch)
 
@@ -203,6 +193,7 @@ class Batcher:
 
     def _finish(self, batch: _Batch, future: asyncio.Future[tuple[Results, float]]) -> None:
         self._running.discard(batch)
+        self._scheduler.ended(batch.turn)
         if future.cancelled():  # the loop is being torn down
             return
         error = future.exception()
@@ -227,7 +218,8 @@ class Batcher:
         living = _living(batch.entries)
         if len(batch.entries) > 1:
             middle = len(living) // 2
-            self._retries.extend(half for half in (living[:middle], living[middle:]) if half)
+            for half in (living[:middle], living[middle:]):
+                self._scheduler.again(batch.turn, half)
             return
         for entry in living:
             failure = error if isinstance(error, InferenceError) else InferenceError(f"{type(error).__name__}: {error}")
@@ -235,9 +227,9 @@ class Batcher:
             entry.job.future.set_exception(failure)
 
     def _measure_queue(self) -> None:
-        if not (self._queue or self._running or self._retries):
+        if self._scheduler.is_idle:
             self._idle.set()
-        self._metrics.queue(self._queue.tokens, len(self._queue), len(self._running))
+        self._metrics.queue(self._queue.tokens, len(self._queue), self._scheduler.running)
 
 
 def _living(entries: Sequence[_Entry]) -> list[_Entry]:

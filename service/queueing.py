@@ -95,10 +95,15 @@ class FairQueue(Generic[Row]):
         its.remove(rows)
         return rows
 
-    def fills_a_short_batch(self) -> bool:
-        """Whether `take` would give a batch of requests that each fit one, and more of them wait than it holds."""
-        shortest = self._classes[0]
-        return shortest.tokens >= self._max_batch_tokens and self._next() is shortest
+    @property
+    def is_short_next(self) -> bool:
+        """Whether `take` would give a batch of requests that each fit one."""
+        return bool(self) and self._next() is self._classes[0]
+
+    @property
+    def has_a_full_short_batch(self) -> bool:
+        """Whether as much as a batch holds waits of the requests that each fit one."""
+        return self._classes[0].tokens >= self._max_batch_tokens
 
     def _next(self) -> _Class[Row]:
         """Least served; of equals, that of the smaller requests."""

@@ -252,6 +252,27 @@ def test_a_short_request_waits_for_the_batch_that_runs_and_not_for_the_document_
     assert [one[0] for rows in on_a_loop(test).batches[:2] for one in rows] == [100, 0, 1]
 
 
+def test_a_short_request_is_answered_while_a_document_keeps_every_executor() -> None:
+    async def test(runtime: Runtime) -> None:
+        let_go = threading.Event()
+
+        def run(rows: Rows) -> Matrix:
+            assert rows[0][0] < 100 or let_go.wait(20), "nobody let the document go on"
+            return runtime.run(rows)
+
+        mine = Batcher(run, model="test", executors=2, max_batch_tokens=8, max_queue_tokens=1000)
+        document = asyncio.create_task(mine.submit([row(100 + i, 8) for i in range(50)]))
+        await asyncio.sleep(0.01)
+        for i in range(2):
+            assert [one.tolist() for one in (await mine.submit([row(i)])).results] == [[i, 4]]
+        assert not document.done()
+        let_go.set()
+        assert len((await document).results) == 50
+        await mine.close()
+
+    on_a_loop(test)
+
+
 def test_a_document_goes_on_beside_short_requests_without_end() -> None:
     async def test(runtime: Runtime) -> None:
         mine = batcher(runtime, budget=8)

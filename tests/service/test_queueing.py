@@ -143,19 +143,28 @@ def test_a_request_over_the_limit_alone_fits_where_none_of_its_kind_waits() -> N
     assert queue.is_full_for(10 * BUDGET, 5 * BUDGET)
 
 
-def test_a_short_batch_is_full_when_the_next_one_is_short_and_more_waits_than_it_holds() -> None:
+def test_a_short_batch_is_full_when_as_much_waits_as_it_holds_of_requests_that_each_fit_one() -> None:
     queue: FairQueue[Row] = FairQueue(BUDGET)
     fill(queue, "document", LONG)
-    assert not queue.fills_a_short_batch()
+    assert not queue.has_a_full_short_batch
     fill(queue, "short", [BUDGET - 1])
-    assert not queue.fills_a_short_batch()
+    assert not queue.has_a_full_short_batch
     fill(queue, "another", [1])
-    assert queue.fills_a_short_batch()
-    assert "document" not in names(queue.take())
+    assert queue.has_a_full_short_batch
+
+
+def test_short_requests_are_next_at_their_turn() -> None:
+    queue: FairQueue[Row] = FairQueue(BUDGET)
+    assert not queue.is_short_next
+    fill(queue, "document", LONG)
+    assert not queue.is_short_next
+    fill(queue, "short", [BUDGET])
     fill(queue, "more", [BUDGET])
-    assert not queue.fills_a_short_batch()  # it is the document's turn
+    assert queue.is_short_next
+    assert "document" not in names(queue.take())
+    assert not queue.is_short_next
     assert names(queue.take()) == {"document"}
-    assert queue.fills_a_short_batch()
+    assert queue.is_short_next
 
 
 def test_work_for_one_batch_is_bounded() -> None:
