@@ -3,15 +3,17 @@
 The event loop owns every field here; executor threads only run the callable they are given. No timer ever delays an
 idle runtime.
 
-One request is one Job. A job ends once: with all its vectors, with its own error, or abandoned (deadline, client
-gone); then whatever it still has waiting leaves the queue unrun.
+One request is one Job, and what it asks for are Rows of token ids. Rows that are alike are one Row, which is computed
+once for all jobs that ask for it while it waits or runs. A job ends once: with all its results, with its own error,
+or abandoned (deadline, client gone). Then the rows that nobody else asks for leave the queue unrun.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -19,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service import metrics
+from service.cache import Cache
 from service.errors import ClientGone, DeadlineExceeded, InferenceError, Overloaded, Unavailable
 from service.packing import padded_tokens
 from service.scheduling import Scheduler, Turn
@@ -26,7 +29,8 @@ from service.types import Matrix
 from service.waiting import expiring, retry_after
 
 Rows = Sequence[Sequence[int]]
-Results = Matrix | Sequence[NDArray[np.float32]]
+Result = NDArray[np.float32]
+Results = Matrix | Sequence[Result]
 """One array a row: the rows of a matrix (rows, dimensions), or a list of whatever shapes."""
 
 # What a queue promises before it has seen a batch: tokens per second of a small encoder on one core.
@@ -38,43 +42,59 @@ _RATE_MEMORY = 0.9  # weight of the past in the moving average of throughput
 class Outcome:
     """What a request gave and what it cost.
 
-    `results[i]` belongs to row i. `computed_tokens` counts each row as long as the longest row of the batch that
-    gave its result: padding included, batches that failed left out.
+    `results[i]` belongs to row i; others may hold the same arrays, so they are read-only. `computed_tokens` counts each
+    row as long as the longest row of the batch that gave its result: padding included, batches that failed left out. A
+    row that several requests asked for is on the account of the first of those that still wait when it is done, once;
+    one from the cache is on nobody's.
     """
 
-    results: list[NDArray[np.float32]]
+    results: list[Result]
     computed_tokens: int
 
 
 @dataclass(slots=True, eq=False)
 class _Job:
-    """One request of so many `rows`, and what came of those that have run."""
+    """One request: the result of each of its rows, as far as they are known."""
 
     future: asyncio.Future[Outcome]
-    rows: int
-    results: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+    results: list[Result | None]
+    missing: int = 0
     computed_tokens: int = 0
+
+    def deliver(self, number: int, result: Result) -> None:
+        self.results[number] = result
+        self.missing -= 1
+
+    @property
+    def outcome(self) -> Outcome:
+        """Once nothing is missing."""
+        return Outcome([one for one in self.results if one is not None], self.computed_tokens)
 
 
 @dataclass(slots=True, eq=False)
-class _Entry:
-    """One row of a job, waiting or running."""
+class _Row:
+    """Token ids that wait or run, and who asked for them: jobs, and which of its rows each means."""
 
-    job: _Job
-    number: int
+    key: bytes
     ids: Sequence[int]
     queued_at: float
+    askers: list[tuple[_Job, int]] = field(default_factory=list)
+    has_started: bool = False
+
+    @property
+    def is_wanted(self) -> bool:
+        return any(not job.future.done() for job, _ in self.askers)
 
 
 @dataclass(slots=True, eq=False)
 class _Batch:
-    turn: Turn[_Entry]
-    entries: list[_Entry]  # of the turn, those that somebody waits for
+    turn: Turn[_Row]
+    rows: list[_Row]  # of the turn, those that somebody waits for
     started_at: float
     tokens: int = field(init=False)  # padding counted
 
     def __post_init__(self) -> None:
-        self.tokens = padded_tokens([len(entry.ids) for entry in self.entries])
+        self.tokens = padded_tokens([len(row.ids) for row in self.rows])
 
 
 class Batcher:
@@ -88,14 +108,20 @@ class Batcher:
         executors: int,
         max_batch_tokens: int,
         max_queue_tokens: int,
+        cache: Cache | None = None,
+        cache_scope: bytes = b"",
     ) -> None:
+        """`cache_scope` says, for a cache that others use too, what `run` makes of a row: model and output."""
         self._run = run
         self._executors = executors
         self._max_queue_tokens = max_queue_tokens
+        self._cache = cache
+        self._cache_scope = cache_scope
         self._pool = ThreadPoolExecutor(executors, thread_name_prefix=f"executor-{model}")
         self._express = ThreadPoolExecutor(1, thread_name_prefix=f"express-{model}")
-        self._scheduler: Scheduler[_Entry] = Scheduler(executors, max_batch_tokens)
+        self._scheduler: Scheduler[_Row] = Scheduler(executors, max_batch_tokens)
         self._queue = self._scheduler.queue
+        self._rows: dict[bytes, _Row] = {}  # all that wait or run
         self._running: set[_Batch] = set()
         self._dispatch_is_due = False
         self._closed = False
@@ -109,20 +135,26 @@ class Batcher:
     async def submit(self, rows: Rows, deadline: float | None = None) -> Outcome:
         """Token ids, one row a chunk → one array a row, in order.
 
-        `deadline` is in the event loop's time. Cancelling the caller drops what has not run yet. Raises Overloaded
-        (nothing was queued), DeadlineExceeded, InferenceError, and Unavailable once closed.
+        `deadline` is in the event loop's time. Cancelling the caller drops what has not run yet, unless others ask for
+        it too. Raises Overloaded (nothing was queued), DeadlineExceeded, InferenceError, and Unavailable once closed.
         """
-        self._admit(sum(map(len, rows)))
-        job = _Job(asyncio.get_running_loop().create_future(), len(rows))
-        entries = self._enqueue(job, rows)
+        if self._closed:
+            raise Unavailable("The server is shutting down.", retry_after=1.0)
+        job = _Job(asyncio.get_running_loop().create_future(), [None] * len(rows), len(rows))
+        keys = [self._cache_scope + array("i", ids).tobytes() for ids in rows]
+        if self._cache is not None:
+            self._recall(self._cache, job, keys)
+        if not job.missing:
+            return job.outcome
+        asked = self._ask(job, rows, keys)
         try:
             with expiring(job.future, deadline):
                 return await job.future
         except (DeadlineExceeded, InferenceError) as error:
-            self._abandon(entries, error.reason)
+            self._abandon(job, asked, error.reason)
             raise
         except asyncio.CancelledError:
-            self._abandon(entries, ClientGone.reason)
+            self._abandon(job, asked, ClientGone.reason)
             raise
 
     def stalled_for(self) -> float:
@@ -138,26 +170,60 @@ class Batcher:
 
     # --- the queue --------------------------------------------------------------------------------------------
 
-    def _admit(self, tokens: int) -> None:
-        if self._closed:
-            raise Unavailable("The server is shutting down.", retry_after=1.0)
-        if self._queue.is_full_for(tokens, self._max_queue_tokens):
+    def _recall(self, cache: Cache, job: _Job, keys: Sequence[bytes]) -> None:
+        """Takes what it can from the cache."""
+        for number, key in enumerate(keys):
+            if (found := cache.get(key)) is not None:
+                job.deliver(number, found)
+        self._metrics.recalled(len(keys) - job.missing, job.missing)
+
+    def _ask(self, job: _Job, rows: Rows, keys: Sequence[bytes]) -> Iterable[_Row]:
+        """For what is missing: the rows that wait or run already, and new ones. Raises Overloaded."""
+        now = time.monotonic()
+        asked: dict[bytes, _Row] = {}
+        new: list[_Row] = []
+        askers: list[tuple[_Row, int]] = []
+        for number, key in enumerate(keys):
+            if job.results[number] is not None:
+                continue
+            row = asked.get(key) or self._rows.get(key)
+            if row is None:
+                new.append(row := _Row(key, rows[number], now))
+            asked[key] = row
+            askers.append((row, number))
+        waiting = [row for row in asked.values() if row.askers and not row.has_started]
+        self._admit(_tokens(new), _tokens(waiting))
+        for row, number in askers:
+            row.askers.append((job, number))
+        self._rows.update((row.key, row) for row in new)
+        self._metrics.asked(len(askers) - len(new))
+        self._queue.add([(row, len(row.ids)) for row in new], [(row, len(row.ids)) for row in waiting])
+        self._idle.clear()
+        self._dispatch_soon()
+        return asked.values()
+
+    def _admit(self, new: int, waiting: int) -> None:
+        """So many tokens of a request, and those that wait already for others."""
+        if new and self._queue.is_full_for(new + waiting, self._max_queue_tokens, waiting):
             seconds = retry_after(self._queue.tokens / self._rate)
             raise Overloaded("The server has more work queued than it accepts.", seconds)
 
-    def _enqueue(self, job: _Job, rows: Rows) -> list[_Entry]:
-        now = time.monotonic()
-        entries = [_Entry(job, number, ids, now) for number, ids in enumerate(rows)]
-        self._queue.add([(entry, len(entry.ids)) for entry in entries])
-        self._idle.clear()
-        self._dispatch_soon()
-        return entries
-
-    def _abandon(self, entries: Sequence[_Entry], reason: str) -> None:
-        """Whatever of a job still waits leaves the queue unrun."""
-        if dropped := self._queue.discard(entries):
-            self._metrics.dropped(reason, dropped)
+    def _abandon(self, job: _Job, rows: Iterable[_Row], reason: str) -> None:
+        """Whatever nobody but this job asked for leaves the queue, if it has not started."""
+        for row in rows:
+            row.askers = [one for one in row.askers if one[0] is not job]
+        unrun = [row for row in rows if not (row.askers or row.has_started)]
+        self._queue.discard(unrun)
+        for row in unrun:
+            self._forget(row)
+        if unrun:
+            self._metrics.dropped(reason, len(unrun))
         self._measure_queue()
+
+    def _forget(self, row: _Row) -> None:
+        """Who asks for the like of it from now on gets a new one."""
+        if self._rows.get(row.key) is row:
+            del self._rows[row.key]
 
     # --- forming and running batches --------------------------------------------------------------------------
 
@@ -170,20 +236,22 @@ class Batcher:
     def _dispatch(self) -> None:
         self._dispatch_is_due = False
         while turn := self._scheduler.start():
-            if living := _living(turn.rows):
+            if living := self._living(turn.rows):
                 self._start(turn, living)
             else:
                 self._scheduler.ended(turn)
         self._measure_queue()
 
-    def _start(self, turn: Turn[_Entry], entries: list[_Entry]) -> None:
-        batch = _Batch(turn, entries, time.monotonic())
+    def _start(self, turn: Turn[_Row], rows: list[_Row]) -> None:
+        batch = _Batch(turn, rows, time.monotonic())
         self._running.add(batch)
-        loop = asyncio.get_running_loop()
-        pool = self._express if turn.is_express else self._pool
-        done = loop.run_in_executor(pool, self._timed_run, [entry.ids for entry in entries])
-        done.add_done_callback(lambda future: self._finish(batch, future))
         self._metrics.started(batch)
+        for row in rows:
+            row.has_started = True
+        pool = self._express if turn.is_express else self._pool
+        loop = asyncio.get_running_loop()
+        done = loop.run_in_executor(pool, self._timed_run, [row.ids for row in rows])
+        done.add_done_callback(lambda future: self._finish(batch, future))
 
     def _timed_run(self, rows: Rows) -> tuple[Results, float]:
         """On an executor's thread."""
@@ -201,30 +269,56 @@ class Batcher:
             self._split_or_fail(batch, error)
             self._dispatch_soon()  # after the failed requests have taken the rest of their rows away
         else:
-            vectors, seconds = future.result()
+            results, seconds = future.result()
             self._rate = _RATE_MEMORY * self._rate + (1 - _RATE_MEMORY) * self._observed_rate(batch, seconds)
             self._metrics.finished(batch, seconds)
-            longest = batch.tokens // len(batch.entries)
-            for entry, vector in zip(batch.entries, vectors, strict=True):
-                _deliver(entry, vector, longest)
+            longest = batch.tokens // len(batch.rows)
+            for row, result in zip(batch.rows, results, strict=True):
+                self._deliver(row, result, longest)
             self._dispatch()
 
     def _observed_rate(self, batch: _Batch, seconds: float) -> float:
         """Tokens per second of the whole pool, were every executor as fast as this one just was."""
-        return sum(len(entry.ids) for entry in batch.entries) / max(seconds, 1e-6) * self._executors
+        return _tokens(batch.rows) / max(seconds, 1e-6) * self._executors
+
+    def _deliver(self, row: _Row, result: Result, computed_tokens: int) -> None:
+        """To all who asked for it and still wait; the first of them is charged."""
+        self._forget(row)
+        result.flags.writeable = False
+        if self._cache is not None:
+            self._metrics.evicted(self._cache.put(row.key, result))
+        for job, number in row.askers:
+            if job.future.done():  # abandoned, or failed by another of its rows
+                continue
+            job.deliver(number, result)
+            job.computed_tokens += computed_tokens
+            computed_tokens = 0
+            if not job.missing:
+                job.future.set_result(job.outcome)
 
     def _split_or_fail(self, batch: _Batch, error: BaseException) -> None:
-        """Halves a failed batch until the guilty row is alone, so that its neighbours get their vectors."""
-        living = _living(batch.entries)
-        if len(batch.entries) > 1:
+        """Halves a failed batch until the guilty row is alone, so that its neighbours get their results."""
+        living = self._living(batch.rows)
+        if len(batch.rows) > 1:
             middle = len(living) // 2
-            for half in (living[:middle], living[middle:]):
+            for half in filter(None, (living[:middle], living[middle:])):
                 self._scheduler.again(batch.turn, half)
             return
-        for entry in living:
-            failure = error if isinstance(error, InferenceError) else InferenceError(f"{type(error).__name__}: {error}")
-            failure.__cause__ = None if failure is error else error
-            entry.job.future.set_exception(failure)
+        for row in living:
+            self._forget(row)
+            for job, _ in row.askers:
+                if not job.future.done():
+                    job.future.set_exception(_failure(error))
+
+    def _living(self, rows: Iterable[_Row]) -> list[_Row]:
+        """Those that somebody still waits for; the others are forgotten."""
+        living = []
+        for row in rows:
+            if row.is_wanted:
+                living.append(row)
+            else:
+                self._forget(row)
+        return living
 
     def _measure_queue(self) -> None:
         if self._scheduler.is_idle:
@@ -232,19 +326,16 @@ class Batcher:
         self._metrics.queue(self._queue.tokens, len(self._queue), self._scheduler.running)
 
 
-def _living(entries: Sequence[_Entry]) -> list[_Entry]:
-    """Those whose request still waits for them."""
-    return [entry for entry in entries if not entry.job.future.done()]
+def _tokens(rows: Iterable[_Row]) -> int:
+    return sum(len(row.ids) for row in rows)
 
 
-def _deliver(entry: _Entry, result: NDArray[np.float32], computed_tokens: int) -> None:
-    job = entry.job
-    if job.future.done():  # abandoned, or failed by another of its rows
-        return
-    job.results[entry.number] = result
-    job.computed_tokens += computed_tokens
-    if len(job.results) == job.rows:
-        job.future.set_result(Outcome([job.results[number] for number in range(job.rows)], job.computed_tokens))
+def _failure(error: BaseException) -> InferenceError:
+    """One for each who is told."""
+    detail = error.detail if isinstance(error, InferenceError) else f"{type(error).__name__}: {error}"
+    failure = InferenceError(detail)
+    failure.__cause__ = error
+    return failure
 
 
 class _BatcherMetrics:
@@ -259,25 +350,40 @@ class _BatcherMetrics:
         self._computed = metrics.COMPUTED_TOKENS.labels(model)
         self._padding = metrics.PADDING_TOKENS.labels(model)
         self._ratio = metrics.PADDING_RATIO.labels(model)
+        self._deduplicated = metrics.DEDUPLICATED_ROWS.labels(model)
+        self._hits = metrics.CACHE_HITS.labels(model)
+        self._misses = metrics.CACHE_MISSES.labels(model)
+        self._evictions = metrics.CACHE_EVICTIONS.labels(model)
         self._queue_tokens = metrics.QUEUE_TOKENS.labels(model)
         self._queue_entries = metrics.QUEUE_ENTRIES.labels(model)
         self._running = metrics.RUNNING_BATCHES.labels(model)
 
     def started(self, batch: _Batch) -> None:
-        for entry in batch.entries:
-            self._wait.observe(batch.started_at - entry.queued_at)
+        for row in batch.rows:
+            if not row.has_started:
+                self._wait.observe(batch.started_at - row.queued_at)
 
     def finished(self, batch: _Batch, seconds: float) -> None:
-        padding = batch.tokens - sum(len(entry.ids) for entry in batch.entries)
+        padding = batch.tokens - _tokens(batch.rows)
         self._inference.observe(seconds)
         self._tokens.observe(batch.tokens)
-        self._rows.observe(len(batch.entries))
+        self._rows.observe(len(batch.rows))
         self._computed.inc(batch.tokens)
         self._padding.inc(padding)
         self._ratio.observe(padding / batch.tokens)
 
-    def dropped(self, reason: str, entries: int) -> None:
-        metrics.DROPPED.labels(self._model, reason).inc(entries)
+    def dropped(self, reason: str, rows: int) -> None:
+        metrics.DROPPED.labels(self._model, reason).inc(rows)
+
+    def asked(self, deduplicated: int) -> None:
+        self._deduplicated.inc(deduplicated)
+
+    def recalled(self, hits: int, misses: int) -> None:
+        self._hits.inc(hits)
+        self._misses.inc(misses)
+
+    def evicted(self, entries: int) -> None:
+        self._evictions.inc(entries)
 
     def queue(self, tokens: int, entries: int, running: int) -> None:
         self._queue_tokens.set(tokens)

@@ -54,7 +54,7 @@ REJECTIONS = _counter("rejections_total", "Requests refused or failed, by reason
 
 TOKENS = _counter("tokens_total", "Tokens of inputs, special tokens counted once an input", "model", "route")
 INPUTS = _counter("inputs_total", "Texts embedded", "model", "route")
-CHUNKS = _counter("chunks_total", "Windows run for those texts", "model", "route")
+CHUNKS = _counter("chunks_total", "Windows that those texts made", "model", "route")
 TRUNCATIONS = _counter("truncations_total", "Inputs that were cut off, and reported as such", "model", "route")
 
 QUEUE_SECONDS = _histogram("queue_wait_seconds", "From queued to packed into a batch", _SECONDS, "model")
@@ -75,6 +75,14 @@ COMPUTED_RATIO = _histogram(
     (1.0, 1.01, 1.02, 1.05, 1.1, 1.2, 1.5, 2.0, 3.0, 5.0, 10.0),
     "model",
 )
+DEDUPLICATED_ROWS = _counter(
+    "deduplicated_rows_total", "Chunks not run because one of the same tokens was waiting or running", "model"
+)
+CACHE_HITS = _counter("cache_hits_total", "Chunks answered from the cache", "model")
+CACHE_MISSES = _counter("cache_misses_total", "Chunks looked for in the cache in vain", "model")
+CACHE_EVICTIONS = _counter("cache_evictions_total", "Entries that had to go from the cache for newer ones", "model")
+CACHE_BYTES = _gauge("cache_bytes", "Memory that the cache takes, keys and overhead counted", "model")
+CACHE_ENTRIES = _gauge("cache_entries", "Vectors, or matrices of token vectors, in the cache", "model")
 DROPPED = _counter("dropped_total", "Chunks that were dropped unrun, by reason", "model", "reason")
 QUEUE_TOKENS = _gauge("queue_tokens", "Tokens waiting", "model")
 QUEUE_ENTRIES = _gauge("queue_entries", "Chunks waiting", "model")

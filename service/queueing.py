@@ -57,25 +57,34 @@ class FairQueue(Generic[Row]):
         """Tokens of all rows that wait, without padding."""
         return sum(one.tokens for one in self._classes)
 
-    def is_full_for(self, tokens: int, limit: int) -> bool:
-        """Whether a request of so many tokens is over the limit, together with what waits.
+    def is_full_for(self, tokens: int, limit: int, waiting: int = 0) -> bool:
+        """Whether a request of so many tokens is over the limit, together with what waits; `waiting` ones of its own
+        do so already, for others.
 
         Larger requests do not count against it. One that is over the limit alone fits where none of its class waits:
         it could never be let in beside steady small ones otherwise.
         """
-        number = self._number(tokens)
-        if tokens > limit:
+        number, new = self._number(tokens), tokens - waiting
+        if new > limit:
             return self._classes[number].tokens > 0
-        return sum(one.tokens for one in self._classes[: number + 1]) + tokens > limit
+        return sum(one.tokens for one in self._classes[: number + 1]) + new > limit
 
-    def add(self, request: Sequence[tuple[Row, int]]) -> None:
-        """The rows of one request, each with its tokens."""
-        tokens = sum(length for _, length in request)
-        its = self._classes[self._number(tokens)]
+    def add(self, new: Sequence[tuple[Row, int]], waiting: Sequence[tuple[Row, int]] = ()) -> None:
+        """The rows of one request, each with its tokens; apart, those that wait already, because others asked for
+        them. They leave the class they wait in for this request's, where that is of smaller requests."""
+        tokens = sum(length for _, length in new)
+        number = self._number(tokens + sum(length for _, length in waiting))
+        its = self._classes[number]
         if not its.waiting:
             its.served = max(its.served, self._clock)  # time spent idle is not saved up
-        its.waiting.update(request)
+        its.waiting.update(new)
         its.tokens += tokens
+        for row, length in waiting:
+            for larger in self._classes[number + 1 :]:
+                if row in larger.waiting:
+                    larger.remove([row])
+                    its.waiting[row] = length
+                    its.tokens += length
 
     def discard(self, rows: Iterable[Row]) -> int:
         """The rows that still wait leave; how many there were."""

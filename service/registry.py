@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from service import metrics
-from service.batcher import Batcher
+from service.batcher import Batcher, Results, Rows
 from service.bundle import RECOMPILE, TOKENIZER_JSON, Bundle, read_bundle, verify_files
+from service.cache import Cache
 from service.cores import usable_cores
-from service.encoder import Encoder
+from service.encoder import OUTPUT, TOKEN_OUTPUT, Encoder
 from service.errors import (
     BundleError,
     InferenceError,
@@ -89,16 +92,44 @@ def _check_settings(settings: ModelSettings, bundle: Bundle, tokenizer: Tokenize
 
 def assemble(parts: Parts, name: str, aliases: Sequence[str], settings: ModelSettings, max_tokens: int) -> Model:
     """Parts → a model that answers. `max_tokens` as in Embedder."""
-    limits = {"max_batch_tokens": settings.max_batch_tokens, "max_queue_tokens": settings.max_queue_tokens}
-    batcher = Batcher(parts.encoder.run, model=name, executors=settings.executors, **limits)
-    token_batcher = Batcher(parts.encoder.run_tokens, model=f"{name} (tokens)", executors=1, **limits)
+    cache = _cache(name, settings.cache_bytes)
+
+    def batcher(run: Callable[[Rows], Results], output: str, model: str, executors: int) -> Batcher:
+        return Batcher(
+            run,
+            model=model,
+            executors=executors,
+            max_batch_tokens=settings.max_batch_tokens,
+            max_queue_tokens=settings.max_queue_tokens,
+            cache=cache,
+            cache_scope=_scope(parts.bundle, output),
+        )
+
+    vectors = batcher(parts.encoder.run, OUTPUT, name, settings.executors)
+    states = batcher(parts.encoder.run_tokens, TOKEN_OUTPUT, f"{name} (tokens)", 1)
     workers = Workers(usable_cores(), _CHARACTERS_PER_TOKEN * settings.max_queue_tokens, name)
-    embedder = Embedder(parts.bundle, parts.tokenizer, batcher, token_batcher, workers, settings, max_tokens)
+    embedder = Embedder(parts.bundle, parts.tokenizer, vectors, states, workers, settings, max_tokens)
     bundle = parts.bundle
     metrics.MODEL_INFO.labels(
         name, bundle.model_id, bundle.precision, bundle.target, bundle.dimensions, bundle.max_seq_length
     ).set(1)
-    return Model(name, tuple(aliases), int(time.time()), bundle, embedder, (batcher, token_batcher), workers)
+    return Model(name, tuple(aliases), int(time.time()), bundle, embedder, (vectors, states), workers)
+
+
+def _cache(name: str, max_bytes: int) -> Cache | None:
+    """None for 0 bytes."""
+    if not max_bytes:
+        return None
+    cache = Cache(max_bytes)
+    metrics.CACHE_BYTES.labels(name).set_function(lambda: cache.size)
+    metrics.CACHE_ENTRIES.labels(name).set_function(lambda: len(cache))
+    return cache
+
+
+def _scope(bundle: Bundle, output: str) -> bytes:
+    """16 bytes that stand for an output of the very files of a bundle."""
+    files = json.dumps([output, sorted(bundle.files.items())])
+    return hashlib.sha256(files.encode()).digest()[:16]
 
 
 class Registry:

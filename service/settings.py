@@ -135,6 +135,12 @@ class ModelSettings(BaseModel):
         description="Tokens that may wait; beyond that a request gets 429 with Retry-After. Those of much longer "
         "requests do not count against a short one.",
     )
+    cache_bytes: int = Field(
+        0,
+        ge=0,
+        description="Bytes of memory for vectors of texts that were embedded before; 0 keeps none. Worth it where the "
+        "same texts come again: queries, headers of documents, jobs that start over.",
+    )
 
 
 class Settings(ModelSettings, BaseSettings):

@@ -158,7 +158,7 @@ class EmbedResult:
     `tokens` counts what the model would read were its window endless: prompt, text and one set of special tokens.
     `truncated` says that a part of the text is in no vector. `chunks` is empty unless they were asked for, and `late`
     unless late chunking was; where it says False, the input was too long for it and was chunked as usual.
-    `rows` and `computed_tokens` are what the whole request took: rows that were run, and their tokens, padding counted.
+    `rows` are the chunks of the whole request; `computed_tokens` what was run for it, as `batcher.Outcome` counts.
     """
 
     vectors: Matrix

@@ -28,6 +28,12 @@ FAMILIES = {
     "embedserve_computed_tokens": "counter",
     "embedserve_padding_tokens": "counter",
     "embedserve_padding_ratio": "histogram",
+    "embedserve_deduplicated_rows": "counter",
+    "embedserve_cache_hits": "counter",
+    "embedserve_cache_misses": "counter",
+    "embedserve_cache_evictions": "counter",
+    "embedserve_cache_bytes": "gauge",
+    "embedserve_cache_entries": "gauge",
     "embedserve_dropped": "counter",
     "embedserve_queue_tokens": "gauge",
     "embedserve_queue_entries": "gauge",
@@ -59,7 +65,7 @@ def test_every_family_is_there_after_traffic(fresh: Server) -> None:
 def test_counts_match_what_was_sent(fresh: Server) -> None:
     for _ in range(3):
         fresh.embed(["a", "b"])
-    fresh.embed("word " * 600)
+    fresh.embed("word " * 200 + "house " * 200 + "street " * 200)  # no two windows alike
     fresh.predict("a", "word " * 600, autoTruncate=True)
     fresh.predict("a", path=VERTEX_ENDPOINT)
     fresh.post("/v1/embeddings", {"input": []})

@@ -12,6 +12,7 @@ import pytest
 
 from service import metrics
 from service.batcher import Batcher, Outcome
+from service.cache import Cache
 from service.errors import DeadlineExceeded, InferenceError, Overloaded, Unavailable
 from service.types import Matrix
 
@@ -53,8 +54,18 @@ class Runtime:
             self.free.set()
 
 
-def batcher(runtime: Runtime, *, executors: int = 1, budget: int = 64, queue: int = 10_000) -> Batcher:
-    return Batcher(runtime.run, model="test", executors=executors, max_batch_tokens=budget, max_queue_tokens=queue)
+def batcher(
+    runtime: Runtime, *, executors: int = 1, budget: int = 64, queue: int = 10_000, cache: Cache | None = None
+) -> Batcher:
+    return Batcher(
+        runtime.run,
+        model="test",
+        executors=executors,
+        max_batch_tokens=budget,
+        max_queue_tokens=queue,
+        cache=cache,
+        cache_scope=b"scope",
+    )
 
 
 def on_a_loop(test: Callable[[Runtime], Awaitable[None]]) -> Runtime:
@@ -71,6 +82,11 @@ async def started(runtime: Runtime, batches: int = 1) -> None:
 def sample(name: str) -> float:
     """What the metrics say."""
     return metrics.REGISTRY.get_sample_value(f"embedserve_{name}", {"model": "test"}) or 0.0
+
+
+def firsts(runtime: Runtime) -> list[int]:
+    """The first id of every row that ran, in order."""
+    return [one[0] for rows in runtime.batches for one in rows]
 
 
 def row(first: int, length: int = 4) -> list[int]:
@@ -296,8 +312,8 @@ def test_only_batches_of_short_requests_lie_ready(rows_of_one: int, batches: int
         mine = batcher(runtime, budget=8)
         with runtime.held():
             requests = [
-                asyncio.create_task(mine.submit([row(i, 8) for i in range(rows_of_one)]))
-                for _ in range(10 // rows_of_one)
+                asyncio.create_task(mine.submit([row(first + i, 8) for i in range(rows_of_one)]))
+                for first in range(0, 10, rows_of_one)
             ]
             await started(runtime)
             assert sample("running_batches") == batches
@@ -313,11 +329,11 @@ def test_documents_do_not_fill_the_queue_for_short_requests() -> None:
             documents = [asyncio.create_task(mine.submit([row(i, 8) for i in range(12)]))]
             await started(runtime)
             with pytest.raises(Overloaded):
-                await mine.submit([row(i, 8) for i in range(12)])
-            short = [asyncio.create_task(mine.submit([row(i, 8)])) for i in range(12)]
+                await mine.submit([row(100 + i, 8) for i in range(12)])
+            short = [asyncio.create_task(mine.submit([row(200 + i, 8)])) for i in range(12)]
             await asyncio.sleep(0)
             with pytest.raises(Overloaded):
-                await mine.submit([row(2, 8)])
+                await mine.submit([row(300, 8)])
         await asyncio.gather(*documents, *short)
 
     on_a_loop(test)
@@ -348,3 +364,240 @@ def test_a_batch_that_does_not_end_is_seen() -> None:
         assert mine.stalled_for() == 0
 
     on_a_loop(test)
+
+
+# --- rows that are alike ------------------------------------------------------------------------------------------
+
+
+def test_rows_that_are_alike_run_once_for_all_who_ask_while_they_wait_or_run() -> None:
+    async def test(runtime: Runtime) -> None:
+        mine = batcher(runtime, budget=8)
+        before = sample("deduplicated_rows_total")
+        with runtime.held():
+            requests = [asyncio.create_task(mine.submit([row(1)]))]
+            await started(runtime)
+            requests += [asyncio.create_task(mine.submit([row(1), row(2), row(2, 5), row(2)])) for _ in range(3)]
+            await asyncio.sleep(0.01)
+        first, *others = await asyncio.gather(*requests)
+        assert [one.tolist() for one in first.results] == [[1, 4]]
+        for other in others:
+            assert [one.tolist() for one in other.results] == [[1, 4], [2, 4], [2, 5], [2, 4]]
+        assert sample("deduplicated_rows_total") - before == 3 * 4 - 2
+        assert len((await mine.submit([row(1)])).results) == 1  # what is done is not kept
+        await mine.close()
+
+    assert firsts(on_a_loop(test)) == [1, 2, 2, 1]
+
+
+def test_the_first_who_asked_and_still_waits_is_charged() -> None:
+    async def test(runtime: Runtime) -> None:
+        mine = batcher(runtime)
+        before = sample("computed_tokens_total")
+        with runtime.held():
+            running = asyncio.create_task(mine.submit([row(0)]))
+            await started(runtime)
+            gone, second, third = (asyncio.create_task(mine.submit([row(1, 10), row(1, 10)])) for _ in range(3))
+            await asyncio.sleep(0.01)
+            gone.cancel()
+            await asyncio.sleep(0.01)
+        outcomes = await asyncio.gather(running, second, third)
+        assert [one.computed_tokens for one in outcomes] == [4, 10, 0]
+        assert sample("computed_tokens_total") - before == 14
+
+    on_a_loop(test)
+
+
+def test_results_that_several_hold_cannot_be_written_to() -> None:
+    async def test(runtime: Runtime) -> None:
+        mine = batcher(runtime)
+        mine_too, yours = await asyncio.gather(mine.submit([row(1)]), mine.submit([row(1)]))
+        for outcome in (mine_too, yours):
+            with pytest.raises(ValueError, match="read-only"):
+                outcome.results[0][0] = 7
+
+    on_a_loop(test)
+
+
+@pytest.mark.parametrize("leaves", [0, 1])
+def test_a_row_is_dropped_only_when_nobody_asks_for_it_any_more(leaves: int) -> None:
+    async def test(runtime: Runtime) -> None:
+        mine = batcher(runtime)
+        with runtime.held():
+            running = asyncio.create_task(mine.submit([row(0)]))
+            await started(runtime)
+            both = [asyncio.create_task(mine.submit([row(7), row(8 + number)])) for number in range(2)]
+            await asyncio.sleep(0.01)
+            both[leaves].cancel()
+            await asyncio.sleep(0.01)
+            assert sample("queue_entries") == 2
+        await running
+        stays = await both[1 - leaves]
+        assert [one.tolist() for one in stays.results] == [[7, 4], [9 - leaves, 4]]
+
+    assert firsts(on_a_loop(test)) == [0, 7, 9 - leaves]
+
+
+def test_the_last_who_leaves_takes_the_row_away_and_the_next_who_asks_brings_a_new_one() -> None:
+    async def test(runtime: Runtime) -> None:
+        mine = batcher(runtime)
+
+        async def in_vain() -> None:
+            with pytest.raises(DeadlineExceeded):
+                await mine.submit([row(7)], deadline=asyncio.get_running_loop().time() + 0.01)
+
+        with runtime.held():
+            running = asyncio.create_task(mine.submit([row(0)]))
+            await started(runtime)
+            await asyncio.gather(in_vain(), in_vain())
+            assert sample("queue_entries") == 0
+            again = asyncio.create_task(mine.submit([row(7)]))
+            await asyncio.sleep(0.01)
+        await running
+        assert [one.tolist() for one in (await again).results] == [[7, 4]]
+        await mine.close()
+
+    assert firsts(on_a_loop(test)) == [0, 7]
+
+
+def test_one_who_asks_for_what_runs_for_somebody_gone_gets_its_result() -> None:
+    async def test(runtime: Runtime) -> None:
+        mine = batcher(runtime)
+        with runtime.held():
+            gone = asyncio.create_task(mine.submit([row(7)]))
+            await started(runtime)
+            gone.cancel()
+            await asyncio.sleep(0.01)
+            late = asyncio.create_task(mine.submit([row(7)]))
+            await asyncio.sleep(0.01)
+        outcome = await late
+        assert [one.tolist() for one in outcome.results] == [[7, 4]]
+        assert outcome.computed_tokens == 4
+        await mine.close()
+
+    assert firsts(on_a_loop(test)) == [7]
+
+
+def test_a_short_request_does_not_wait_for_the_document_that_asks_for_its_row_too() -> None:
+    async def test(runtime: Runtime) -> None:
+        mine = batcher(runtime, budget=8)
+        with runtime.held():
+            document = asyncio.create_task(mine.submit([row(100 + i, 8) for i in range(50)]))
+            await started(runtime)
+            short = asyncio.create_task(mine.submit([row(149, 8)]))
+            await asyncio.sleep(0.01)
+        assert [one.tolist() for one in (await short).results] == [[149, 8]]
+        assert not document.done()
+        assert [one[0] for one in (await document).results] == [100 + i for i in range(50)]
+        await mine.close()
+
+    order = firsts(on_a_loop(test))
+    assert order[1] == 149
+    assert sorted(order) == [100 + i for i in range(50)]
+
+
+def test_a_guilty_row_fails_all_who_asked_for_it_and_only_them() -> None:
+    async def test(runtime: Runtime) -> None:
+        runtime.poison = 13
+        mine = batcher(runtime)
+        innocent = [asyncio.create_task(mine.submit([row(i), row(20)])) for i in (10, 11)]
+        guilty = [asyncio.create_task(mine.submit([row(i), row(13)])) for i in (10, 12)]
+        answers = await asyncio.gather(*innocent, *guilty, return_exceptions=True)
+        for number, answer in zip((10, 11), answers, strict=False):
+            assert isinstance(answer, Outcome)
+            assert [one.tolist() for one in answer.results] == [[number, 4], [20, 4]]
+        failures = answers[2:]
+        assert all(isinstance(one, InferenceError) and one.detail == "poisoned" for one in failures)
+        assert failures[0] is not failures[1]
+        runtime.poison = None  # and nothing of it is left
+        assert [one.tolist() for one in (await mine.submit([row(13)])).results] == [[13, 4]]
+        await mine.close()
+
+    on_a_loop(test)
+
+
+def test_what_waits_for_others_is_asked_for_beside_a_full_queue() -> None:
+    async def test(runtime: Runtime) -> None:
+        mine = batcher(runtime, queue=10)
+        with runtime.held():
+            running = asyncio.create_task(mine.submit([row(0)]))
+            await started(runtime)
+            waiting = asyncio.create_task(mine.submit([row(1, 10)]))
+            await asyncio.sleep(0.01)
+            with pytest.raises(Overloaded):
+                await mine.submit([row(2, 1), row(1, 10)])
+            too = asyncio.create_task(mine.submit([row(1, 10), row(0)]))
+            await asyncio.sleep(0.01)
+        assert [[one.tolist() for one in (await task).results] for task in (running, waiting, too)] == [
+            [[0, 4]],
+            [[1, 10]],
+            [[1, 10], [0, 4]],
+        ]
+
+    on_a_loop(test)
+
+
+# --- the cache ----------------------------------------------------------------------------------------------------
+
+
+def test_what_was_computed_comes_from_the_cache_even_beside_a_full_queue() -> None:
+    async def test(runtime: Runtime) -> None:
+        mine = batcher(runtime, queue=10, cache=Cache(10**6))
+        hits, misses = sample("cache_hits_total"), sample("cache_misses_total")
+        await mine.submit([row(1), row(2)])
+        with runtime.held():
+            running = asyncio.create_task(mine.submit([row(3)]))
+            await started(runtime, 2)
+            waiting = asyncio.create_task(mine.submit([row(4, 10)]))
+            await asyncio.sleep(0.01)
+            outcome = await mine.submit([row(2), row(1), row(2)])
+            assert [one.tolist() for one in outcome.results] == [[2, 4], [1, 4], [2, 4]]
+            assert outcome.computed_tokens == 0
+            with pytest.raises(Overloaded):
+                await mine.submit([row(1), row(5)])
+            with pytest.raises(ValueError, match="read-only"):
+                outcome.results[0][0] = 7
+        await asyncio.gather(running, waiting)
+        partly = await mine.submit([row(6, 2), row(1)])
+        assert [one.tolist() for one in partly.results] == [[6, 2], [1, 4]]
+        assert partly.computed_tokens == 2
+        assert (sample("cache_hits_total") - hits, sample("cache_misses_total") - misses) == (3 + 1 + 1, 2 + 2 + 1 + 1)
+        await mine.close()
+        with pytest.raises(Unavailable):
+            await mine.submit([row(1)])
+
+    assert firsts(on_a_loop(test)) == [1, 2, 3, 4, 6]
+
+
+def test_failures_and_other_scopes_do_not_get_into_the_cache() -> None:
+    async def test(runtime: Runtime) -> None:
+        cache = Cache(10**6)
+        mine = batcher(runtime, cache=cache)
+        runtime.poison = 13
+        with pytest.raises(InferenceError):
+            await mine.submit([row(13)])
+        assert len(cache) == 0
+        await mine.submit([row(1)])
+        limits = {"executors": 1, "max_batch_tokens": 64, "max_queue_tokens": 100}
+        other = Batcher(lambda rows: -runtime.run(rows), model="o", cache=cache, cache_scope=b"other", **limits)
+        assert [one.tolist() for one in (await other.submit([row(1)])).results] == [[-1, -4]]
+        assert len(cache) == 2
+        await mine.close()
+        await other.close()
+
+    on_a_loop(test)
+
+
+def test_what_has_to_go_is_counted_and_computed_again() -> None:
+    async def test(runtime: Runtime) -> None:
+        cache = Cache(10**6)
+        mine = batcher(runtime, cache=cache)
+        await mine.submit([row(1)])
+        small = Cache(cache.size)  # room for one
+        mine = batcher(runtime, cache=small)
+        before = sample("cache_evictions_total")
+        for first in (1, 2, 1, 1):
+            assert [one.tolist() for one in (await mine.submit([row(first)])).results] == [[first, 4]]
+        assert sample("cache_evictions_total") - before == 2
+        await mine.close()
+
+    assert firsts(on_a_loop(test)) == [1, 1, 2, 1]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from service.batcher import Batcher
+from service.batcher import Batcher, Outcome, Results, Rows
 from service.bundle import Bundle, Provenance
 from service.errors import DimensionsUnsupported, InputTooLong, InvalidInput, TooManyChunks, TooManyTokens
 from service.pipeline import Embedder
@@ -26,22 +26,28 @@ LONG = "hello world " * 6  # 12 tokens: three windows of 6 - 2
 DIMENSIONS = 4
 
 
-class Ran:
-    """What reached the runtime."""
+def states(rows: Rows) -> list[Matrix]:
+    """States that say which word they are of."""
+    words = np.array([CLS, HELLO, WORLD, SEP])
+    return [(np.array(row)[:, np.newaxis] == words).astype(np.float32) for row in rows]
 
-    def __init__(self) -> None:
-        self.rows: list[list[int]] = []
 
-    def run_tokens(self, rows: Sequence[Sequence[int]]) -> list[Matrix]:
-        """States that say which word they are of."""
-        self.rows += [list(row) for row in rows]
-        words = np.array([CLS, HELLO, WORLD, SEP])
-        return [(np.array(row)[:, np.newaxis] == words).astype(np.float32) for row in self.rows[-len(rows) :]]
+def counts(rows: Rows) -> Matrix:
+    """Vectors that say which words a row has."""
+    found = [[1 + row.count(HELLO), row.count(WORLD), row.count(QUERY), 1] for row in map(list, rows)]
+    return np.array(found, dtype=np.float32)
 
-    def run(self, rows: Sequence[Sequence[int]]) -> Matrix:
-        self.rows += [list(row) for row in rows]
-        count = [[1 + row.count(HELLO), row.count(WORLD), row.count(QUERY), 1] for row in map(list, rows)]
-        return np.array(count, dtype=np.float32)
+
+class Listed(Batcher):
+    """Remembers what it was asked for; the runtime sees rows that are alike but once."""
+
+    def __init__(self, run: Callable[[Rows], Results], rows: list[list[int]]) -> None:
+        super().__init__(run, model="test", executors=1, max_batch_tokens=64, max_queue_tokens=1000)
+        self._listed = rows
+
+    async def submit(self, rows: Rows, deadline: float | None = None) -> Outcome:
+        self._listed += map(list, rows)
+        return await super().submit(rows, deadline)
 
 
 def bundle(**changes: Any) -> Bundle:
@@ -70,12 +76,10 @@ def embed(
     max_tokens: int = 1000,
     **settings: Any,
 ) -> tuple[EmbedResult, list[list[int]]]:
-    ran = Ran()
+    rows: list[list[int]] = []
 
     async def go() -> EmbedResult:
-        limits = {"executors": 1, "max_batch_tokens": 64, "max_queue_tokens": 1000}
-        batcher = Batcher(ran.run, model="test", **limits)
-        token_batcher = Batcher(ran.run_tokens, model="test", **limits)
+        batcher, token_batcher = Listed(counts, rows), Listed(states, rows)
         found = made or bundle()
         workers = Workers(2, 1_000_000, "test")
         embedder = Embedder(found, tokenizer, batcher, token_batcher, workers, ModelSettings(**settings), max_tokens)
@@ -85,7 +89,7 @@ def embed(
         await token_batcher.close()
         return result
 
-    return asyncio.run(go()), ran.rows
+    return asyncio.run(go()), rows
 
 
 def unit(*values: float) -> list[float]:
@@ -141,7 +145,7 @@ def test_a_request_can_ask_for_less_than_the_model_reads(tokenizer: Tokenizer) -
     left = EmbedRequest(text, long_input=LongInput.TRUNCATE, max_sequence_length=4, truncation_side=TruncationSide.LEFT)
     assert embed(tokenizer, left)[1] == [[CLS, HELLO, WORLD, SEP]]
     whole_words = EmbedRequest([Input("hello ab hello")], chunking=Chunking(max_tokens=4))  # "ab" is two tokens
-    assert [len(row) - 2 for row in embed(tokenizer, whole_words)[1]] == [1, 1, 2]
+    assert [len(row) - 2 for row in embed(tokenizer, whole_words)[1]] == [1, 2, 1]
     assert embed(tokenizer, EmbedRequest(text, max_sequence_length=1000))[0].rows == 1
     with pytest.raises(InvalidInput, match="fill what may be read"):
         embed(tokenizer, EmbedRequest(text, long_input=LongInput.TRUNCATE, max_sequence_length=2))
@@ -166,7 +170,7 @@ def test_a_prompt_without_room_for_text_is_refused(tokenizer: Tokenizer) -> None
 
 def test_prompts_are_looked_up_by_name_and_default(tokenizer: Tokenizer) -> None:
     async def prompt(name: str | None, made: Bundle) -> str:
-        batcher = Batcher(Ran().run, model="test", executors=1, max_batch_tokens=64, max_queue_tokens=1000)
+        batcher = Listed(counts, [])
         workers = Workers(1, 1000, "test")
         return Embedder(made, tokenizer, batcher, batcher, workers, ModelSettings(), 1000).prompt(name)
 

@@ -143,6 +143,40 @@ def test_a_request_over_the_limit_alone_fits_where_none_of_its_kind_waits() -> N
     assert queue.is_full_for(10 * BUDGET, 5 * BUDGET)
 
 
+def test_what_waits_for_others_already_takes_no_room() -> None:
+    queue: FairQueue[Row] = FairQueue(BUDGET)
+    fill(queue, "short", [BUDGET])
+    assert queue.is_full_for(10, BUDGET + 5)
+    assert queue.is_full_for(10, BUDGET + 5, waiting=4)
+    assert not queue.is_full_for(10, BUDGET + 5, waiting=5)
+
+
+def test_a_row_that_a_shorter_request_asks_for_too_waits_where_that_does() -> None:
+    queue: FairQueue[Row] = FairQueue(BUDGET)
+    wanted = fill(queue, "document", LONG)[-1]
+    queue.add([(("short", 0), 8)], [(wanted, 16)])
+    assert queue.tokens == 16 * 1000 + 8
+    assert len(queue) == 1001
+    assert set(queue.take()) == {("short", 0), wanted}
+    assert queue.tokens == 16 * 999
+    assert queue.discard([wanted]) == 0
+
+
+def test_a_row_that_a_longer_request_asks_for_too_stays_where_it_is() -> None:
+    queue: FairQueue[Row] = FairQueue(BUDGET)
+    (wanted,) = fill(queue, "short", SHORT)
+    queue.add([(("document", i), 16) for i in range(1000)], [(wanted, 8)])
+    assert queue.take() == [wanted]
+    assert queue.tokens == 16 * 1000
+
+
+def test_a_request_is_as_large_as_all_it_asks_for() -> None:
+    queue: FairQueue[Row] = FairQueue(BUDGET)
+    waiting = [(row, 16) for row in fill(queue, "document", LONG)]
+    queue.add([(("its double", 0), 8)], waiting)
+    assert not queue.is_short_next
+
+
 def test_a_short_batch_is_full_when_as_much_waits_as_it_holds_of_requests_that_each_fit_one() -> None:
     queue: FairQueue[Row] = FairQueue(BUDGET)
     fill(queue, "document", LONG)
