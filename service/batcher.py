@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from service import metrics
 from service.cache import Cache
 from service.errors import ClientGone, DeadlineExceeded, InferenceError, Overloaded, Unavailable
-from service.packing import padded_tokens
+from service.packing import batch_tokens, computed_tokens
 from service.scheduling import Scheduler, Turn
 from service.types import Matrix
 from service.waiting import expiring, retry_after
@@ -94,7 +94,7 @@ class _Batch:
     tokens: int = field(init=False)  # padding counted
 
     def __post_init__(self) -> None:
-        self.tokens = padded_tokens([len(row.ids) for row in self.rows])
+        self.tokens = batch_tokens([len(row.ids) for row in self.rows])
 
 
 class Batcher:
@@ -272,16 +272,16 @@ class Batcher:
             results, seconds = future.result()
             self._rate = _RATE_MEMORY * self._rate + (1 - _RATE_MEMORY) * self._observed_rate(batch, seconds)
             self._metrics.finished(batch, seconds)
-            longest = batch.tokens // len(batch.rows)
+            longest = max(len(row.ids) for row in batch.rows)
             for row, result in zip(batch.rows, results, strict=True):
-                self._deliver(row, result, longest)
+                self._deliver(row, result, computed_tokens(1, longest, len(row.ids)))
             self._dispatch()
 
     def _observed_rate(self, batch: _Batch, seconds: float) -> float:
         """Tokens per second of the whole pool, were every executor as fast as this one just was."""
         return _tokens(batch.rows) / max(seconds, 1e-6) * self._executors
 
-    def _deliver(self, row: _Row, result: Result, computed_tokens: int) -> None:
+    def _deliver(self, row: _Row, result: Result, cost: int) -> None:
         """To all who asked for it and still wait; the first of them is charged."""
         self._forget(row)
         result.flags.writeable = False
@@ -291,8 +291,8 @@ class Batcher:
             if job.future.done():  # abandoned, or failed by another of its rows
                 continue
             job.deliver(number, result)
-            job.computed_tokens += computed_tokens
-            computed_tokens = 0
+            job.computed_tokens += cost
+            cost = 0
             if not job.missing:
                 job.future.set_result(job.outcome)
 

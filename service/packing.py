@@ -18,17 +18,24 @@ LOOKAHEAD = 512
 BATCH_OVERHEAD = 8
 
 
+def computed_tokens(rows: int, longest: int, real: int) -> int:
+    """Tokens that the graph computes for so many rows, the longest and all of them together having so many.
+
+    The one place that knows: a graph that takes rows without padding would compute the `real` ones.
+    """
+    return rows * longest
+
+
 def pack(lengths: Sequence[int], max_batch_tokens: int) -> list[int]:
     """`lengths` in order of arrival (never empty) → positions of the chosen, longest last.
 
-    `len(chosen) * max(lengths[chosen]) <= max_batch_tokens`, unless the oldest alone is over it.
+    `batch_tokens(lengths[chosen]) <= max_batch_tokens`, unless the oldest alone is over it.
     """
     order = sorted(range(min(len(lengths), LOOKAHEAD)), key=lengths.__getitem__)
+    ordered = [lengths[i] for i in order]
     best_worth, best = 0.0, (0, 0)
-    real = 0
-    for below, above, added in _growth([lengths[i] for i in order], order.index(0), max_batch_tokens):
-        real += added
-        worth = real / ((above - below + 1) * lengths[order[above]] + BATCH_OVERHEAD)
+    for below, above, real in _growth(ordered, order.index(0), max_batch_tokens):
+        worth = real / (computed_tokens(above - below + 1, ordered[above], real) + BATCH_OVERHEAD)
         if worth >= best_worth:
             best_worth, best = worth, (below, above)
     return order[best[0] : best[1] + 1]
@@ -37,24 +44,27 @@ def pack(lengths: Sequence[int], max_batch_tokens: int) -> list[int]:
 def _growth(ordered: Sequence[int], start: int, max_batch_tokens: int) -> Iterator[tuple[int, int, int]]:
     """Ranges of `ordered` lengths around `start`, each one neighbour larger, while the budget lasts.
 
-    Yields (first, last, tokens of the neighbour that was added).
+    Yields (first, last, tokens in the range).
     """
     below = above = start
-    yield below, above, ordered[start]
+    real = ordered[start]
     while True:
-        room = max_batch_tokens // (above - below + 2)  # for the longest row of one row more
-        shorter = below > 0 and ordered[above] <= room
-        longer = above + 1 < len(ordered) and ordered[above + 1] <= room
+        yield below, above, real
+        rows = above - below + 2
+        shorter = below > 0 and (computed_tokens(rows, ordered[above], real + ordered[below - 1]) <= max_batch_tokens)
+        longer = above + 1 < len(ordered) and (
+            computed_tokens(rows, ordered[above + 1], real + ordered[above + 1]) <= max_batch_tokens
+        )
         if not (shorter or longer):
             return
         if not longer or (shorter and ordered[start] - ordered[below - 1] <= ordered[above + 1] - ordered[start]):
             below -= 1
-            yield below, above, ordered[below]
+            real += ordered[below]
         else:
             above += 1
-            yield below, above, ordered[above]
+            real += ordered[above]
 
 
-def padded_tokens(lengths: Sequence[int]) -> int:
-    """What a batch of these rows costs."""
-    return len(lengths) * max(lengths)
+def batch_tokens(lengths: Sequence[int]) -> int:
+    """What a batch of these rows computes."""
+    return computed_tokens(len(lengths), max(lengths), sum(lengths))

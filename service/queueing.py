@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Generic, TypeVar
 
-from service.packing import BATCH_OVERHEAD, LOOKAHEAD, pack, padded_tokens
+from service.packing import BATCH_OVERHEAD, LOOKAHEAD, batch_tokens, pack
 
 # With batches of 512 tokens, requests over 131,072 are the last class: about 450,000 characters of English.
 CLASSES = 6
@@ -99,7 +99,7 @@ class FairQueue(Generic[Row]):
         candidates = list(islice(its.waiting.items(), LOOKAHEAD))
         chosen = [candidates[i] for i in pack([length for _, length in candidates], self._max_batch_tokens)]
         self._clock = its.served
-        its.served += padded_tokens([length for _, length in chosen]) + BATCH_OVERHEAD
+        its.served += batch_tokens([length for _, length in chosen]) + BATCH_OVERHEAD
         rows = [row for row, _ in chosen]
         its.remove(rows)
         return rows

@@ -10,7 +10,10 @@ import pytest
 from tests.conftest import StartServer
 from tests.e2e.process import DIMENSIONS, Server, cosines, wait_until
 
-LONG_TEXT = " ".join(f"The {number}th thing to say is not the same as any other." for number in range(60))
+
+def long_text(name: str) -> str:
+    """No two windows of two of them, or of one, are alike."""
+    return " ".join(f"The {number}th thing that {name} says is not the same as any other." for number in range(60))
 
 
 def saved(server: Server) -> float:
@@ -40,13 +43,12 @@ def test_alike_texts_of_a_request_are_run_once_and_counted_as_many(server: Serve
 
 def test_alike_requests_at_once_are_run_once_and_each_gets_its_vectors(start_server: StartServer) -> None:
     server = start_server("--executors", "1")
-    texts = [f"{LONG_TEXT} {number}" for number in range(8)]  # a second or so of work
+    texts = [long_text(f"person {number}") for number in range(8)]  # a second or so of work
     with ThreadPoolExecutor(6) as pool:
         answers = list(pool.map(lambda _: server.embed(texts), range(6)))
     for answer in answers:
         assert cosines(answer, answers[0]).min() >= 0.999999
-    asked = 6 * server.metric("embedserve_chunks_total") / 6
-    assert ran(server) + saved(server) == asked
+    assert ran(server) + saved(server) == server.metric("embedserve_chunks_total")
     assert saved(server) > 0
     assert server.metric("embedserve_computed_tokens_total") == server.metric("embedserve_batch_tokens_sum")
 
@@ -62,7 +64,7 @@ def test_without_the_setting_nothing_is_kept(start_server: StartServer) -> None:
 
 def test_what_is_in_the_cache_is_not_run_again(start_server: StartServer) -> None:
     server = start_server("--cache-bytes", "1000000")
-    texts = ["A text that comes again.", "Another one.", LONG_TEXT]
+    texts = ["A text that comes again.", "Another one.", long_text("somebody")]
     first = server.embed(texts)
     rows, computed = ran(server), server.metric("embedserve_computed_tokens_total")
     again = server.embed(texts)
@@ -112,9 +114,9 @@ def test_the_cache_answers_where_the_queue_is_full(start_server: StartServer) ->
     known = server.embed("A text that comes again.")
     with ThreadPoolExecutor(2) as pool:
         # The first is larger than the queue and so let in where none of its size waits.
-        busy = pool.submit(server.post, "/v1/embeddings", {"input": [f"{number} {LONG_TEXT}" for number in range(20)]})
+        busy = pool.submit(server.post, "/v1/embeddings", {"input": [long_text(f"the first {i}") for i in range(20)]})
         wait_until(lambda: server.metric("embedserve_queue_tokens") > 300, "a full queue")
-        refused = server.post("/v1/embeddings", {"input": [f"{LONG_TEXT} {number}" for number in range(20)]})
+        refused = server.post("/v1/embeddings", {"input": [long_text(f"the other {i}") for i in range(20)]})
         assert refused.status_code == 429
         assert (server.embed("A text that comes again.") == known).all()
         assert busy.result().status_code == 200

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.packing import BATCH_OVERHEAD, LOOKAHEAD, pack, padded_tokens
+from service.packing import BATCH_OVERHEAD, LOOKAHEAD, batch_tokens, pack
 
 lengths = st.lists(st.integers(1, 512), min_size=1, max_size=200)
 
@@ -16,7 +16,7 @@ def test_the_oldest_always_goes_and_the_budget_is_kept(waiting: list[int], budge
     assert 0 in chosen
     assert len(set(chosen)) == len(chosen)
     assert all(0 <= position < len(waiting) for position in chosen)
-    assert len(chosen) == 1 or padded_tokens([waiting[i] for i in chosen]) <= budget
+    assert len(chosen) == 1 or batch_tokens([waiting[i] for i in chosen]) <= budget
 
 
 @given(lengths, st.integers(1, 4096))
@@ -31,7 +31,7 @@ def test_the_chosen_are_neighbours_in_length(waiting: list[int], budget: int) ->
 def test_a_batch_is_worth_more_than_the_oldest_alone(waiting: list[int], budget: int) -> None:
     rows = [waiting[i] for i in pack(waiting, budget)]
     alone = waiting[0] / (waiting[0] + BATCH_OVERHEAD)
-    assert sum(rows) / (padded_tokens(rows) + BATCH_OVERHEAD) >= alone
+    assert sum(rows) / (batch_tokens(rows) + BATCH_OVERHEAD) >= alone
 
 
 def test_padding_is_worth_it_for_one_small_batch_less_but_not_for_a_full_one() -> None:
