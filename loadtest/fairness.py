@@ -115,13 +115,14 @@ def _as_if_sent_all_the_time(seconds: float, pause: float) -> Iterator[float]:
 @dataclass(frozen=True, slots=True)
 class BulkRound:
     """The short text's latencies on an idle server and beside bulk; bulk's real tokens per second without and with
-    it, and its own; and the mean milliseconds of a batch of bulk's."""
+    it, and its own; its requests per second; and the mean milliseconds of a batch of bulk's."""
 
     idle: Latency
     beside: Latency
     tokens_alone: float
     tokens_beside: float
     tokens_of_probe: float
+    probes: float
     micro_batch: float
 
     @property
@@ -242,6 +243,7 @@ class _Bench:
             tokens_alone=alone.tokens / alone.seconds,
             tokens_beside=both.tokens / both.seconds,
             tokens_of_probe=beside.tokens / both.seconds,
+            probes=len(beside.found) / both.seconds,
             micro_batch=1e3 * alone.batch_seconds / alone.batches,
         )
 
@@ -349,6 +351,8 @@ def bulk_summary(rounds: Sequence[BulkRound]) -> dict[str, Any]:
         "kept_in_all": statistics.median(
             (one.tokens_beside + one.tokens_of_probe) / one.tokens_alone for one in rounds
         ),
+        "probes": statistics.median(one.probes for one in rounds),
+        "lost_per_probe": statistics.median((one.tokens_alone - one.tokens_beside) / one.probes for one in rounds),
         "holds": {"latency": of_bound <= 1, "throughput": kept >= BULK_KEEPS},
     }
 
@@ -394,7 +398,8 @@ def bulk_table(figures: Mapping[str, Any]) -> str:
             f"{says['latency']}",
             f"  bulk: {figures['tokens_alone']:,.0f} tokens/s without, {figures['tokens_beside']:,.0f} with the "
             f"probe, {figures['kept']:.3f} (at least {BULK_KEEPS:.2f}): {says['throughput']}",
-            f"  with the probe's own tokens {figures['kept_in_all']:.3f}",
+            f"  with the probe's own tokens {figures['kept_in_all']:.3f}; {figures['probes']:.0f} probes/s, and each "
+            f"takes as long as {figures['lost_per_probe']:.0f} tokens of bulk",
         ]
     )
 
@@ -468,7 +473,7 @@ def _parser() -> argparse.ArgumentParser:
         "--seconds", type=float, default=5.0, help="of each window that is measured (default: %(default)g)"
     )
     parser.add_argument(
-        "--pause", type=float, default=10.0, help="ms between a probe's answer and its next (default: %(default)g)"
+        "--pause", type=float, default=50.0, help="ms between a probe's answer and its next (default: %(default)g)"
     )
     parser.add_argument("--characters", type=int, default=1_000_000, help="of the document (default: 1000000)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="for every figure (default: a new file in results/)")

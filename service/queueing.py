@@ -49,6 +49,9 @@ class FairQueue(Generic[Row]):
         self._classes: list[_Class[Row]] = [_Class() for _ in range(CLASSES)]
         self._clock = 0  # `served` of the class that went last, before it went
 
+    def __bool__(self) -> bool:
+        return any(one.waiting for one in self._classes)
+
     def __len__(self) -> int:
         return sum(len(one.waiting) for one in self._classes)
 
@@ -107,7 +110,8 @@ class FairQueue(Generic[Row]):
     @property
     def is_short_next(self) -> bool:
         """Whether `take` would give a batch of requests that each fit one."""
-        return bool(self) and self._next() is self._classes[0]
+        shortest = self._classes[0]
+        return bool(shortest.waiting) and self._next() is shortest
 
     @property
     def has_a_full_short_batch(self) -> bool:
