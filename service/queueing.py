@@ -3,8 +3,8 @@
 Requests wait in classes by the tokens of all their rows: those that fit one batch, those of up to four times as
 many, of up to sixteen times, and so on. Within a class, first come first served. Between classes, start-time fair
 queueing (Goyal, Vin and Cheng, 1996): each class with work gets an equal share of what the runtime computes, because
-the one that has been served least goes next. So a short request waits for the batches under way and not for a
-document of a thousand chunks, and the document goes on beside any number of short requests: nobody starves.
+the one that has been served least goes next. So a short request does not wait for the thousand chunks of a document
+in the queue, and the document goes on beside any number of short requests: nobody starves.
 
 A batch is packed from one class. A short text among the rows of a document would have to wait for all of them, while
 a small batch of its own costs only `packing.BATCH_OVERHEAD`.

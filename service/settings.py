@@ -117,7 +117,8 @@ class ModelSettings(BaseModel):
         default_factory=usable_cores,
         ge=1,
         le=256,
-        description="Batches run at the same time, each on a thread of its own.",
+        description="Batches run at the same time, each on a thread of its own; where those are of long requests, one "
+        "more for short ones.",
     )
     intra_op_threads: int = Field(
         1,
