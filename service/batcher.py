@@ -98,6 +98,7 @@ class _Batch:
     turn: Turn[_Row]
     rows: list[_Row]  # of the turn, those that somebody waits for
     started_at: float
+    is_lone: bool  # nothing ran or waited beside it when it started
     tokens: int = field(init=False)  # padding counted
 
     def __post_init__(self) -> None:
@@ -110,6 +111,8 @@ class Batcher:
     def __init__(
         self,
         run: Callable[[Rows], Results],
+        run_lone: Callable[[Rows], Results] | None = None,
+        /,
         *,
         model: str,
         executors: int,
@@ -118,8 +121,12 @@ class Batcher:
         cache: Cache | None = None,
         cache_scope: bytes = b"",
     ) -> None:
-        """`cache_scope` says, for a cache that others use too, what `run` makes of a row: model and output."""
+        """`cache_scope` says, for a cache that others use too, what `run` makes of a row: model and output.
+
+        `run_lone` does the same for a batch beside which nothing runs or waits, and may use the whole machine.
+        """
         self._run = run
+        self._run_lone = run_lone or run
         self._executors = executors
         self._max_queue_tokens = max_queue_tokens
         self._cache = cache
@@ -257,23 +264,16 @@ class Batcher:
         self._measure_queue()
 
     def _start(self, turn: Turn[_Row], rows: list[_Row]) -> None:
-        batch = _Batch(turn, rows, time.monotonic())
+        batch = _Batch(turn, rows, time.monotonic(), self._scheduler.is_alone)
         self._running.add(batch)
         self._metrics.started(batch)
         for row in rows:
             row.has_started = True
         pool = self._express if turn.is_express else self._pool
         loop = asyncio.get_running_loop()
-        done = loop.run_in_executor(pool, self._timed_run, [row.ids for row in rows])
+        run = self._run_lone if batch.is_lone else self._run
+        done = loop.run_in_executor(pool, _timed, run, [row.ids for row in rows])
         done.add_done_callback(lambda future: self._finish(batch, future))
-
-    def _timed_run(self, rows: Rows) -> tuple[Results, float]:
-        """On an executor's thread."""
-        started = time.perf_counter()
-        results = self._run(rows)
-        for one in (results,) if isinstance(results, np.ndarray) else results:
-            one.flags.writeable = False  # and so are its rows
-        return results, time.perf_counter() - started
 
     def _finish(self, batch: _Batch, future: asyncio.Future[tuple[Results, float]]) -> None:
         self._running.discard(batch)
@@ -286,7 +286,8 @@ class Batcher:
             self._dispatch_soon()  # after the failed requests have taken the rest of their rows away
         else:
             results, seconds = future.result()
-            self._rate = _RATE_MEMORY * self._rate + (1 - _RATE_MEMORY) * self._observed_rate(batch, seconds)
+            if not batch.is_lone:  # which may have had the other executors' cores
+                self._rate = _RATE_MEMORY * self._rate + (1 - _RATE_MEMORY) * self._observed_rate(batch, seconds)
             self._metrics.finished(batch, seconds)
             longest = max(len(row.ids) for row in batch.rows)
             for row, result in zip(batch.rows, results, strict=True):
@@ -351,6 +352,15 @@ def _failure(error: BaseException) -> InferenceError:
     failure = InferenceError(detail)
     failure.__cause__ = error
     return failure
+
+
+def _timed(run: Callable[[Rows], Results], rows: Rows) -> tuple[Results, float]:
+    """What `run` gives, and its seconds. On an executor's thread."""
+    started = time.perf_counter()
+    results = run(rows)
+    for one in (results,) if isinstance(results, np.ndarray) else results:
+        one.flags.writeable = False  # and so are its rows
+    return results, time.perf_counter() - started
 
 
 class _BatcherMetrics:

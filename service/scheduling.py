@@ -53,6 +53,11 @@ class Scheduler(Generic[Row]):
         return not (self.running or self._again or self.queue)
 
     @property
+    def is_alone(self) -> bool:
+        """Whether one batch runs, and nothing waits."""
+        return self.running == 1 and not (self._again or self.queue)
+
+    @property
     def running(self) -> int:
         """Batches that have started and not ended."""
         return self._occupied + self._express

@@ -30,8 +30,13 @@ class Session:
         options.intra_op_num_threads = intra_op_threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        options.enable_cpu_mem_arena = execution.enable_cpu_mem_arena
+        options.enable_mem_pattern = execution.enable_mem_pattern
         # Idle worker threads must not burn the cores that other executors are using.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self._run_options: Any = ort.RunOptions()
+        for key, value in execution.run_config:
+            self._run_options.add_run_config_entry(key, value)
         try:
             self._session: Any = ort.InferenceSession(
                 str(model),
@@ -55,7 +60,7 @@ class Session:
     def run(self, outputs: list[str], feeds: Mapping[str, NDArray[np.int64]]) -> list[NDArray[np.float32]]:
         """Raises InferenceError for anything ONNX Runtime raises."""
         try:
-            results: list[NDArray[np.float32]] = self._session.run(outputs, feeds)
+            results: list[NDArray[np.float32]] = self._session.run(outputs, feeds, self._run_options)
         except Exception as error:
             raise InferenceError(f"ONNX Runtime failed: {error}") from error
         return results

@@ -118,6 +118,42 @@ def test_every_executor_gets_a_batch_and_a_full_one_lies_ready_for_each() -> Non
     assert on_a_loop(test).most_at_once == 2
 
 
+def test_a_batch_beside_which_nothing_runs_or_waits_may_use_the_whole_machine() -> None:
+    """The first of three executors' worth of work is not alone, nor is what comes while it runs."""
+    lone = Runtime()
+
+    async def test(runtime: Runtime) -> None:
+        mine = Batcher(runtime.run, lone.run, model="test", executors=2, max_batch_tokens=8, max_queue_tokens=1000)
+        await mine.submit([row(1, 8)])
+        assert (runtime.batches, lone.batches) == ([], [[row(1, 8)]])
+        await mine.submit([row(n, 8) for n in (2, 3, 4)])
+        assert {one[0][0] for one in runtime.batches} >= {2, 3}
+        with lone.held():
+            first = asyncio.create_task(mine.submit([row(5, 8)]))
+            await started(lone, len(lone.batches) + 1)
+            (beside,) = (await mine.submit([row(6, 8)])).results
+            assert beside.tolist() == [6, 8]
+            assert runtime.batches[-1] == [row(6, 8)]
+        await first
+        await mine.close()
+
+    on_a_loop(test)
+
+
+def test_a_lone_batch_that_fails_is_halved_as_any_other() -> None:
+    lone = Runtime()
+    lone.poison = 7
+
+    async def test(runtime: Runtime) -> None:
+        runtime.poison = 7
+        mine = Batcher(runtime.run, lone.run, model="test", executors=2, max_batch_tokens=64, max_queue_tokens=1000)
+        good, bad = await asyncio.gather(mine.submit([row(1)]), mine.submit([row(7)]), return_exceptions=True)
+        assert isinstance(good, Outcome)
+        assert isinstance(bad, InferenceError)
+
+    on_a_loop(test)
+
+
 def test_requests_of_one_turn_of_the_loop_share_a_batch() -> None:
     async def test(runtime: Runtime) -> None:
         mine = batcher(runtime)
