@@ -1,4 +1,4 @@
-"""The command line: serve | compile | check | embed. The only door from the server to the compiler."""
+"""The command line: serve | compile | tune | check | embed. The only door from the server to the compiler."""
 
 from __future__ import annotations
 
@@ -37,6 +37,13 @@ Turn a checkpoint (what authors publish) into a bundle (what the server runs), o
 
 Pooling, dense layers and normalisation become part of the graph; its vectors are compared with golden ones
 before the bundle is put in place. Needs neither torch nor transformers.
+"""
+_TUNE_HELP = """\
+Measure which executors, threads and budget of tokens are fastest for a model on this machine, in about a minute.
+
+The figures are kept in the bundle's folder, one file for each kind of machine (CPU, usable cores, version of ONNX
+Runtime). A server that runs the bundle on such a machine uses them for what it is not told: flags, variables and the
+settings file win. Nothing else should be running meanwhile.
 """
 _CHECK_HELP = """\
 Check a bundle: every file against its hash, and its golden texts against the vectors recorded for them.
@@ -109,8 +116,29 @@ def _compile(options: argparse.Namespace) -> int:
         pooling=options.pooling,
         say=_say,
     )
+    if options.tune:
+        _tune_bundle(folder, quick=False)
     print(folder)
     return 0
+
+
+def _tune(options: argparse.Namespace) -> int:
+    _tune_bundle(_bundle(_settings(options)), quick=options.quick)
+    return 0
+
+
+def _tune_bundle(folder: Path, *, quick: bool) -> None:
+    """The table goes to stderr, so that `compile --tune` still prints nothing but the folder."""
+    from service.tuner import QUICK, USUAL, flags, measure, render
+    from service.tuning import write_tuning
+
+    tuning = measure(folder, QUICK if quick else USUAL)
+    print(render(tuning), file=sys.stderr)
+    try:
+        _say(f"kept in {write_tuning(folder, tuning)}")
+    except OSError as error:
+        reason = f"{folder} cannot be written: {error.strerror}; nothing was kept"
+        raise StartupError(reason, f"give the server what was chosen: {flags(tuning)}") from error
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -167,6 +195,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_serve(commands)
     _add_compile(commands)
+    _add_tune(commands)
     _add_check(commands)
     _add_embed(commands)
     return parser
@@ -199,6 +228,14 @@ def _add_compile(commands: Any) -> None:
     parser.add_argument("--target", choices=["cpu"], default="cpu", help="what runs it (default: %(default)s)")
     parser.add_argument("--pooling", choices=["cls", "mean", "max"], help="for a checkpoint that does not say")
     parser.add_argument("--cache-dir", type=Path, metavar="DIR", help="where checkpoints and bundles are kept")
+    parser.add_argument("--tune", action="store_true", help="measure it on this machine as well: see embedserve tune")
+
+
+def _add_tune(commands: Any) -> None:
+    parser = _add(commands, "tune", _tune, "measure which executors and budgets are fastest here", _TUNE_HELP)
+    parser.add_argument("model", metavar="MODEL", nargs="?", default=None, help="a bundle, or what `serve` takes")
+    parser.add_argument("--quick", action="store_true", help="a quarter of the time, and fewer budgets")
+    _add_settings(parser, ["cache_dir"])
 
 
 def _add_check(commands: Any) -> None:

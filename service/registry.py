@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,11 +27,14 @@ from service.errors import (
     StartupError,
     Unavailable,
 )
+from service.logs import event
 from service.long_input import cut, rules_of
 from service.pipeline import Embedder
 from service.runtime.providers import CPU
+from service.runtime.session import runtime_version
 from service.settings import ModelSettings, Settings
 from service.tokenizer import Tokenizer
+from service.tuning import CHOICES, Plan, plan, read_tuning, this_machine
 from service.types import EmbedRequest, LongInput
 from service.workers import Workers
 
@@ -57,6 +62,7 @@ class Parts:
     """What opening a bundle gives, before there is an event loop to serve on."""
 
     bundle: Bundle
+    plan: Plan
     tokenizer: Tokenizer
     encoder: Encoder
 
@@ -67,15 +73,34 @@ def open_bundle(folder: Path, settings: ModelSettings) -> Parts:
     Raises BundleError, and StartupError for settings that this model cannot be served with.
     """
     bundle = read_bundle(folder)
-    verify_files(folder, bundle)
+    with ThreadPoolExecutor(1) as beside:
+        verified = beside.submit(verify_files, folder, bundle)
+        try:
+            return _open(folder, bundle, settings)
+        finally:
+            verified.result()  # a damaged file is the reason for whatever else failed
+
+
+def _open(folder: Path, bundle: Bundle, settings: ModelSettings) -> Parts:
     tokenizer = Tokenizer(folder / TOKENIZER_JSON)
     _check_settings(settings, bundle, tokenizer)
-    encoder = Encoder(folder, bundle, CPU, settings.intra_op_threads)
+    chosen = _plan(folder, settings)
+    encoder = Encoder(folder, bundle, CPU, chosen.intra_op_threads, chosen.lone_threads)
     try:
         encoder.run([[*tokenizer.prefix, *tokenizer.suffix] or [bundle.pad_token_id]])
     except InferenceError as error:
         raise BundleError(f"{folder} cannot be run: {error.detail}", RECOMPILE) from error
-    return Parts(bundle, tokenizer, encoder)
+    return Parts(bundle, chosen, tokenizer, encoder)
+
+
+def _plan(folder: Path, settings: ModelSettings) -> Plan:
+    """What the user set, what was measured on this machine, what is usual: in this order. Never fails."""
+    try:
+        tuning = read_tuning(folder, this_machine(runtime_version()))
+    except BundleError as error:
+        event(logging.WARNING, f"what was measured is ignored: {error.message}", remedy=error.remedy)
+        tuning = None
+    return plan(settings.model_dump(include=set(CHOICES)), settings.model_fields_set, tuning)
 
 
 def _check_settings(settings: ModelSettings, bundle: Bundle, tokenizer: Tokenizer) -> None:
@@ -92,21 +117,25 @@ def _check_settings(settings: ModelSettings, bundle: Bundle, tokenizer: Tokenize
 
 def assemble(parts: Parts, name: str, aliases: Sequence[str], settings: ModelSettings, max_tokens: int) -> Model:
     """Parts → a model that answers. `max_tokens` as in Embedder."""
+    chosen, encoder = parts.plan, parts.encoder
     cache = _cache(name, settings.cache_bytes)
 
-    def batcher(run: Callable[[Rows], Results], output: str, model: str, executors: int) -> Batcher:
+    def batcher(
+        run: Callable[[Rows], Results], run_lone: Callable[[Rows], Results], output: str, model: str, executors: int
+    ) -> Batcher:
         return Batcher(
             run,
+            run_lone,
             model=model,
             executors=executors,
-            max_batch_tokens=settings.max_batch_tokens,
+            max_batch_tokens=chosen.max_batch_tokens,
             max_queue_tokens=settings.max_queue_tokens,
             cache=cache,
             cache_scope=_scope(parts.bundle, output),
         )
 
-    vectors = batcher(parts.encoder.run, OUTPUT, name, settings.executors)
-    states = batcher(parts.encoder.run_tokens, TOKEN_OUTPUT, f"{name} (tokens)", 1)
+    vectors = batcher(encoder.run, encoder.run_lone, OUTPUT, name, chosen.executors)
+    states = batcher(encoder.run_tokens, encoder.run_tokens, TOKEN_OUTPUT, f"{name} (tokens)", 1)
     workers = Workers(usable_cores(), _CHARACTERS_PER_TOKEN * settings.max_queue_tokens, name)
     embedder = Embedder(parts.bundle, parts.tokenizer, vectors, states, workers, settings, max_tokens)
     bundle = parts.bundle
@@ -132,6 +161,13 @@ def _scope(bundle: Bundle, output: str) -> bytes:
     return hashlib.sha256(files.encode()).digest()[:16]
 
 
+def _announce(model: Model, chosen: Plan) -> None:
+    """Says how batches will be run, and where each figure came from: `executors_from` is set, tuned or default."""
+    values = {name: getattr(chosen, name) for name in CHOICES}
+    sources = {f"{name}_from": source for name, source in chosen.sources.items()}
+    event(logging.INFO, "batches", model=model.name, **values, lone_threads=chosen.lone_threads, **sources)
+
+
 class Registry:
     """The models of this process, and whether it takes requests. Owned by the event loop."""
 
@@ -147,6 +183,7 @@ class Registry:
         aliases = [*settings.model_aliases, parts.bundle.model_id]
         model = assemble(parts, name, aliases, settings, settings.max_request_tokens)
         self._models[name] = model
+        _announce(model, parts.plan)
         for known in (name, *aliases):
             self._names.setdefault(known, model)
         return model
