@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from types import ModuleType
 from typing import cast
 
@@ -33,8 +34,9 @@ def create_app(parts: Service) -> ASGIApp:
         redirect_slashes=False,  # a redirect would name this server's own scheme and host behind a proxy's
     )
     served = operations(parts.settings)
-    document = openapi(served)
-    app.openapi = lambda: document  # type: ignore[method-assign]  # FastAPI's documented way to bring one's own
+    documented = tuple(served)
+    # FastAPI's documented way to bring one's own; written when first asked for, as it takes a twentieth of a start.
+    app.openapi = cache(lambda: openapi(documented))  # type: ignore[method-assign]
     served.append((cast(Dialect, openai), pages.operations(app.openapi)))
     endpoints = {path: Endpoint(sharing, dialect, parts) for path, (dialect, sharing) in _by_path(served).items()}
     app.router.routes[:] = [Route(path, endpoint) for path, endpoint in endpoints.items()]

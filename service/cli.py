@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import shutil
 import sys
@@ -88,6 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    gc.disable()  # until the server is ready: what is made until then stays, and looking through it takes a tenth
     settings = _settings(options)
     bundle = _bundle(settings)
     # Only now, so that `--help` and mistakes do not wait for onnxruntime.

@@ -108,6 +108,7 @@ async def _run(server: _Server, registry: Registry, settings: Settings, bundle: 
         await serving
         raise
     gc.freeze()  # modules and models stay; looking through them again stopped every thread for 50 ms
+    gc.enable()
     seconds = metrics.seconds_since_process_start()
     metrics.READY.set(1)
     metrics.START_SECONDS.set(seconds)

@@ -1,0 +1,113 @@
+"""`python -m loadtest.startup`: how long a server takes to be ready, what it imports, and what memory it has then."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import time
+import urllib.request
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from loadtest import command
+from loadtest.report import aligned
+from loadtest.server import embedserve, find_bundle
+from service.settings import DEFAULT_MODEL
+
+_LISTED = 12  # packages
+_WARM_UP = 20  # requests of each kind
+_TEXTS = {"short": "What does a start take?", "long": "What does a start take? " * 100}
+_IMPORT = re.compile(r"import time:\s+(\d+) \|\s+\d+ \|\s+(\w+)")
+
+_HELP = """\
+Starts servers with a cached bundle, one after the other, on free ports.
+
+  ready   seconds from the process's start to its line on stdout: from then on it answers with vectors
+  start   MB of memory (RSS) at that moment
+  warm    MB after some requests, short texts and long ones
+  import  milliseconds by package, without what each imports of others, measured by Python in one more start
+"""
+
+_say = partial(command.say, "startup")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status: 0, or 1 with a reason."""
+    options = _parser().parse_args(arguments)
+    return command.run("startup", lambda: _measure(options))
+
+
+def _measure(options: argparse.Namespace) -> None:
+    bundle = find_bundle(options.model, _say)
+    starts = [_start(bundle, options.serve_options) for _ in range(options.starts)]
+    names = ("ready s", "start MB", "warm MB")
+    columns = list(zip(*starts, strict=True))
+    rows = [
+        [name, f"{statistics.median(one):.2f}", f"{max(one):.2f}"] for name, one in zip(names, columns, strict=True)
+    ]
+    print("\n".join(aligned([["", "median", "max"], *rows])))
+    imports = _imports(bundle)
+    print(f"\nimports: {sum(imports.values()):.0f} ms, of which")
+    most = sorted(imports.items(), key=lambda one: -one[1])[:_LISTED]
+    print("\n".join(aligned([[name, f"{milliseconds:.0f}"] for name, milliseconds in most])))
+
+
+def _start(bundle: Path, options: Sequence[str]) -> tuple[float, float, float]:
+    """Seconds until it is ready, MB then, MB after a few requests."""
+    started = time.perf_counter()
+    with embedserve(bundle, options) as server:
+        seconds = time.perf_counter() - started
+        before = _memory(server.pid)
+        for text in _TEXTS.values():
+            for _ in range(_WARM_UP):
+                _ask(f"http://{server.host}:{server.port}/v1/embeddings", text)
+        return seconds, before, _memory(server.pid)
+
+
+def _ask(url: str, text: str) -> None:
+    """Raises URLError, which a start that went wrong deserves."""
+    request = urllib.request.Request(
+        url, json.dumps({"input": [text] * 8}).encode(), {"content-type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=60) as reply:
+        reply.read()
+
+
+def _memory(pid: int) -> float:
+    """In MB."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def _imports(bundle: Path) -> Mapping[str, float]:
+    """Milliseconds by top-level package."""
+    own = [sys.executable, "-X", "importtime", "-m", "service.cli", "serve", str(bundle), "--port", "0"]
+    with subprocess.Popen(own, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.terminate()
+        _, errors = process.communicate(timeout=60)
+    found: dict[str, float] = defaultdict(float)
+    for microseconds, package in _IMPORT.findall(errors):
+        found[package] += int(microseconds) / 1000
+    return found
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtest.startup", description=_HELP, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--starts", type=int, default=10, help="(default: %(default)s)")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="a bundle, or what `serve` takes (default: %(default)s)")
+    parser.add_argument("serve_options", nargs="*", metavar="-- OPTION", help="options of `embedserve serve`")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,42 @@
+"""What a server that runs a bundle never imports: each of these would be a part of every start, and of its memory."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.process import clean_environment
+
+NEVER = {"onnx", "safetensors", "huggingface_hub", "torch", "transformers", "sentence_transformers", "optimum"}
+NOT_WHILE_SERVING = {"tqdm", "httpx", "requests", "sympy", "scipy", "pandas", "matplotlib", "PIL", "locust", "pytest"}
+OURS = {"service.tuner", "service.bulk", "models.native", "models.graph", "models.verify", "models.checkpoint"}
+
+
+@pytest.fixture(scope="module")
+def imported(bundle: Path) -> set[str]:
+    """Modules by their full names, from Python's own list, of a server that got as far as being ready."""
+    own = [sys.executable, "-X", "importtime", "-m", "service.cli", "serve", str(bundle), "--port", "0"]
+    with subprocess.Popen(
+        own, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=clean_environment()
+    ) as process:
+        assert process.stdout is not None
+        assert "is ready" in process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    return set(re.findall(r"import time:[ \d]+\|[ \d]+\|\s+(\S+)", errors))
+
+
+def test_the_list_is_one_of_imports(imported: set[str]) -> None:
+    assert {"service.server", "service.tuning", "onnxruntime", "numpy", "tokenizers", "models.compile"} <= imported
+
+
+@pytest.mark.parametrize("name", sorted(NEVER | NOT_WHILE_SERVING | OURS))
+def test_not_imported(imported: set[str], name: str) -> None:
+    found = {one for one in imported if one == name or one.startswith(f"{name}.")}
+    assert not found
