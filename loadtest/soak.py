@@ -147,8 +147,14 @@ def _soak(policy: str, folder: Path, requests: int) -> Soaked:
 
 async def _load(encoder: Encoder, cores: int, ids: Sequence[int], requests: int) -> tuple[list[float], int, float]:
     """Memory in MB, tokens, seconds."""
-    limits = {"max_batch_tokens": ModelSettings().max_batch_tokens, "max_queue_tokens": 10**9}
-    batcher = Batcher(encoder.run, encoder.run_lone, model="soak", executors=cores, **limits)
+    batcher = Batcher(
+        encoder.run,
+        encoder.run_lone,
+        model="soak",
+        executors=cores,
+        max_batch_tokens=ModelSettings().max_batch_tokens,
+        max_queue_tokens=10**9,
+    )
     draw = random.Random(_SEED)
     numbers = iter(range(requests))
     memory: list[float] = []

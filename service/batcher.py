@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from service import metrics
 from service.cache import Cache
 from service.errors import ClientGone, DeadlineExceeded, InferenceError, Overloaded, Unavailable
-from service.packing import batch_tokens, computed_tokens
+from service.packing import BATCH_OVERHEAD, batch_tokens, computed_tokens
 from service.scheduling import Scheduler, Turn
 from service.types import Matrix
 from service.waiting import expiring, retry_after
@@ -120,6 +120,7 @@ class Batcher:
         max_queue_tokens: int,
         cache: Cache | None = None,
         cache_scope: bytes = b"",
+        batch_overhead: int = BATCH_OVERHEAD,
     ) -> None:
         """`cache_scope` says, for a cache that others use too, what `run` makes of a row: model and output.
 
@@ -133,7 +134,7 @@ class Batcher:
         self._cache_scope = cache_scope
         self._pool = ThreadPoolExecutor(executors, thread_name_prefix=f"executor-{model}")
         self._express = ThreadPoolExecutor(1, thread_name_prefix=f"express-{model}")
-        self._scheduler: Scheduler[_Row] = Scheduler(executors, max_batch_tokens)
+        self._scheduler: Scheduler[_Row] = Scheduler(executors, max_batch_tokens, batch_overhead)
         self._queue = self._scheduler.queue
         self._rows: dict[bytes, _Row] = {}  # all that wait or run
         self._running: set[_Batch] = set()

@@ -23,7 +23,14 @@ LONE_TOKENS_A_THREAD = 8
 
 
 class Encoder:
-    """Runs a batch. Safe to call from several threads at once."""
+    """Runs a batch. Safe to call from several threads at once.
+
+    What a call needs beside the weights is led by attention's scores, which are all there at once: rows x heads x
+    longest^2 x 4 bytes. Where rows x longest is at most the budget of a batch, that is at most budget x heads x longest
+    x 4 bytes for each executor (512 tokens and 12 heads: 13 MB), and heads x length^2 x 4 for a row that is over the
+    budget alone (8,192 tokens and 12 heads: 3.2 GB, measured). ONNX Runtime's arena grows by powers of two, so it may
+    hold twice that, and keeps it. `--chunk-max-tokens` bounds the length.
+    """
 
     def __init__(
         self, folder: Path, bundle: Bundle, execution: Execution, intra_op_threads: int = 1, lone_threads: int = 0

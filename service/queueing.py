@@ -43,8 +43,10 @@ class _Class(Generic[Row]):
 class FairQueue(Generic[Row]):
     """Rows that wait to be run, whatever they are to the caller."""
 
-    def __init__(self, max_batch_tokens: int) -> None:
+    def __init__(self, max_batch_tokens: int, batch_overhead: int = BATCH_OVERHEAD) -> None:
+        """`batch_overhead` as packing's: what a batch costs beside its tokens."""
         self._max_batch_tokens = max_batch_tokens
+        self._batch_overhead = batch_overhead
         self._limits = [max_batch_tokens * GROWTH**i for i in range(CLASSES - 1)]  # tokens of a request, inclusive
         self._classes: list[_Class[Row]] = [_Class() for _ in range(CLASSES)]
         self._clock = 0  # `served` of the class that went last, before it went
@@ -100,9 +102,12 @@ class FairQueue(Generic[Row]):
         """The next batch, which leaves the queue; there must be rows waiting."""
         its = self._next()
         candidates = list(islice(its.waiting.items(), LOOKAHEAD))
-        chosen = [candidates[i] for i in pack([length for _, length in candidates], self._max_batch_tokens)]
+        chosen = [
+            candidates[i]
+            for i in pack([length for _, length in candidates], self._max_batch_tokens, self._batch_overhead)
+        ]
         self._clock = its.served
-        its.served += batch_tokens([length for _, length in chosen]) + BATCH_OVERHEAD
+        its.served += batch_tokens([length for _, length in chosen]) + self._batch_overhead
         rows = [row for row, _ in chosen]
         its.remove(rows)
         return rows

@@ -132,6 +132,7 @@ def assemble(parts: Parts, name: str, aliases: Sequence[str], settings: ModelSet
             max_queue_tokens=settings.max_queue_tokens,
             cache=cache,
             cache_scope=_scope(parts.bundle, output),
+            batch_overhead=chosen.batch_overhead,
         )
 
     vectors = batcher(encoder.run, encoder.run_lone, OUTPUT, name, chosen.executors)
@@ -165,7 +166,15 @@ def _announce(model: Model, chosen: Plan) -> None:
     """Says how batches will be run, and where each figure came from: `executors_from` is set, tuned or default."""
     values = {name: getattr(chosen, name) for name in CHOICES}
     sources = {f"{name}_from": source for name, source in chosen.sources.items()}
-    event(logging.INFO, "batches", model=model.name, **values, lone_threads=chosen.lone_threads, **sources)
+    event(
+        logging.INFO,
+        "batches",
+        model=model.name,
+        **values,
+        lone_threads=chosen.lone_threads,
+        batch_overhead=chosen.batch_overhead,
+        **sources,
+    )
 
 
 class Registry:

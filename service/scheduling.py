@@ -21,6 +21,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from service.packing import BATCH_OVERHEAD
 from service.queueing import FairQueue
 
 Row = TypeVar("Row", bound=Hashable)
@@ -38,9 +39,9 @@ class Turn(Generic[Row]):
 class Scheduler(Generic[Row]):
     """The queue, and what runs of it."""
 
-    def __init__(self, executors: int, max_batch_tokens: int) -> None:
+    def __init__(self, executors: int, max_batch_tokens: int, batch_overhead: int = BATCH_OVERHEAD) -> None:
         """`executors` without the express one."""
-        self.queue: FairQueue[Row] = FairQueue(max_batch_tokens)
+        self.queue: FairQueue[Row] = FairQueue(max_batch_tokens, batch_overhead)
         self._executors = executors
         self._again: deque[Turn[Row]] = deque()
         self._occupied = 0  # batches that run on the executors or lie ready for them

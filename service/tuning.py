@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from service.cores import usable_cores
 from service.errors import BundleError
+from service.packing import BATCH_OVERHEAD
 
 CHOICES = ("executors", "intra_op_threads", "max_batch_tokens")
 """The settings that are chosen here, by their names."""
@@ -86,7 +87,7 @@ class Plan:
     intra_op_threads: int
     max_batch_tokens: int
     sources: Mapping[str, Source]
-    batch_overhead: float | None = None  # None: packing's own
+    batch_overhead: int = BATCH_OVERHEAD  # in tokens, as packing's
 
     @property
     def lone_threads(self) -> int:
@@ -105,7 +106,8 @@ def plan(settings: Mapping[str, int], explicit: Collection[str], tuning: Tuning 
     chosen = best.model_dump(include=set(CHOICES)) if best else {name: settings[name] for name in CHOICES}
     otherwise: Source = "tuned" if best else "default"
     sources: dict[str, Source] = {name: "set" if name in fixed else otherwise for name in CHOICES}
-    return Plan(**chosen, sources=sources, batch_overhead=tuning.batch_overhead if tuning else None)
+    overhead = round(tuning.batch_overhead) if tuning else BATCH_OVERHEAD
+    return Plan(**chosen, sources=sources, batch_overhead=overhead)
 
 
 def fastest(measurements: Sequence[Measurement], fixed: Mapping[str, int]) -> Measurement | None:

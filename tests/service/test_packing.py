@@ -65,3 +65,9 @@ def test_equal_lengths_fill_the_budget() -> None:
 
 def test_work_for_one_batch_is_bounded() -> None:
     assert max(pack([1] * (4 * LOOKAHEAD), 10**9)) < LOOKAHEAD
+
+
+def test_a_batch_that_costs_more_beside_its_tokens_is_worth_more_padding() -> None:
+    assert len(pack([10, 12, 14, 40], 512, batch_overhead=0)) == 1
+    assert len(pack([10, 12, 14, 40], 512, batch_overhead=8)) == 3
+    assert len(pack([10, 12, 14, 40], 512, batch_overhead=1000)) == 4

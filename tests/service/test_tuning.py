@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import BundleError
+from service.packing import BATCH_OVERHEAD
 from service.tuning import (
     CHOICES,
     Machine,
@@ -41,7 +42,7 @@ FIGURES = [
     measured(2, 2, 512, 8_000, 8_000),
     measured(1, 4, 512, 5_000, 7_000),
 ]
-TUNING = Tuning(machine=HERE, batch_overhead=11.5, measurements=FIGURES)
+TUNING = Tuning(machine=HERE, batch_overhead=11.6, measurements=FIGURES)
 
 
 def test_the_fastest_of_both_kinds_of_texts_is_chosen() -> None:
@@ -65,7 +66,7 @@ def test_sources() -> None:
     tuned = plan(DEFAULTS, (), TUNING)
     assert (tuned.executors, tuned.intra_op_threads, tuned.max_batch_tokens) == (4, 1, 1024)
     assert dict(tuned.sources) == dict.fromkeys(CHOICES, "tuned")
-    assert tuned.batch_overhead == 11.5
+    assert tuned.batch_overhead == 12
     partly = plan(DEFAULTS | {"executors": 1}, {"executors", "port"}, TUNING)
     assert (partly.executors, partly.intra_op_threads, partly.max_batch_tokens) == (1, 4, 512)
     assert dict(partly.sources) == {"executors": "set", "intra_op_threads": "tuned", "max_batch_tokens": "tuned"}
@@ -77,6 +78,7 @@ def test_sources() -> None:
         "max_batch_tokens": "default",
     }
     assert dict(plan(DEFAULTS, (), None).sources) == dict.fromkeys(CHOICES, "default")
+    assert plan(DEFAULTS, (), None).batch_overhead == BATCH_OVERHEAD
 
 
 @given(
