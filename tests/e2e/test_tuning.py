@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from service.cli import main
 from service.runtime.session import runtime_version
+from service.tuner import Effort
 from service.tuning import Machine, Measurement, Tuning, path_of, read_tuning, this_machine, write_tuning
 from tests.conftest import MakeBundle, StartServer
 from tests.e2e.process import Server, run_command
@@ -120,3 +122,17 @@ def test_what_cannot_be_kept_is_said_with_the_flags_to_give_instead(tmp_path: Pa
     assert "cannot be written" in said
     assert "--max-batch-tokens" in said.splitlines()[-1]
     assert [one.name for one in folder.iterdir() if one.name.startswith(".")] == []
+
+
+def test_compile_can_tune_as_well(
+    tmp_path: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("service.tuner.USUAL", Effort(0.2, (64,)))
+    folder = tmp_path / "bundle"
+    checkpoint = Tiny().write(tmp_path / "tiny")
+    assert main(["compile", str(checkpoint), "--output", str(folder), "--tune"]) == 0
+    assert capsys.readouterr().out == f"{folder}\n"
+    found = read_tuning(folder, machine)
+    assert found is not None
+    assert {one.max_batch_tokens for one in found.measurements} == {64}
+    assert main(["check", str(folder)]) == 0
