@@ -118,7 +118,8 @@ class ModelSettings(BaseModel):
         ge=1,
         le=256,
         description="Batches run at the same time, each on a thread of its own; where those are of long requests, one "
-        "more for short ones.",
+        "more for short ones. Of this and the next two, what is not set is what `embedserve tune` found on this "
+        "machine, if it was run.",
     )
     intra_op_threads: int = Field(
         1,
