@@ -31,6 +31,15 @@ VERTEX_ENDPOINT = "/v1/projects/p/locations/l/endpoints/1234567890:predict"
 Vectors = NDArray[np.float32]  # (texts, dimensions)
 
 
+def full_windows(count: int, first: int = 0) -> list[str]:
+    """Texts that fill one window each (254 tokens and the special ones), numbered from `first`.
+
+    No two are alike: what is alike would be computed once.
+    """
+    numbers = [f"{first + i:016b}" for i in range(count)]
+    return ["".join("dog " if bit == "1" else "cat " for bit in number) + "cat " * 238 for number in numbers]
+
+
 def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """This process's environment without settings of its own, but for the cache."""
     kept = {

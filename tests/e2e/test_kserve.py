@@ -13,13 +13,12 @@ import pytest
 
 from service.api.oip_binary import CONTENT_TYPE, HEADER
 from tests.conftest import Golden, MakeBundle, StartServer
-from tests.e2e.process import DIMENSIONS, MODEL, Server, Vectors, cosines, wait_until
+from tests.e2e.process import DIMENSIONS, MODEL, Server, Vectors, cosines, full_windows, wait_until
 
 V1 = f"/v1/models/{MODEL}:predict"
 V2 = f"/v2/models/{MODEL}"
 INFER = f"{V2}/infer"
 LONG_NAME = f"sentence-transformers/{MODEL}"
-FULL = "cat " * 254  # one full window
 LONG = "The quick brown fox jumps over the lazy dog. " * 200
 KEY = "sk-e2e-0123456789abcdef"
 
@@ -544,12 +543,12 @@ def test_while_draining(start_server: StartServer) -> None:
 
 
 def test_overload_and_deadline(start_server: StartServer) -> None:
-    slow = request(*[FULL] * 40)  # seconds of work on one executor, and more than the queue may hold
+    slow = request(*full_windows(40))  # seconds of work on one executor, and more than the queue may hold
     server = start_server("--max-queue-tokens", "1000", "--executors", "1", "--max-inputs", "40")
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(server.post, INFER, slow)
         wait_until(lambda: server.metric("embedserve_queue_tokens") > 1000, "a full queue")
-        second = server.post(INFER, slow)
+        second = server.post(INFER, request(*full_windows(40, first=40)))
         assert vectors_of(first.result()).shape == (40, DIMENSIONS)
     refused(second, 429)
     assert int(second.headers["retry-after"]) >= 1

@@ -182,8 +182,8 @@ def test_every_line_is_json_and_nothing_is_told(start_server: StartServer) -> No
 
 def test_a_failing_request_tells_nothing_either(start_server: StartServer) -> None:
     server = start_server("--request-timeout", "0.01", "--executors", "1")
-    text = f"{CANARY} " * 40
-    assert server.post("/v1/embeddings", {"input": [text] * 60}).status_code == 504
+    texts = [f"{CANARY} {number} " * 40 for number in range(60)]
+    assert server.post("/v1/embeddings", {"input": texts}).status_code == 504
     server.stop()
     assert any(line["level"] == "error" for line in server.logged())
     assert CANARY not in server.stderr()
