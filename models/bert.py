@@ -9,6 +9,7 @@ MultiHeadAttention. 85 % of the time are multiplications of matrices, at 95 % of
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from onnx import TensorProto
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from models.graph import CONTRIB, Graph
-from models.weights import Weights
+from models.weights import Array, Weights
 from service.errors import CheckpointError
 
 
@@ -68,25 +69,34 @@ def encode(graph: Graph, raw_config: Mapping[str, Any], weights: Weights) -> str
 
     Raises CheckpointError for a configuration or a tensor that does not fit.
     """
-    return _Bert(graph, read_config(raw_config), weights.below("bert.", "embeddings.word_embeddings.weight")).encode()
+    return Bert(graph, raw_config, weights).encode()
 
 
-class _Bert:
+@dataclass(frozen=True, slots=True)
+class Hidden:
+    """What a LayerNormalization gives: to the matrices that read it, and to the addition that goes around them."""
+
+    read: str
+    kept: str
+
+
+class Bert:
     """The layers of one model, appended to one graph. Values are (rows, length, hidden) unless they say otherwise."""
 
-    def __init__(self, graph: Graph, config: BertConfig, weights: Weights) -> None:
+    def __init__(self, graph: Graph, raw_config: Mapping[str, Any], weights: Weights) -> None:
         self._graph = graph
-        self._config = config
-        self._weights = weights
+        self._config = read_config(raw_config)
+        self._weights = weights.below("bert.", "embeddings.word_embeddings.weight")
 
     def encode(self) -> str:
+        """Appends all of it; the last hidden state."""
         mask = self._graph.cast(self._graph.input("attention_mask"), TensorProto.INT32)
         hidden = self._embed(self._graph.input("input_ids"))
         for layer in range(self._config.num_hidden_layers):
-            hidden = self._layer(hidden, mask, f"encoder.layer.{layer}.")
-        return hidden
+            hidden = self._layer(hidden, mask, layer)
+        return hidden.kept
 
-    def _embed(self, input_ids: str) -> str:
+    def _embed(self, input_ids: str) -> Hidden:
         """Every text is a first segment, so its row of the segment table is folded into the positions."""
         graph, config, get = self._graph, self._config, self._weights.get
         words = get("embeddings.word_embeddings.weight", config.vocab_size, config.hidden_size)
@@ -100,61 +110,88 @@ class _Bert:
             graph.op("Gather", graph.constant(words, "embeddings.words"), input_ids),
             graph.op("Slice", table, zero, length, zero),  # (length, hidden)
         )
-        return self._norm(embedded, "embeddings.LayerNorm")
+        return self._norm(embedded, "embeddings.LayerNorm", self._projections(0))
 
-    def _layer(self, hidden: str, mask: str, name: str) -> str:
-        add = self._graph.op
-        attended = self._linear(
-            self._attention(hidden, mask, f"{name}attention.self."), f"{name}attention.output.dense"
+    def _layer(self, hidden: Hidden, mask: str, layer: int) -> Hidden:
+        name, add = f"encoder.layer.{layer}.", self._graph.op
+        attended = self._linear(self._attention(hidden, mask, layer), f"{name}attention.output.dense")
+        hidden = self._norm(
+            add("Add", attended, hidden.kept), f"{name}attention.output.LayerNorm", self._widening(layer)
         )
-        hidden = self._norm(add("Add", attended, hidden), f"{name}attention.output.LayerNorm")
-        wide = self._intermediate(hidden, f"{name}intermediate.dense")
-        narrow = self._linear(wide, f"{name}output.dense", width=self._config.intermediate_size)
-        return self._norm(add("Add", narrow, hidden), f"{name}output.LayerNorm")
+        narrow = self._linear(self._intermediate(hidden, layer), f"{name}output.dense", self._config.intermediate_size)
+        following = self._projections(layer + 1) if layer + 1 < self._config.num_hidden_layers else None
+        return self._norm(add("Add", narrow, hidden.kept), f"{name}output.LayerNorm", following)
 
-    def _attention(self, hidden: str, mask: str, name: str) -> str:
+    # --- weights; torch keeps them as (out, in) ---------------------------------------------------------------
+
+    def _projections(self, layer: int) -> Array:
+        """Queries, keys and values side by side: (hidden, 3 · hidden)."""
         size = self._config.hidden_size
-        parts = ("query", "key", "value")
-        weights = [self._weights.get(f"{name}{part}.weight", size, size).T for part in parts]
-        biases = [self._weights.get(f"{name}{part}.bias", size) for part in parts]
+        return np.concatenate([self._weights.get(f"{name}.weight", size, size).T for name in _qkv(layer)], axis=1)
+
+    def _projection_biases(self, layer: int) -> Array:
+        """(3 · hidden,)."""
+        return np.concatenate([self._weights.get(f"{name}.bias", self._config.hidden_size) for name in _qkv(layer)])
+
+    def _widening(self, layer: int) -> Array:
+        """(hidden, intermediate)."""
+        shape = self._config.intermediate_size, self._config.hidden_size
+        return self._weights.get(f"encoder.layer.{layer}.intermediate.dense.weight", *shape).T
+
+    # --- what another precision does in its own way -----------------------------------------------------------
+
+    def _norm(self, value: str, name: str, reader: Array | None) -> Hidden:
+        """`reader` (hidden, out) is the weight that multiplies it; None after the last layer."""
+        normed = self._normalization(value, name)
+        return Hidden(normed, normed)
+
+    def _attention(self, hidden: Hidden, mask: str, layer: int) -> str:
+        name = f"encoder.layer.{layer}.attention.self."
         return self._graph.op(
             "Attention",
-            hidden,
-            self._graph.constant(np.concatenate(weights, axis=1), f"{name}weight"),  # (hidden, 3 · hidden)
-            self._graph.constant(np.concatenate(biases), f"{name}bias"),
+            hidden.read,
+            self._graph.constant(self._projections(layer), f"{name}weight"),
+            self._graph.constant(self._projection_biases(layer), f"{name}bias"),
             mask,  # (rows, length) int32: keys whose mask is 0 get no attention
             domain=CONTRIB,
             num_heads=self._config.num_attention_heads,
         )
 
-    def _intermediate(self, hidden: str, name: str) -> str:
+    def _intermediate(self, hidden: Hidden, layer: int) -> str:
         """(rows, length, intermediate)."""
-        width = self._config.intermediate_size
-        wide = self._matmul(hidden, f"{name}.weight", width, self._config.hidden_size)
-        bias = self._graph.constant(self._weights.get(f"{name}.bias", width), f"{name}.bias")
-        op_type = _ACTIVATIONS[self._config.hidden_act]
-        if op_type == "Relu":
-            return self._graph.op("Relu", self._graph.op("Add", wide, bias))
-        return self._graph.op(op_type, wide, bias, domain=CONTRIB)
+        name = f"encoder.layer.{layer}.intermediate.dense"
+        wide = self._graph.op("MatMul", hidden.read, self._graph.constant(self._widening(layer), f"{name}.weight"))
+        return self._activated(wide, _ACTIVATIONS[self._config.hidden_act], name)
 
     def _linear(self, value: str, name: str, width: int = 0) -> str:
         """(…, width or hidden) → (…, hidden)."""
         size = self._config.hidden_size
-        product = self._matmul(value, f"{name}.weight", size, width or size)
-        return self._graph.op(
-            "Add", product, self._graph.constant(self._weights.get(f"{name}.bias", size), f"{name}.bias")
-        )
+        weight = self._graph.constant(self._weights.get(f"{name}.weight", size, width or size).T, f"{name}.weight")
+        return self._graph.op("Add", self._graph.op("MatMul", value, weight), self._bias(name, size))
 
-    def _matmul(self, value: str, name: str, rows: int, columns: int) -> str:
-        """torch keeps weights as (out, in)."""
-        return self._graph.op("MatMul", value, self._graph.constant(self._weights.get(name, rows, columns).T, name))
+    # --- common to all ----------------------------------------------------------------------------------------
 
-    def _norm(self, value: str, name: str) -> str:
+    def _activated(self, wide: str, op_type: str, name: str) -> str:
+        bias = self._bias(name, self._config.intermediate_size)
+        if op_type == "Relu":
+            return self._graph.op("Relu", self._graph.op("Add", wide, bias))
+        return self._graph.op(op_type, wide, bias, domain=CONTRIB)
+
+    def _bias(self, name: str, size: int) -> str:
+        return self._graph.constant(self._weights.get(f"{name}.bias", size), f"{name}.bias")
+
+    def _normalization(self, value: str, name: str, unit: Array | float = 1.0) -> str:
+        """In units (hidden,) of their own for each channel: that costs nothing here."""
         size = self._config.hidden_size
         scale, bias = (
-            self._graph.constant(self._weights.get(f"{name}.{p}", size), f"{name}.{p}") for p in ("weight", "bias")
+            self._graph.constant((self._weights.get(f"{name}.{p}", size) / unit).astype(np.float32), f"{name}.{p}")
+            for p in ("weight", "bias")
         )
         return self._graph.op("LayerNormalization", value, scale, bias, axis=-1, epsilon=self._config.layer_norm_eps)
+
+
+def _qkv(layer: int) -> list[str]:
+    return [f"encoder.layer.{layer}.attention.self.{part}" for part in ("query", "key", "value")]
 
 
 # transformers' name → the kernel that adds the bias and activates. The tanh approximations differ only in how

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from models.hashes import FileHashes
-from models.recipe import COMPILER, Options, PoolingMode, Precision, Recipe, Route, Target, recipe_of
+from models.recipe import COMPILER, Options, PoolingMode, Recipe, Route, Target, recipe_of
 from models.sources import Place, Say, fetch, locate, memo
 from models.staging import staged
 from service.bundle import (
@@ -21,6 +21,7 @@ from service.bundle import (
     sha256_of,
 )
 from service.errors import CheckpointError, StartupError
+from service.precision import Precision
 
 if TYPE_CHECKING:
     from models.checkpoint import Checkpoint
@@ -100,9 +101,14 @@ def _write_bundle(folder: Path, source: str, place: Place, recipe: Recipe, say: 
     checkpoint = read_checkpoint(place.folder, options.pooling)
     write_tokenizer(checkpoint, folder)
     route = options.route or _route(checkpoint)
+    if options.precision == "int8" and route != "native":
+        raise CheckpointError(
+            f"{checkpoint.folder} is an exported graph, and int8 is made from weights (*.safetensors)",
+            "leave --precision out, or add the weights",
+        )
     say(f"building the graph ({route} route)")
     graph = _build(checkpoint, route)
-    files = [*graph.save(folder), TOKENIZER_JSON]
+    files = [*graph.save(folder), TOKENIZER_JSON, GOLDEN_JSON]
     bundle = Bundle(
         format=FORMAT,
         model_id=recipe.model_id,
@@ -119,11 +125,13 @@ def _write_bundle(folder: Path, source: str, place: Place, recipe: Recipe, say: 
         pooling=checkpoint.pooling,
         mean_of_tokens=checkpoint.mean_of_tokens,
         provenance=Provenance(source=source, route=route, compiler=COMPILER, checkpoint=recipe.checkpoint),
-        files={name: sha256_of(folder / name) for name in files},
+        files={},
     )
-    _write_golden(folder, bundle, place)
-    golden = {GOLDEN_JSON: sha256_of(folder / GOLDEN_JSON)}
-    bundle = bundle.model_copy(update={"files": bundle.files | golden})
+    _write_golden(folder, bundle, place)  # before anything is rounded: int8 is measured against float32
+    if options.precision == "int8":
+        say("quantising")
+        _quantised(checkpoint, folder, bundle).save(folder)
+    bundle = bundle.model_copy(update={"files": {name: sha256_of(folder / name) for name in files}})
     (folder / BUNDLE_JSON).write_text(bundle.model_dump_json(indent=2) + "\n", "utf-8")
     _verify(folder, say)
 
@@ -152,6 +160,13 @@ def _build(checkpoint: Checkpoint, route: Route) -> Graph:
     return onnx_route.build(checkpoint)
 
 
+def _quantised(checkpoint: Checkpoint, folder: Path, bundle: Bundle) -> Graph:
+    """The graph of `checkpoint` in 8 bits, whose float32 graph lies in `folder`."""
+    from models import calibrate, native
+
+    return native.build_int8(checkpoint, calibrate.peaks(folder, bundle, int(checkpoint.config["vocab_size"])))
+
+
 def _write_golden(folder: Path, bundle: Bundle, place: Place) -> None:
     """A reference's vectors where the catalogue has them; otherwise this graph's own, for later checks."""
     from models.verify import record_golden
@@ -164,6 +179,12 @@ def _write_golden(folder: Path, bundle: Bundle, place: Place) -> None:
     (folder / GOLDEN_JSON).write_text(content, "utf-8")
 
 
+_WRONG_VECTORS: dict[Precision, str] = {
+    "fp32": "the checkpoint's files do not belong together, or this is a defect of the compiler: report it",
+    "int8": "8 bits are too few for this checkpoint: leave --precision out",
+}
+
+
 def _verify(folder: Path, say: Say) -> None:
     """Raises CheckpointError: a bundle with wrong vectors is never published."""
     from models.verify import check
@@ -173,7 +194,7 @@ def _verify(folder: Path, say: Say) -> None:
         raise CheckpointError(
             f"the compiled graph disagrees with {report.reference}: cosine {report.worst_cosine:.7f}, "
             f"alone against batched {report.worst_batch_cosine:.7f}",
-            "the checkpoint's files do not belong together, or this is a defect of the compiler: report it",
+            _WRONG_VECTORS[report.precision],
         )
     say(f"verified {len(report.texts)} texts against {report.reference}: cosine ≥ {_floor(report.worst_cosine)}")
 

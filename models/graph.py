@@ -86,7 +86,8 @@ class Graph:
         return f"{self._prefix}{what}_{self._count}"
 
     def save(self, folder: Path) -> list[str]:
-        """Writes the graph and its weights into `folder`; returns the names of the files."""
+        """Writes the graph and its weights into `folder`, over those of another; returns the names of the files."""
+        (folder / WEIGHTS_FILE).unlink(missing_ok=True)  # onnx would append to it
         onnx.save_model(
             self.model,
             str(folder / MODEL_ONNX),

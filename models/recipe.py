@@ -13,13 +13,13 @@ import service
 from models.hashes import FileHashes
 from models.sources import Place, slug
 from service.bundle import FORMAT
+from service.precision import Precision
 
-COMPILER_REVISION = 5
+COMPILER_REVISION = 6
 """Raised by every change that makes other graphs, tokenizers or bundle files of the same checkpoint."""
 
 COMPILER = f"embedserve {service.__version__}"
 
-Precision = Literal["fp32"]
 Target = Literal["cpu"]
 Route = Literal["native", "onnx"]
 PoolingMode = Literal["cls", "mean", "max"]

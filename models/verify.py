@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from service.bundle import TOKENIZER_JSON, Bundle, Golden, read_bundle, read_golden, verify_files
 from service.encoder import Encoder
 from service.errors import BundleError
+from service.precision import Precision
 from service.runtime.providers import CPU
 from service.tokenizer import Tokenizer
 from service.types import Matrix
 
-MINIMUM_COSINE = {"fp32": 0.9999}
+MINIMUM_COSINE: dict[Precision, float] = {"fp32": 0.9999, "int8": 0.99}
 """Per precision, to the golden vectors. What is below it is a wrong graph, not rounding."""
 
 MINIMUM_BATCH_COSINE = 0.999999
@@ -52,7 +53,7 @@ class CheckReport:
     """The outcome of `check`."""
 
     model_id: str
-    precision: str
+    precision: Precision
     reference: str  # what gave the golden vectors
     files: int
     texts: tuple[TextResult, ...]

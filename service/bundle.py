@@ -18,6 +18,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from service.errors import BundleError
+from service.precision import Precision
 
 BUNDLE_JSON = "bundle.json"
 MODEL_ONNX = "model.onnx"
@@ -51,7 +52,7 @@ class Bundle(_Strict):
     normalized: bool  # the graph's last step is an L2 normalisation
     inputs: tuple[Literal["input_ids", "attention_mask", "token_type_ids"], ...]  # of the graph
     pad_token_id: int
-    precision: Literal["fp32"]
+    precision: Precision
     target: Literal["cpu"]
     prompts: dict[str, str] = {}
     default_prompt_name: str | None = None

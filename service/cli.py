@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import service
-from service.bundle import is_bundle
+from service.bundle import is_bundle, read_bundle
 from service.errors import BundleError, StartupError
+from service.precision import Precision
 from service.settings import DEFAULT_MODEL, ENV_PREFIX, Settings, default_text, load_settings, server_first
 
 _SERVE_HELP = f"""\
@@ -46,6 +47,7 @@ The figures are kept in the bundle's folder, one file for each kind of machine (
 Runtime). A server that runs the bundle on such a machine uses them for what it is not told: flags, variables and the
 settings file win. Nothing else should be running meanwhile.
 """
+_PRECISION_HELP = "fp32, or int8: twice as fast, vectors of cosine 0.999 to fp32's (default: %(default)s)"
 _CHECK_HELP = """\
 Check a bundle: every file against its hash, and its golden texts against the vectors recorded for them.
 
@@ -171,9 +173,17 @@ def _bundle(settings: Settings) -> Path:
 
     folder = Path(settings.model)
     if is_bundle(folder):
-        return folder
-    found = find_cached(settings.model, cache_dir=settings.cache_dir)
-    return found or compile_checkpoint(settings.model, cache_dir=settings.cache_dir, say=_say)
+        return _as_wished(folder, settings.precision)
+    precision = settings.precision or "fp32"
+    found = find_cached(settings.model, cache_dir=settings.cache_dir, precision=precision)
+    return found or compile_checkpoint(settings.model, cache_dir=settings.cache_dir, precision=precision, say=_say)
+
+
+def _as_wished(bundle: Path, precision: Precision | None) -> Path:
+    """A bundle cannot be made another. Raises StartupError, BundleError."""
+    if precision not in (None, found := read_bundle(bundle).precision):
+        raise StartupError(f"{bundle} is {found}, not {precision}", "leave --precision out, or name its checkpoint")
+    return bundle
 
 
 def _say(line: str) -> None:
@@ -226,7 +236,7 @@ def _add_compile(commands: Any) -> None:
     parser = _add(commands, "compile", _compile, "turn a checkpoint into a bundle", _COMPILE_HELP)
     parser.add_argument("source", metavar="SOURCE", help="a checkpoint folder, a catalogue name or a Hugging Face id")
     parser.add_argument("--output", type=Path, metavar="DIR", help="where to put the bundle (default: the cache)")
-    parser.add_argument("--precision", choices=["fp32"], default="fp32", help="of the weights (default: %(default)s)")
+    parser.add_argument("--precision", choices=get_args(Precision), default="fp32", help=_PRECISION_HELP)
     parser.add_argument("--target", choices=["cpu"], default="cpu", help="what runs it (default: %(default)s)")
     parser.add_argument("--pooling", choices=["cls", "mean", "max"], help="for a checkpoint that does not say")
     parser.add_argument("--cache-dir", type=Path, metavar="DIR", help="where checkpoints and bundles are kept")
@@ -237,7 +247,7 @@ def _add_tune(commands: Any) -> None:
     parser = _add(commands, "tune", _tune, "measure which executors and budgets are fastest here", _TUNE_HELP)
     parser.add_argument("model", metavar="MODEL", nargs="?", default=None, help="a bundle, or what `serve` takes")
     parser.add_argument("--quick", action="store_true", help="a quarter of the time, and fewer budgets")
-    _add_settings(parser, ["cache_dir"])
+    _add_settings(parser, ["precision", "cache_dir"])
 
 
 def _add_check(commands: Any) -> None:
@@ -254,7 +264,15 @@ def _add_embed(commands: Any) -> None:
     _add_settings(
         parser,
         [
-            *("model", "long_input", "truncation_side", "chunk_max_tokens", "chunk_overlap", "chunk_boundary"),
+            *(
+                "model",
+                "precision",
+                "long_input",
+                "truncation_side",
+                "chunk_max_tokens",
+                "chunk_overlap",
+                "chunk_boundary",
+            ),
             *("chunk_aggregation", "return_chunks", "late_chunking"),
             *("executors", "intra_op_threads", "max_batch_tokens", "cache_dir"),
         ],
@@ -275,7 +293,8 @@ def _flag(name: str) -> dict[str, Any]:
     text = f"{field.description}{default}".replace("%", "%%")
     if field.annotation is bool:
         return {"action": argparse.BooleanOptionalAction, "help": text}
-    choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else None
+    literals = [one for one in (field.annotation, *get_args(field.annotation)) if get_origin(one) is Literal]
+    choices = get_args(literals[0]) if literals else None
     if isinstance(field.annotation, type) and issubclass(field.annotation, StrEnum):
         choices = tuple(field.annotation)
     return {"metavar": "{" + ",".join(choices) + "}" if choices else "VALUE", "help": text}

@@ -25,6 +25,7 @@ from pydantic_settings import (
 
 from service.cores import usable_cores
 from service.errors import StartupError
+from service.precision import Precision
 from service.types import Aggregation, Boundary, LongInput, TokenIds, TruncationSide
 
 ENV_PREFIX = "EMBEDSERVE_"
@@ -159,6 +160,11 @@ class Settings(ModelSettings, BaseSettings):
 
     model: str = Field(
         DEFAULT_MODEL, description="A bundle, a checkpoint folder, a catalogue name or a Hugging Face id."
+    )
+    precision: Precision | None = Field(
+        None,
+        description="fp32, or int8: more than twice the speed, and vectors of cosine 0.999 to those of fp32. Without "
+        "it, what a bundle has, and fp32 for what is compiled first.",
     )
     served_model_name: str | None = Field(
         None, description="The model's public name; without it, the last part of what it was compiled from."

@@ -62,6 +62,25 @@ def test_check_of_no_bundle(tmp_path: Path) -> None:
     assert_refused(run_command("check", tmp_path), "bundle.json")
 
 
+def test_a_bundle_is_not_served_in_another_precision(bundle: Path) -> None:
+    assert_refused(run_command("serve", bundle, "--precision", "int8"), "is fp32, not int8", "--precision")
+
+
+def test_an_unknown_precision_is_refused(bundle: Path) -> None:
+    assert_refused(run_command("serve", bundle, "--precision", "fp8"), "precision", "int8")
+
+
+def test_int8_is_compiled_on_demand_and_near_the_golden_vectors(golden: Golden, tmp_path: Path) -> None:
+    source, output = tmp_path / "texts.jsonl", tmp_path / "vectors.npy"
+    source.write_text("".join(json.dumps({"text": text}) + "\n" for text in golden.texts), "utf-8")
+    done = run_command("embed", source, "--precision", "int8", "--output", output)
+    assert done.returncode == 0, done.stderr.decode()
+    vectors = np.load(output)
+    cosines = (vectors * golden.vectors).sum(axis=1) / np.linalg.norm(vectors, axis=1)
+    assert cosines.min() > 0.99
+    assert cosines.max() < 0.99999, "these are the vectors of fp32"
+
+
 def test_embed_lines_to_jsonl(bundle: Path, golden: Golden, tmp_path: Path) -> None:
     texts = [text for text in golden.texts if text and not set(text) & set("\r\n\v\f\x1c\x1d\x1e\x85\u2028\u2029")]
     source = tmp_path / "texts.txt"
