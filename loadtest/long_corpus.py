@@ -32,6 +32,7 @@ DEPTHS = 10
 VARIANTS = ("whole", "half", "keywords")
 _WORDS = 20, 40  # of a passage
 _KEYWORDS = 6
+_SENTENCE = 5, 60  # words
 _PROSE = 0.8  # of a passage's words are words: tables and code make no queries
 _SHINGLE = 8  # words in a row that two documents do not share by chance
 _ALIKE = 0.5  # documents that share more of their shingles are one document twice
@@ -73,6 +74,27 @@ def documents(per_kind: int, seed: int) -> list[Document]:
         found = _distinct(fitting)
         chosen += sorted(random.Random(f"{seed} {kind}").sample(found, min(per_kind, len(found))), key=_name)
     return chosen
+
+
+def sentences(per_kind: int, seed: int) -> list[str]:
+    """Distinct sentences of 5 to 60 words, as many of each kind. Raises CorpusError.
+
+    Without licences, of which an environment may have few.
+    """
+    chosen: list[str] = []
+    for kind, read in _SOURCES.items():
+        if kind != "licences":
+            found = sorted({one for _, text in read() for one in _sentences(text)} - {*chosen})
+            chosen += random.Random(f"{seed} {kind}").sample(found, per_kind)
+    return chosen
+
+
+def _sentences(text: str) -> Iterator[str]:
+    for paragraph in re.split(r"\n\s*\n", text):
+        for sentence in re.split(r"(?<=[.!?])\s+(?=[A-Z\"'(])", " ".join(paragraph.split())):
+            words = sentence.split()
+            if _SENTENCE[0] <= len(words) <= _SENTENCE[1] and _is_prose(words):
+                yield sentence
 
 
 def documents_in(folder: Path) -> list[Document]:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from loadtest.texts import Text
 from service.bundle import MODEL_ONNX, Bundle
 from service.encoder import OUTPUT, padded_feeds
-from service.runtime.providers import CPU
+from service.runtime.providers import CPU, Execution
 from service.runtime.session import Session
 from service.types import Matrix
 
@@ -47,8 +47,8 @@ class Rate:
 class Ceiling:
     """Measures what `session.run` alone can do on `threads` cores."""
 
-    def __init__(self, folder: Path, bundle: Bundle, threads: int) -> None:
-        self._session = Session(folder / MODEL_ONNX, CPU, 1)
+    def __init__(self, folder: Path, bundle: Bundle, threads: int, execution: Execution = CPU) -> None:
+        self._session = Session(folder / MODEL_ONNX, execution, 1)
         self._bundle = bundle
         self._threads = threads
 
