@@ -126,8 +126,8 @@ def test_overload_is_refused_and_passes(start_server: StartServer, golden: Golde
     with ThreadPoolExecutor(48) as pool:
         sent = [pool.submit(server.post, "/v1/embeddings", {"input": full_windows(4, 4 * i)}) for i in range(150)]
         vertex = [
-            pool.submit(server.post, VERTEX_MODEL, {"instances": [{"content": golden.texts[0]}] * 20})
-            for _ in range(30)
+            pool.submit(server.post, VERTEX_MODEL, {"instances": [{"content": f"{i} and {j}"} for j in range(20)]})
+            for i in range(30)
         ]
         replies = [one.result() for one in sent]
         google = [one.result() for one in vertex]
@@ -174,9 +174,9 @@ def test_a_client_that_left_is_dropped(start_server: StartServer, golden: Golden
 
 def test_many_clients_that_leave_at_any_moment(start_server: StartServer, golden: Golden) -> None:
     server = start_server("--executors", "2")
-    body = json.dumps({"input": full_windows(16)}).encode()
-    request = b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
     for i in range(60):
+        body = json.dumps({"input": full_windows(16, 16 * i)}).encode()
+        request = b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
         with Raw(server.port) as raw:
             if i % 3 == 0:
                 raw.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")  # a reset
