@@ -16,6 +16,7 @@ from array import array
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,7 @@ from service.errors import ClientGone, DeadlineExceeded, InferenceError, Overloa
 from service.packing import BATCH_OVERHEAD, batch_tokens, computed_tokens
 from service.scheduling import Scheduler, Turn
 from service.types import Matrix
-from service.waiting import expiring, retry_after
+from service.waiting import Deadlines, retry_after
 
 Rows = Sequence[Sequence[int]]
 Result = NDArray[np.float32]
@@ -38,8 +39,7 @@ _FIRST_GUESS_OF_RATE = 5_000.0
 _RATE_MEMORY = 0.9  # weight of the past in the moving average of throughput
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What a request gave and what it cost.
 
     `results[i]` belongs to row i; others may hold the same arrays, so they are read-only. `computed_tokens` counts each
@@ -140,6 +140,7 @@ class Batcher:
         self._running: set[_Batch] = set()
         self._dispatch_is_due = False
         self._closed = False
+        self._deadlines = Deadlines()
         self._idle = asyncio.Event()
         self._idle.set()
         self._rate = _FIRST_GUESS_OF_RATE
@@ -164,15 +165,17 @@ class Batcher:
         if not job.missing:
             return job.outcome
         asked = self._ask(job, packed, keys)
+        self._deadlines.add(job.future, deadline)
         try:
-            with expiring(job.future, deadline):
-                return await job.future
+            return await job.future
         except (DeadlineExceeded, InferenceError) as error:
             self._abandon(job, asked, error.reason)
             raise
         except asyncio.CancelledError:
             self._abandon(job, asked, ClientGone.reason)
             raise
+        finally:
+            self._deadlines.discard(job.future)
 
     def stalled_for(self) -> float:
         """Seconds that the oldest running batch has been running; 0 when idle."""

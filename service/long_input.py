@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from service.bundle import Bundle
 from service.chunking import Window, split, split_late, truncate, whole
 from service.errors import InputTooLong, InvalidInput, TooManyChunks
 from service.settings import ModelSettings
-from service.types import Aggregation, Chunk, Chunking, EmbedRequest, Encoding, LongInput, TruncationSide
+from service.types import Aggregation, Chunk, Chunking, Encoding, LongInput, TruncationSide, Wishes
 
 Value = TypeVar("Value")
 
@@ -29,11 +29,7 @@ class Rules:
     late: bool
     max_input_tokens: int | None
     max_chunks: int
-
-    @property
-    def special_tokens(self) -> int:
-        """That every row carries."""
-        return len(self.window.prefix) + len(self.window.suffix)
+    special_tokens: int  # that every row carries
 
     @property
     def only_first(self) -> bool:
@@ -41,8 +37,7 @@ class Rules:
         return self.aggregation is Aggregation.FIRST and not self.return_chunks
 
 
-@dataclass(frozen=True, slots=True)
-class Cut:
+class Cut(NamedTuple):
     """One input, ready to run: `tokens` as in EmbedResult."""
 
     chunks: Sequence[Chunk]
@@ -62,7 +57,7 @@ class Cut:
 
 
 def rules_of(
-    request: EmbedRequest, settings: ModelSettings, bundle: Bundle, prefix: Sequence[int], suffix: Sequence[int]
+    request: Wishes, settings: ModelSettings, bundle: Bundle, prefix: Sequence[int], suffix: Sequence[int]
 ) -> Rules:
     """Raises InvalidInput for wishes that contradict each other, or that this model cannot fulfil."""
     policy = _policy(request, settings)
@@ -86,6 +81,7 @@ def rules_of(
         late,
         settings.max_input_tokens,
         settings.max_chunks,
+        special_tokens,
     )
 
 
@@ -116,7 +112,7 @@ def cut(encoding: Encoding, text: str, rules: Rules, room: int) -> Cut:
     return Cut(chunks, tokens, late=late)
 
 
-def _policy(request: EmbedRequest, settings: ModelSettings) -> LongInput:
+def _policy(request: Wishes, settings: ModelSettings) -> LongInput:
     """Who says how to chunk wants chunks."""
     wants_chunks = request.chunking != Chunking() or bool(request.late)
     if wants_chunks and request.long_input not in (None, LongInput.CHUNK):

@@ -1,28 +1,29 @@
 """Prometheus metrics, and the only importer of prometheus_client.
 
 Labels are bounded by construction: `model` is a served name, `route` a path template, `reason` a class of
-`service.errors`. Nothing a client writes ever becomes a label.
+`service.errors`. Nothing a client writes ever becomes a label. The event loop's thread alone writes and renders them.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from functools import cache
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from functools import cache, partial
+from typing import Any, NamedTuple, TypeVar
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
     PlatformCollector,
     ProcessCollector,
     generate_latest,
 )
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
 import service
+from service.tallies import Counter, Family, Gauge, Histogram
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 REGISTRY = CollectorRegistry()
@@ -33,16 +34,38 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 _POWERS_OF_TWO = tuple(2**i for i in range(0, 15))
 
 
-def _counter(name: str, text: str, *labels: str) -> Counter:
-    return Counter(f"embedserve_{name}", text, labels, registry=REGISTRY)
+class _Exposed(Collector):
+    """A family of ours, as prometheus_client collects it."""
+
+    def __init__(self, family: Family[Any]) -> None:
+        self._family = family
+
+    def collect(self) -> Iterator[Metric]:
+        metric = Metric(self._family.name, self._family.text, self._family.kind)
+        for suffix, labels, value in self._family.samples():
+            metric.add_sample(self._family.name + suffix, dict(labels), value)
+        yield metric
 
 
-def _gauge(name: str, text: str, *labels: str) -> Gauge:
-    return Gauge(f"embedserve_{name}", text, labels, registry=REGISTRY)
+Child = TypeVar("Child", Counter, Gauge, Histogram)
 
 
-def _histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-    return Histogram(f"embedserve_{name}", text, labels, buckets=buckets, registry=REGISTRY)
+def _family(name: str, text: str, labels: tuple[str, ...], make: Callable[[], Child]) -> Family[Child]:
+    family = Family(f"embedserve_{name}", text, labels, make)
+    REGISTRY.register(_Exposed(family))
+    return family
+
+
+def _counter(name: str, text: str, *labels: str) -> Family[Counter]:
+    return _family(name.removesuffix("_total"), text, labels, Counter)
+
+
+def _gauge(name: str, text: str, *labels: str) -> Family[Gauge]:
+    return _family(name, text, labels, Gauge)
+
+
+def _histogram(name: str, text: str, bounds: tuple[float, ...], *labels: str) -> Family[Histogram]:
+    return _family(name, text, labels, partial(Histogram, bounds))
 
 
 REQUESTS = _counter("requests_total", "Requests answered", "model", "route", "status")
@@ -93,8 +116,8 @@ MODEL_INFO = _gauge(
     "model_info", "1; what is served is in the labels", "model", "model_id", "precision", "target", "dimensions",
     "max_seq_length",
 )  # fmt: skip
-READY = _gauge("ready", "1 when requests are accepted")
-START_SECONDS = _gauge("start_seconds", "Process start to ready")
+READY = _gauge("ready", "1 when requests are accepted").labels()
+START_SECONDS = _gauge("start_seconds", "Process start to ready").labels()
 
 
 class OfResults(NamedTuple):

@@ -8,7 +8,7 @@ The dialects in `service.api` stand before and after it; `batcher` and `encoder`
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from functools import lru_cache
 from itertools import accumulate, pairwise
 
 import numpy as np
@@ -33,12 +33,16 @@ from service.types import (
     Matrix,
     TokenIds,
     TokenResult,
+    Vector,
+    Wishes,
 )
 from service.workers import Workers
 
 # Texts of this many characters, or token ids, together are tokenised beside the event loop (about 1 ms of work), so
 # that health checks and short requests do not wait for them.
 _OFF_LOOP_CHARACTERS = 5_000
+# Of what requests wish for, which is nearly always the same.
+_RULES_KEPT = 64
 
 
 class Embedder:
@@ -62,15 +66,16 @@ class Embedder:
         self._workers = workers
         self._settings = settings
         self._max_tokens = max_tokens
+        self._rules = lru_cache(_RULES_KEPT)(self._make_rules)
 
     async def embed(self, request: EmbedRequest, deadline: float | None = None) -> EmbedResult:
         """Raises InvalidInput, InputTooLong, TooManyTokens, TooManyChunks, DimensionsUnsupported, and what
         Batcher.submit raises."""
         self._check_dimensions(request.dimensions)
-        rules = self._rules(request)
+        rules = self._rules(request.wishes)
         cuts = await self._prepare(request, rules, deadline)
         ran = await self._run(cuts, deadline)
-        vectors = np.stack(ran.results)  # one row a chunk
+        vectors = _stacked(ran.results)
         return EmbedResult(
             self._finished(_combined(vectors, cuts, rules.aggregation), request),
             [one.tokens for one in cuts],
@@ -85,8 +90,8 @@ class Embedder:
         """The last hidden state of each input. One that is too long is cut or refused: windows do not see each
         other, so their vectors would not be those of one text. Raises as `embed`."""
         if (request.long_input or self._settings.long_input) is LongInput.CHUNK:
-            request = replace(request, long_input=LongInput.REJECT)
-        cuts = await self._prepare(request, self._rules(request), deadline)
+            request = request._replace(long_input=LongInput.REJECT)
+        cuts = await self._prepare(request, self._rules(request.wishes), deadline)
         ran = await self._token_batcher.submit([row for one in cuts for row in one.rows], deadline)
         tokens, truncated = [one.tokens for one in cuts], [one.truncated for one in cuts]
         return TokenResult(ran.results, tokens, truncated, len(cuts), ran.computed_tokens)
@@ -131,15 +136,18 @@ class Embedder:
             raise InvalidInput("This model takes texts, not token ids.", "input")
         return cl100k.decode(one.content) if self._settings.token_ids is TokenIds.CL100K_BASE else ""
 
-    def _rules(self, request: EmbedRequest) -> Rules:
+    def _make_rules(self, wishes: Wishes) -> Rules:
         around = self._tokenizer.prefix, self._tokenizer.suffix
-        return rules_of(request, self._settings, self.bundle, *around)
+        return rules_of(wishes, self._settings, self.bundle, *around)
 
     async def _prepare(self, request: EmbedRequest, rules: Rules, deadline: float | None) -> list[Cut]:
-        ids = sum(len(one.content) for one in request.inputs if not isinstance(one.content, str))
+        size = ids = 0
+        for one in request.inputs:
+            size += len(one.content)
+            if not isinstance(one.content, str):
+                ids += len(one.content)
         if ids > self._max_tokens:
             raise TooManyTokens(self._max_tokens, ids)
-        size = sum(len(one.content) for one in request.inputs)
         if size > _OFF_LOOP_CHARACTERS:
             return await self._workers.run(lambda ticket: self._cut(request, rules, ticket.check), size, deadline)
         return self._cut(request, rules)
@@ -182,9 +190,11 @@ class Embedder:
         return encodings
 
     def _check_dimensions(self, requested: int | None) -> None:
+        if requested is None:
+            return
         own = self.bundle.dimensions
         allowed = (*self.bundle.matryoshka_dimensions, own)
-        if requested is None or requested in allowed:
+        if requested in allowed:
             return
         if self._settings.allow_dimensions != "any" or not 1 <= requested <= own:
             raise DimensionsUnsupported(requested, allowed)
@@ -222,6 +232,11 @@ class Embedder:
             Chunks([chunk.span for chunk in one.chunks], [chunk.token_count for chunk in one.chunks], mine)
             for one, mine in _per_input(self._finished(vectors, request), cuts)
         ]
+
+
+def _stacked(vectors: Sequence[Vector]) -> Matrix:
+    """One row a chunk. For a single one, which is the usual case, numpy's own way is dear."""
+    return vectors[0][np.newaxis] if len(vectors) == 1 else np.stack(vectors)
 
 
 def _per_input(vectors: Matrix, cuts: Sequence[Cut]) -> Iterator[tuple[Cut, Matrix]]:

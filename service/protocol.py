@@ -5,31 +5,97 @@
   of a proxy that filters headers.
 - Upgrades are not offered, so that a wish for one is ignored, as RFC 9110, 7.8 allows. Java's own client wishes for
   h2c with its first request, and the parser would stop before the body.
+
+It also has a way past ASGI's messages, `Exchange`: what they cost a short request is more than its tokenising.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Sequence
+from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from starlette.types import Scope
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 MAX_HEAD_BYTES = 64 * 1024
 HEAD_SECONDS = 30.0
 
-GONE = "embedserve.gone"
+_EXCHANGE = "embedserve.exchange"
 
 _END_OF_HEAD = b"\r\n\r\n"
 _UPGRADE = re.compile(rb"\r\n(upgrade)(?=[ \t]*:)", re.IGNORECASE)
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
-class LimitedProtocol(HttpToolsProtocol):
-    """Counts what arrives between the parser's calls for heads and bodies.
+class Exchange:
+    """One request and its reply, by calls instead of messages. ASGI's own messages work beside it."""
 
-    `scope["extensions"][GONE]["future"]` is done when the connection is lost: waiting for that by ASGI's `receive`
-    would take a task for every request.
-    """
+    __slots__ = ("_cycle", "_protocol", "loop")
+
+    def __init__(self, protocol: LimitedProtocol, cycle: RequestResponseCycle) -> None:
+        self._protocol = protocol
+        self._cycle = cycle
+        self.loop = protocol.loop
+
+    @staticmethod
+    def of(scope: Scope) -> Exchange:
+        """That of an ASGI request of this protocol's."""
+        found: Exchange = scope["extensions"][_EXCHANGE]["of"]
+        return found
+
+    def whole_body(self) -> bytes | None:
+        """The body, if all of it has come; nothing of it was received by messages then."""
+        cycle = self._cycle
+        if cycle.more_body or cycle.disconnected or cycle.waiting_for_100_continue:
+            return None
+        return bytes(cycle.body)
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the client has closed the connection."""
+        return self._protocol.is_lost
+
+    def cancel_when_gone(self, task: asyncio.Task[Any] | None) -> None:
+        """The task to cancel when the client closes the connection; None: none any more."""
+        self._protocol.waiting = task
+
+    async def reply(self, status: int, headers: Sequence[tuple[str, str]], body: bytes) -> None:
+        """The whole reply in one write, when the client takes it. `headers` say the length and what kind it is."""
+        cycle = self._cycle
+        if cycle.flow.write_paused and not cycle.disconnected:
+            await cycle.flow.drain()
+        if cycle.disconnected:
+            return
+        head = header_lines(headers)
+        if "\r\nconnection: close" in head:
+            cycle.keep_alive = False
+        elif not cycle.keep_alive:
+            head += "\r\nconnection: close"
+        if cycle.scope["method"] == "HEAD":
+            body = b""
+        cycle.response_started = cycle.response_complete = True
+        cycle.transport.write(b"".join((STATUS_LINE[status][:-2], head.encode("latin-1"), _END_OF_HEAD, body)))
+        if not cycle.keep_alive:
+            cycle.transport.close()
+        cycle.on_response()
+
+
+def header_lines(headers: Sequence[tuple[str, str]]) -> str:
+    """Lines, each behind its line break. Raises ValueError where a header holds one of its own."""
+    head = "".join([f"\r\n{name}: {value}" for name, value in headers])
+    if head.count("\n") != len(headers) or head.count("\r") != len(headers) or "\0" in head:
+        raise ValueError("a header holds a line break")
+    return head
+
+
+class LimitedProtocol(HttpToolsProtocol):
+    """Counts what arrives between the parser's calls for heads and bodies."""
+
+    is_lost = False
+    waiting: asyncio.Task[Any] | None = None  # what is of no use once the connection is lost
 
     _in_head = True
     _head_bytes = 0
@@ -39,15 +105,25 @@ class LimitedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The time for the first head begins."""
         super().connection_made(transport)
-        self._gone = self.loop.create_future()
-        self._extensions: dict[str, dict[object, object]] = {GONE: {"future": self._gone}}
         self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is waited for any more."""
         self._stop_timer()
         super().connection_lost(exc)
-        self._gone.set_result(None)
+        self.is_lost = True
+        if self.waiting is not None:
+            self.waiting.cancel()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        """uvicorn's, without a callback that the event loop would have to be asked for at each task's end."""
+        self.tasks.add(self.loop.create_task(self._answer(cycle, app)))
+
+    async def _answer(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        try:
+            await cycle.run_asgi(app)
+        finally:
+            self.tasks.discard(asyncio.current_task(self.loop))
 
     def data_received(self, data: bytes) -> None:
         """The last piece of a head may hold some of the body."""
@@ -68,11 +144,6 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._silent_bytes > 2 * MAX_HEAD_BYTES:  # trailer fields, or a chunk's extensions, without end
             self.transport.close()
 
-    def on_message_begin(self) -> None:
-        """The parser's call at the beginning of a request."""
-        super().on_message_begin()
-        self.scope["extensions"] = self._extensions
-
     def on_header(self, name: bytes, value: bytes) -> None:
         """The parser's call for a header, and for a trailer field."""
         if self._in_head:
@@ -84,6 +155,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._head_bytes = self._silent_bytes = 0
         self._stop_timer()
         super().on_headers_complete()
+        self.scope["extensions"] = {_EXCHANGE: {"of": Exchange(self, self.cycle)}}
 
     def on_body(self, body: bytes) -> None:
         """The parser's call for a piece of a body."""

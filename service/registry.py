@@ -107,7 +107,7 @@ def _check_settings(settings: ModelSettings, bundle: Bundle, tokenizer: Tokenize
     """What a request would be refused for, whoever sends it."""
     plain = EmbedRequest([], long_input=LongInput.CHUNK)
     try:
-        rules = rules_of(plain, settings, bundle, tokenizer.prefix, tokenizer.suffix)
+        rules = rules_of(plain.wishes, settings, bundle, tokenizer.prefix, tokenizer.suffix)
         for prompt in ("", *bundle.prompts.values()):
             cut(tokenizer.encode([_A_TEXT], [prompt], 0)[0], _A_TEXT, rules, room=rules.max_chunks)
     except (InvalidInput, InputTooLong) as error:

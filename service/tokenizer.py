@@ -35,7 +35,8 @@ class Piece:
 class Tokenizer:
     """Safe to call from several threads at once; `encode` releases the GIL while it tokenises.
 
-    `prefix` and `suffix` are the special tokens that every sequence begins and ends with, e.g. ([CLS], [SEP]).
+    `prefix` and `suffix` are the special tokens that every sequence begins and ends with, e.g. ([CLS], [SEP]);
+    `special_tokens` is their number.
     """
 
     def __init__(self, path: Path) -> None:
@@ -49,6 +50,7 @@ class Tokenizer:
         self._tokenizer.no_padding()
         self.vocab_size: int = self._tokenizer.get_vocab_size(with_added_tokens=True)
         self.prefix, self.suffix = self._special_tokens()
+        self.special_tokens = len(self.prefix) + len(self.suffix)
 
     def _special_tokens(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """What the post-processor puts around a sequence, found by looking at one."""
@@ -59,11 +61,6 @@ class Tokenizer:
         first = mask.index(0)
         last = len(mask) - mask[::-1].index(0)
         return tuple(probe.ids[:first]), tuple(probe.ids[last:])
-
-    @property
-    def special_tokens(self) -> int:
-        """How many special tokens every sequence carries."""
-        return len(self.prefix) + len(self.suffix)
 
     def encode(
         self,
@@ -82,7 +79,7 @@ class Tokenizer:
         """
         joined = [prompt + text for prompt, text in zip(prompts, texts, strict=True)] if any(prompts) else texts
         encodings = self._encode_short(joined, window)
-        total = self.special_tokens * len(joined) + sum(len(one.ids) for one in encodings.values())
+        total = self.special_tokens * len(joined) + sum([len(one.ids) for one in encodings.values()])
         for i, text in enumerate(joined):
             if i not in encodings:
                 encodings[i] = self._encode_with_offsets(text, len(prompts[i]), max_tokens - total, check)
@@ -92,10 +89,10 @@ class Tokenizer:
         return [encodings[i] for i in range(len(joined))]
 
     def _encode_short(self, joined: Sequence[str], window: int) -> dict[int, Encoding]:
-        short = [i for i, text in enumerate(joined) if len(text) <= window]
+        short = {i: text for i, text in enumerate(joined) if len(text) <= window}
         if not short:
             return {}
-        found = self._tokenizer.encode_batch_fast([joined[i] for i in short], add_special_tokens=False)
+        found = self._tokenizer.encode_batch_fast(list(short.values()), add_special_tokens=False)
         return {i: Encoding(one.ids) for i, one in zip(short, found, strict=True) if len(one) <= window}
 
     def _encode_with_offsets(

@@ -1,13 +1,15 @@
 """The values that travel down the path: plain, immutable, without behaviour of their own.
 
+Named tuples, because several are made for every request and a frozen dataclass takes four times as long to make.
+
 Shapes beside arrays: `(rows, dimensions)`. Lengths are in tokens unless they say otherwise.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,8 +69,7 @@ class OutputDtype(StrEnum):
     UBINARY = "ubinary"
 
 
-@dataclass(frozen=True, slots=True)
-class Encoding:
+class Encoding(NamedTuple):
     """One tokenised input, without special tokens.
 
     `ids[:prompt_length]` are the prompt's, the rest are the text's. Token i covers the code points
@@ -86,8 +87,7 @@ Span = tuple[int, int]
 """A half-open range, of code points in a text or of positions in a row."""
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(NamedTuple):
     """A window of an Encoding: `token_count` of the text's own tokens, which stand for `text[slice(*span)]`.
 
     `span` is None where the input came as token ids. `row` is the window ready to run, special tokens and prompt
@@ -100,16 +100,14 @@ class Chunk:
     part: Span | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Input:
+class Input(NamedTuple):
     """One thing to embed: a text, or token ids in the vocabulary the model's settings name."""
 
     content: str | Sequence[int]
     prompt: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Chunking:
+class Chunking(NamedTuple):
     """How an input is cut into chunks and put together again. None: as the model's settings say.
 
     `max_tokens` is the length of a row, special tokens and prompt included; an input longer than that is cut.
@@ -122,8 +120,18 @@ class Chunking:
     aggregation: Aggregation | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class EmbedRequest:
+class Wishes(NamedTuple):
+    """What `EmbedRequest` says about inputs that are too long, by the same names."""
+
+    long_input: LongInput | None
+    truncation_side: TruncationSide | None
+    max_sequence_length: int | None
+    chunking: Chunking
+    return_chunks: bool | None
+    late: bool | None
+
+
+class EmbedRequest(NamedTuple):
     """What every dialect turns its request into. None means: as the model says.
 
     `max_sequence_length` is the length, special tokens included, beyond which an input is cut off or refused; it can
@@ -141,9 +149,20 @@ class EmbedRequest:
     late: bool | None = None
     normalize: bool | None = None
 
+    @property
+    def wishes(self) -> Wishes:
+        """Of which most requests have the same: none."""
+        return Wishes(
+            self.long_input,
+            self.truncation_side,
+            self.max_sequence_length,
+            self.chunking,
+            self.return_chunks,
+            self.late,
+        )
 
-@dataclass(frozen=True, slots=True)
-class Chunks:
+
+class Chunks(NamedTuple):
     """One input's chunks: `vectors` (chunks, dimensions), and for each what `Chunk` says of it."""
 
     spans: Sequence[Span | None]
@@ -151,8 +170,7 @@ class Chunks:
     vectors: Matrix
 
 
-@dataclass(frozen=True, slots=True)
-class EmbedResult:
+class EmbedResult(NamedTuple):
     """What every dialect turns into its response: `vectors` (inputs, dimensions), the rest one per input.
 
     `tokens` counts what the model would read were its window endless: prompt, text and one set of special tokens.
@@ -170,8 +188,7 @@ class EmbedResult:
     late: Sequence[bool] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class TokenResult:
+class TokenResult(NamedTuple):
     """As EmbedResult, with one vector a token, special tokens included: `states[i]` is (tokens, hidden)."""
 
     states: Sequence[Matrix]

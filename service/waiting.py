@@ -3,29 +3,48 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from service.errors import DeadlineExceeded
 
+_TICK = 0.005  # seconds at least between two looks at all deadlines
 _RETRY_AFTER = (1.0, 60.0)
 
 
-@contextmanager
-def expiring(future: asyncio.Future[Any], deadline: float | None) -> Iterator[None]:
-    """Within it, the future fails with DeadlineExceeded at `deadline`, in the event loop's time; None: never."""
-    timer = None if deadline is None else asyncio.get_running_loop().call_at(deadline, _expire, future)
-    try:
-        yield
-    finally:
-        if timer is not None:
-            timer.cancel()
+class Deadlines:
+    """Futures that fail when their time is over. One timer for all of them: nearly every one is done before that, and
+    a timer of its own for each would cost more than this whole class."""
 
+    def __init__(self) -> None:
+        self._waiting: dict[asyncio.Future[Any], float] = {}
+        self._timer: asyncio.TimerHandle | None = None
 
-def _expire(future: asyncio.Future[Any]) -> None:
-    if not future.done():
-        future.set_exception(DeadlineExceeded("The request was not finished within its time."))
+    def add(self, future: asyncio.Future[Any], deadline: float | None) -> None:
+        """It fails with DeadlineExceeded at `deadline`, in the event loop's time, if it still waits; None: never."""
+        if deadline is None:
+            return
+        self._waiting[future] = deadline
+        if self._timer is None or deadline < self._timer.when():
+            self._set_timer(future.get_loop(), deadline)
+
+    def discard(self, future: asyncio.Future[Any]) -> None:
+        """Nobody waits for it any more."""
+        self._waiting.pop(future, None)
+
+    def _set_timer(self, loop: asyncio.AbstractEventLoop, when: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = loop.call_at(when, self._expire, loop)
+
+    def _expire(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = None
+        now = loop.time()
+        for future in [one for one, deadline in self._waiting.items() if deadline <= now]:
+            del self._waiting[future]
+            if not future.done():
+                future.set_exception(DeadlineExceeded("The request was not finished within its time."))
+        if self._waiting:
+            self._set_timer(loop, max(min(self._waiting.values()), now + _TICK))
 
 
 def retry_after(seconds: float) -> float:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from service.errors import Overloaded
 from service.queueing import FairQueue
-from service.waiting import expiring, retry_after
+from service.waiting import Deadlines, retry_after
 
 Result = TypeVar("Result")
 
@@ -52,6 +52,7 @@ class Workers:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix=f"worker-{name}")
         self._queue: FairQueue[Ticket] = FairQueue(_SMALL)
         self._running = 0
+        self._deadlines = Deadlines()
 
     async def run(self, work: Callable[[Ticket], Result], size: int, deadline: float | None = None) -> Result:
         """What `work` returns or raises, `size` being the characters it goes through.
@@ -62,11 +63,12 @@ class Workers:
         ticket = Ticket(work, asyncio.get_running_loop().create_future())
         self._queue.add([(ticket, size)])
         self._dispatch()
+        self._deadlines.add(ticket.future, deadline)
         try:
-            with expiring(ticket.future, deadline):
-                result: Result = await ticket.future
+            result: Result = await ticket.future
             return result
         finally:
+            self._deadlines.discard(ticket.future)
             ticket.is_wanted = False
             self._queue.discard([ticket])
 

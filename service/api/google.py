@@ -8,7 +8,7 @@ own, and an enum by its name or its number.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import AliasChoices, AliasGenerator, BaseModel, ConfigDict, FailFast, Field, WithJsonSchema
@@ -206,7 +206,7 @@ async def embed_contents(
         kinds.setdefault(to_request(_config(request)), []).append(i)
     found: dict[int, Embedded] = {}
     for kind, members in kinds.items():
-        result = await model.embedder.embed(replace(kind, inputs=[inputs[i] for i in members]), call.deadline)
+        result = await model.embedder.embed(kind._replace(inputs=[inputs[i] for i in members]), call.deadline)
         call.count(result)
         found.update(zip(members, rows(result), strict=True))
     return [found[i] for i in range(len(requests))]

@@ -11,10 +11,11 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import getrandbits
-from typing import Any, Protocol, TypeVar
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol, TypeVar
 from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ValidationError
@@ -37,7 +38,7 @@ from service.errors import (
     Unavailable,
 )
 from service.logs import LOGGER, event
-from service.protocol import GONE
+from service.protocol import Exchange
 from service.registry import Model, Registry
 from service.settings import Settings
 from service.types import EmbedResult, TokenResult
@@ -49,6 +50,8 @@ MAX_ITEMS = 20_000
 # Labels of requests that never reached a model, or a path.
 _NO_MODEL = "none"
 NO_ROUTE = "unmatched"
+_GONE = "The client went away before the answer."
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 _SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
 Schema = TypeVar("Schema", bound=BaseModel)
@@ -74,8 +77,8 @@ class Call:
     path_params: Mapping[str, str]
     query: Mapping[str, str]
     headers: Mapping[bytes, bytes]
+    started: float  # by time.perf_counter
     deadline: float  # in the event loop's time
-    gone: asyncio.Future[None]  # done when the client has closed the connection
     body: bytes = b""
     model: str = _NO_MODEL  # for metrics and logs; set by `find_model`
     facts: dict[str, object] = field(default_factory=dict)  # for the log line
@@ -97,6 +100,10 @@ class Call:
         self.model = model.name
         return model
 
+    def seconds(self) -> float:
+        """Since it began."""
+        return time.perf_counter() - self.started
+
     def count(self, result: EmbedResult | TokenResult) -> None:
         """Adds a result to metrics and to the log line."""
         tokens, truncated = sum(result.tokens), sum(result.truncated)
@@ -107,20 +114,19 @@ class Call:
         counters.ratio.observe(result.computed_tokens / max(tokens, 1))
         if truncated:
             metrics.TRUNCATIONS.labels(self.model, self.route).inc(truncated)
-        self.facts |= {"inputs": len(result.tokens), "tokens": tokens, "chunks": result.rows}
+        self.facts = {"inputs": len(result.tokens), "tokens": tokens, "chunks": result.rows}
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """What goes back."""
 
     body: bytes
     status: int = 200
     content_type: str = JSON
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = MappingProxyType({})
 
 
-Handler = Callable[[Call], Awaitable[Reply]]
+Handler = Callable[[Call], Coroutine[Any, Any, Reply]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,17 +174,17 @@ class Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI 3."""
-        started = time.perf_counter()
-        call = _read_head(scope, self._service, self._route)
+        exchange = Exchange.of(scope)
+        call = _read_head(scope, exchange, self._service, self._route)
         operation = self._operations.get(call.method) or self._refuser(scope["path"])
         self._in_flight.inc()
         try:
-            reply = await self._answer(operation, call, receive)
-            await send_reply(send, reply, call.request_id)
+            reply = await self._answer(operation, call, exchange, receive)
+            await exchange.reply(reply.status, _headers(reply, call.request_id), reply.body)
         finally:
-            self._in_flight.dec()
+            self._in_flight.inc(-1)
         is_probe = bool(operation.method) and not operation.needs_key
-        _observe(call, reply.status, time.perf_counter() - started, is_probe)
+        _observe(call, reply.status, is_probe)
 
     def _refuser(self, path: str) -> Operation:
         async def refuse(call: Call) -> Reply:
@@ -188,14 +194,14 @@ class Endpoint:
 
         return Operation("", (self._route,), refuse, "", needs_key=False)
 
-    async def _answer(self, operation: Operation, call: Call, receive: Receive) -> Reply:
+    async def _answer(self, operation: Operation, call: Call, exchange: Exchange, receive: Receive) -> Reply:
         try:
             if operation.needs_key:
                 self._service.keys.check(call.headers, call.query)
             if operation.method != "POST":
                 return await operation.handler(call)
-            call.body = await read_body(receive, call, self._service.settings.max_body_bytes)
-            return await _unless_gone(operation.handler(call), call.gone)
+            call.body = await _read_body(exchange, receive, call, self._service.settings.max_body_bytes)
+            return await _unless_gone(operation.handler, call, exchange)
         except EmbedserveError as error:
             return refusal(call, error, self._dialect)
         except Exception:  # noqa: BLE001 - the one place that turns a fault of ours into a reply
@@ -220,13 +226,15 @@ def refusal(call: Call, error: EmbedserveError, dialect: Dialect) -> Reply:
     return Reply(to_json(dialect.error_body(error, status)), status.http, headers=headers)
 
 
-async def read_body(receive: Receive, call: Call, limit: int) -> bytes:
+async def _read_body(exchange: Exchange, receive: Receive, call: Call, limit: int) -> bytes:
     """Raises BodyTooLarge as soon as it is known, SlowBody, ClientGone."""
     if (encoding := call.headers.get(b"content-encoding", b"identity").lower()) != b"identity":
         raise MalformedBody(f"The body is compressed ({encoding.decode('latin-1')[:20]}), which is not read here.")
     declared = call.headers.get(b"content-length", b"")
     if declared.isdigit() and int(declared[:20]) > limit:
         raise BodyTooLarge(limit)
+    if (whole := exchange.whole_body()) is not None and len(whole) <= limit:
+        return whole
     try:
         async with asyncio.timeout_at(call.deadline):
             return await _read_parts(receive, limit)
@@ -249,16 +257,13 @@ async def _read_parts(receive: Receive, limit: int) -> bytes:
             return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-async def send_reply(send: Send, reply: Reply, request_id: str) -> None:
-    """ASGI's two messages of a complete response."""
-    headers = [
-        (b"content-type", reply.content_type.encode("latin-1")),
-        (b"content-length", str(len(reply.body)).encode("ascii")),
-        (b"x-request-id", request_id.encode("latin-1")),
-        *((name.encode("latin-1"), value.encode("latin-1")) for name, value in reply.headers.items()),
+def _headers(reply: Reply, request_id: str) -> list[tuple[str, str]]:
+    return [
+        ("content-type", reply.content_type),
+        ("content-length", str(len(reply.body))),
+        ("x-request-id", request_id),
+        *reply.headers.items(),
     ]
-    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-    await send({"type": "http.response.body", "body": reply.body})
 
 
 def explain(error: ValidationError) -> EmbedserveError:
@@ -271,46 +276,47 @@ def explain(error: ValidationError) -> EmbedserveError:
     return InvalidInput(message, str(first["loc"][0]) if first["loc"] else None)
 
 
-def _read_head(scope: Scope, service: Service, route: str) -> Call:
+def _read_head(scope: Scope, exchange: Exchange, service: Service, route: str) -> Call:
     headers = dict(scope["headers"])
-    asked = headers.get(b"x-request-id", b"")
-    request_id = asked.decode() if _SANE_REQUEST_ID.fullmatch(asked) else f"req_{getrandbits(128):032x}"
     query = scope["query_string"]
     return Call(
-        service=service,
-        route=route,
-        method=scope["method"],
-        request_id=request_id,
-        path_params=scope.get("path_params", {}),
-        query=dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {},
-        headers=headers,
-        deadline=asyncio.get_running_loop().time() + service.settings.request_timeout,
-        gone=scope["extensions"][GONE]["future"],
+        service,
+        route,
+        scope["method"],
+        _request_id(headers.get(b"x-request-id")),
+        scope.get("path_params", _NOTHING),
+        dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else _NOTHING,
+        headers,
+        time.perf_counter(),
+        exchange.loop.time() + service.settings.request_timeout,
     )
 
 
-async def _unless_gone(work: Awaitable[Reply], gone: asyncio.Future[None]) -> Reply:
+def _request_id(asked: bytes | None) -> str:
+    return asked.decode() if asked and _SANE_REQUEST_ID.fullmatch(asked) else f"req_{getrandbits(128):032x}"
+
+
+async def _unless_gone(handler: Handler, call: Call, exchange: Exchange) -> Reply:
     """Runs a handler, and cancels it when the client closes the connection. Raises ClientGone then."""
-    task = asyncio.current_task()
+    if exchange.is_gone:
+        raise ClientGone(_GONE)
+    task = asyncio.current_task(exchange.loop)
     assert task is not None
-
-    def cancel(_: asyncio.Future[None]) -> None:
-        task.cancel()
-
-    gone.add_done_callback(cancel)
+    exchange.cancel_when_gone(task)
     try:
-        return await work
+        return await handler(call)
     except asyncio.CancelledError:
         task.uncancel()
-        if gone.done():
-            raise ClientGone("The client went away before the answer.") from None
+        if exchange.is_gone:
+            raise ClientGone(_GONE) from None
         # The only other one who cancels a request is the server, when the time to drain is over.
         raise Unavailable("The server is shutting down.", retry_after=1.0) from None
     finally:
-        gone.remove_done_callback(cancel)
+        exchange.cancel_when_gone(None)
 
 
-def _observe(call: Call, status: int, seconds: float, is_probe: bool) -> None:
+def _observe(call: Call, status: int, is_probe: bool) -> None:
+    seconds = call.seconds()
     requests, duration = metrics.of_requests(call.model, call.route, status)
     requests.inc()
     duration.observe(seconds)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from operator import not_
 from typing import Annotated, Any
 
 from pydantic import AliasChoices, AliasGenerator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -92,8 +92,7 @@ def with_wishes(request: EmbedRequest, fields: LongInputFields) -> EmbedRequest:
     if fields.model_fields_set.isdisjoint(_FIELDS):
         return request
     asked = fields.chunking
-    return replace(
-        request,
+    return request._replace(
         long_input=_agreed(request.long_input, fields.long_input),
         chunking=Chunking(asked.max_tokens, asked.overlap, asked.boundary, asked.aggregation) if asked else Chunking(),
         return_chunks=fields.return_chunks,
@@ -105,7 +104,7 @@ def without_chunks(request: EmbedRequest) -> EmbedRequest:
     """For replies that are nothing but vectors: the model's setting does not hold. Raises InvalidInput for the wish."""
     if request.return_chunks:
         raise InvalidInput("This reply has no room for chunks; /v1/embeddings returns them.", "return_chunks")
-    return replace(request, return_chunks=False)
+    return request._replace(return_chunks=False)
 
 
 def _agreed(own: LongInput | None, ours: LongInput | None) -> LongInput | None:
@@ -144,5 +143,6 @@ def chunk_fields(result: EmbedResult, index: int, encode: Callable[[Matrix], Seq
 
 def long_input_headers(truncated: Iterable[bool], late: Iterable[bool] = ()) -> dict[str, str]:
     """How many inputs were cut, and how many were too long for late chunking, where any were."""
-    counts = {"x-truncated-inputs": sum(truncated), "x-late-fallback-inputs": sum(not one for one in late)}
-    return {name: str(count) for name, count in counts.items() if count}
+    cut, too_long = sum(truncated), sum(map(not_, late))
+    headers = {"x-truncated-inputs": str(cut)} if cut else {}
+    return headers | {"x-late-fallback-inputs": str(too_long)} if too_long else headers

@@ -5,7 +5,6 @@ Shapes: the OpenAPI document of OpenAI's API (openai/openai-openapi), error bodi
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from functools import cache, partial
 from typing import Any, Literal
@@ -142,10 +141,9 @@ def _encode(options: Options, vectors: Matrix) -> Sequence[Any]:
 
 def _headers(call: Call, model: Model, result: EmbedResult) -> dict[str, str]:
     """As OpenAI's servers send them; a name outside ASCII is percent-encoded, as headers cannot hold it."""
-    started = call.deadline - call.service.settings.request_timeout
     return {
         "openai-model": _quoted(model.name),
-        "openai-processing-ms": str(round(1000 * (asyncio.get_running_loop().time() - started))),
+        "openai-processing-ms": str(round(1000 * call.seconds())),
         "openai-version": _API_VERSION,
         **long_input_headers(result.truncated, result.late),
     }

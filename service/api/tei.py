@@ -10,7 +10,6 @@ normalisation stays normalised; token ids outside the vocabulary are refused, no
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -322,7 +321,7 @@ async def _similarity_reply(call: Call, inputs: Sentences, parameters: Options |
 async def _embed(
     call: Call, model: Model, texts: Sequence[str], options: Options, *, normalize: bool, dimensions: int | None = None
 ) -> EmbedResult:
-    request = replace(_request(model, texts, options), dimensions=dimensions, normalize=normalize)
+    request = _request(model, texts, options)._replace(dimensions=dimensions, normalize=normalize)
     result = await model.embedder.embed(request, call.deadline)
     call.count(result)
     return result

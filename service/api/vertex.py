@@ -7,7 +7,6 @@ Shapes: the Vertex AI text-embeddings API, google.cloud.aiplatform v1 and v1beta
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field, WithJsonSchema
@@ -246,7 +245,7 @@ async def _predict(call: Call, model: Model) -> Reply:
     inputs = [
         to_input(text, one.task_type, one.title, model) for text, one in zip(texts, request.instances, strict=True)
     ]
-    result = await model.embedder.embed(replace(wanted, inputs=inputs), call.deadline)
+    result = await model.embedder.embed(wanted._replace(inputs=inputs), call.deadline)
     call.count(result)
     embedded = rows(result)
     predictions = [_prediction(*pair) for pair in zip(request.instances, embedded, strict=True)]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import base64
+import sys
+from binascii import b2a_base64
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,5 +24,6 @@ def as_numbers(vectors: NDArray[Any]) -> Sequence[Any]:
 
 def as_base64(vectors: NDArray[Any]) -> list[str]:
     """Rows as the bytes of their dtype, little-endian: OpenAI's `encoding_format: "base64"` for float32."""
-    little = vectors.astype(vectors.dtype.newbyteorder("<"), copy=False)
-    return [base64.b64encode(row.tobytes()).decode("ascii") for row in little]
+    if sys.byteorder == "big":
+        vectors = vectors.byteswap()
+    return [b2a_base64(row, newline=False).decode("ascii") for row in np.ascontiguousarray(vectors)]

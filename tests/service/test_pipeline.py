@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -268,7 +267,7 @@ def test_the_first_chunk_alone_is_run_and_reported_as_cut_unless_all_are_returne
     result, rows = embed(tokenizer, first)
     assert len(rows) == 2
     assert list(result.truncated) == [True, False]
-    result, rows = embed(tokenizer, replace(first, return_chunks=True))
+    result, rows = embed(tokenizer, first._replace(return_chunks=True))
     assert len(rows) == 4
     assert not any(result.truncated)
     np.testing.assert_allclose(result.vectors[0], unit(3, 2, 0, 1), atol=1e-6)
@@ -322,7 +321,7 @@ def test_chunking_contradicts_the_other_policies(tokenizer: Tokenizer, policy: L
         EmbedRequest([Input("hello")], late=True),
     ):
         with pytest.raises(InvalidInput, match=f"says {policy}"):
-            embed(tokenizer, replace(request, long_input=policy))
+            embed(tokenizer, request._replace(long_input=policy))
 
 
 def test_the_settings_rule_where_a_request_is_silent(tokenizer: Tokenizer) -> None:
@@ -330,10 +329,10 @@ def test_the_settings_rule_where_a_request_is_silent(tokenizer: Tokenizer) -> No
     rows = embed(tokenizer, plain, chunk_max_tokens=5, chunk_overlap=1)[1]
     assert sorted(map(len, rows)) == [4, 5, 5]
     # An overlap made for longer chunks is no reason to refuse shorter ones.
-    shorter = replace(plain, chunking=Chunking(max_tokens=4))
+    shorter = plain._replace(chunking=Chunking(max_tokens=4))
     assert [len(row) for row in embed(tokenizer, shorter, chunk_overlap=3)[1]] == [4] * 5
     assert embed(tokenizer, plain, return_chunks=True)[0].chunks
-    assert not embed(tokenizer, replace(plain, return_chunks=False), return_chunks=True)[0].chunks
+    assert not embed(tokenizer, plain._replace(return_chunks=False), return_chunks=True)[0].chunks
     text = EmbedRequest([Input("hello " * 4 + "world")])
     _, rows = embed(tokenizer, text, long_input="truncate", truncation_side="left")
     assert rows == [[CLS, HELLO, HELLO, HELLO, WORLD, SEP]]
