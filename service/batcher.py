@@ -14,8 +14,8 @@ import asyncio
 import time
 from array import array
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from service import metrics
 from service.cache import Cache
 from service.errors import ClientGone, DeadlineExceeded, InferenceError, Overloaded, Unavailable
+from service.executors import Executors
 from service.packing import BATCH_OVERHEAD, batch_tokens, computed_tokens
 from service.scheduling import Scheduler, Turn
 from service.types import Matrix
@@ -132,8 +133,8 @@ class Batcher:
         self._max_queue_tokens = max_queue_tokens
         self._cache = cache
         self._cache_scope = cache_scope
-        self._pool = ThreadPoolExecutor(executors, thread_name_prefix=f"executor-{model}")
-        self._express = ThreadPoolExecutor(1, thread_name_prefix=f"express-{model}")
+        self._pool = Executors(executors, f"executor-{model}")
+        self._express = Executors(1, f"express-{model}")
         self._scheduler: Scheduler[_Row] = Scheduler(executors, max_batch_tokens, batch_overhead)
         self._queue = self._scheduler.queue
         self._rows: dict[bytes, _Row] = {}  # all that wait or run
@@ -185,8 +186,8 @@ class Batcher:
         """Waits for what is queued or running, then ends the threads."""
         self._closed = True
         await self._idle.wait()
-        self._pool.shutdown(wait=True)
-        self._express.shutdown(wait=True)
+        self._pool.close()
+        self._express.close()
 
     # --- the queue --------------------------------------------------------------------------------------------
 
@@ -274,22 +275,17 @@ class Batcher:
         for row in rows:
             row.has_started = True
         pool = self._express if turn.is_express else self._pool
-        loop = asyncio.get_running_loop()
         run = self._run_lone if batch.is_lone else self._run
-        done = loop.run_in_executor(pool, _timed, run, [row.ids for row in rows])
-        done.add_done_callback(lambda future: self._finish(batch, future))
+        pool.start(partial(_timed, run, [row.ids for row in rows]), partial(self._finish, batch))
 
-    def _finish(self, batch: _Batch, future: asyncio.Future[tuple[Results, float]]) -> None:
+    def _finish(self, batch: _Batch, ran: tuple[Results, float], error: BaseException | None) -> None:
         self._running.discard(batch)
         self._scheduler.ended(batch.turn)
-        if future.cancelled():  # the loop is being torn down
-            return
-        error = future.exception()
         if error is not None:
             self._split_or_fail(batch, error)
             self._dispatch_soon()  # after the failed requests have taken the rest of their rows away
         else:
-            results, seconds = future.result()
+            results, seconds = ran
             if not batch.is_lone:  # which may have had the other executors' cores
                 self._rate = _RATE_MEMORY * self._rate + (1 - _RATE_MEMORY) * self._observed_rate(batch, seconds)
             self._metrics.finished(batch, seconds)

@@ -1,0 +1,99 @@
+"""Threads woken through pipes: every result arrives once, on the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from functools import partial
+from operator import truediv
+from typing import Any
+
+import pytest
+
+from service.executors import Executors
+
+
+async def result_of(executors: Executors, work: Callable[[], Any]) -> Any:
+    future = asyncio.get_running_loop().create_future()
+
+    def then(result: Any, error: BaseException | None) -> None:
+        assert threading.current_thread() is threading.main_thread()
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
+
+    executors.start(work, then)
+    return await future
+
+
+def test_many_results_each_to_its_own_caller() -> None:
+    async def main() -> list[int]:
+        executors = Executors(4, "test")
+        found = await asyncio.gather(*(result_of(executors, partial(pow, number, 2)) for number in range(2000)))
+        executors.close()
+        return found
+
+    assert asyncio.run(main()) == [number * number for number in range(2000)]
+
+
+def test_as_many_run_at_once_as_there_are_threads() -> None:
+    barrier = threading.Barrier(3)
+
+    async def main() -> list[int]:
+        executors = Executors(3, "test")
+        found = await asyncio.gather(*(result_of(executors, partial(barrier.wait, 30)) for _ in range(3)))
+        executors.close()
+        return found
+
+    assert sorted(asyncio.run(main())) == [0, 1, 2]
+
+
+def test_what_fails_fails_alone() -> None:
+    async def main() -> list[Any]:
+        executors = Executors(2, "test")
+        found = await asyncio.gather(
+            *(result_of(executors, partial(truediv, 1, one)) for one in (1, 0, 2)), return_exceptions=True
+        )
+        executors.close()
+        return found
+
+    one, error, half = asyncio.run(main())
+    assert (one, half) == (1, 0.5)
+    assert isinstance(error, ZeroDivisionError)
+
+
+def test_closing_waits_for_what_is_under_way() -> None:
+    release, ended = threading.Event(), threading.Event()
+
+    def work() -> None:
+        release.wait(30)
+        ended.set()
+
+    async def main() -> None:
+        executors = Executors(1, "test")
+        executors.start(work, lambda result, error: None)
+        threading.Timer(0.05, release.set).start()
+        executors.close()
+        assert ended.is_set()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_no_thread_is_left_behind(threads: int) -> None:
+    before = threading.active_count()
+
+    async def main() -> None:
+        executors = Executors(threads, "test")
+        assert await result_of(executors, lambda: 7) == 7
+        assert threading.active_count() == before + threads
+        executors.close()
+
+    asyncio.run(main())
+    assert threading.active_count() == before
+
+
+def test_closing_what_never_ran_is_nothing() -> None:
+    Executors(2, "test").close()
