@@ -37,7 +37,7 @@ from service.errors import (
     SlowBody,
     Unavailable,
 )
-from service.logs import LOGGER, event
+from service.logs import LOGGER, event, request_event
 from service.protocol import Exchange
 from service.registry import Model, Registry
 from service.settings import Settings
@@ -184,7 +184,7 @@ class Endpoint:
         finally:
             self._in_flight.inc(-1)
         is_probe = bool(operation.method) and not operation.needs_key
-        _observe(call, reply.status, is_probe)
+        _observe(call, exchange, reply.status, is_probe)
 
     def _refuser(self, path: str) -> Operation:
         async def refuse(call: Call) -> Reply:
@@ -315,20 +315,18 @@ async def _unless_gone(handler: Handler, call: Call, exchange: Exchange) -> Repl
         exchange.cancel_when_gone(None)
 
 
-def _observe(call: Call, status: int, is_probe: bool) -> None:
+def _observe(call: Call, exchange: Exchange, status: int, is_probe: bool) -> None:
     seconds = call.seconds()
     requests, duration = metrics.of_requests(call.model, call.route, status)
     requests.inc()
     duration.observe(seconds)
     if call.service.settings.access_log and not is_probe:  # probes and scrapes would drown the rest
-        event(
-            logging.INFO,
-            "request",
-            request_id=call.request_id,
-            method=call.method,
-            route=call.route,
-            status=status,
-            model=call.model,
-            ms=round(seconds * 1000, 2),
-            **call.facts,
-        )
+        fields = {
+            "request_id": call.request_id,
+            "method": call.method,
+            "route": call.route,
+            "status": status,
+            "model": call.model,
+            "ms": round(seconds * 1000, 2),
+        }
+        request_event(fields | call.facts, exchange.loop)

@@ -1,0 +1,65 @@
+"""Lines keep their order, whichever way they take."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from service.logs import LOGGER, configure, event, request_event
+
+
+@pytest.fixture(autouse=True)
+def as_before() -> Iterator[None]:
+    names = ("embedserve", "uvicorn", "uvicorn.error")
+    loggers = [logging.getLogger(name) for name in names]
+    before = [(one, one.handlers, one.level, one.propagate) for one in loggers]
+    yield
+    for logger, handlers, level, propagate in before:
+        logger.handlers, logger.propagate = handlers, propagate
+        logger.setLevel(level)
+
+
+def test_lines_of_requests_and_others_keep_their_order(capsys: pytest.CaptureFixture[str]) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        request_event({"number": 1}, loop)
+        request_event({"number": 2}, loop)
+        event(logging.WARNING, "another", number=3)
+        request_event({"number": 4}, loop)
+        await asyncio.sleep(0)
+        event(logging.INFO, "the last", number=5)
+
+    configure("info", "json")
+    asyncio.run(main())
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [line["number"] for line in lines] == [1, 2, 3, 4, 5]
+    assert [line["level"] for line in lines] == ["info", "info", "warning", "info", "info"]
+    assert [line["message"] for line in lines] == ["request", "request", "another", "request", "the last"]
+    assert len({frozenset(line) for line in lines}) == 1
+
+
+def test_a_higher_level_leaves_them_out(capsys: pytest.CaptureFixture[str]) -> None:
+    async def main() -> None:
+        request_event({"number": 1}, asyncio.get_running_loop())
+        await asyncio.sleep(0)
+
+    configure("warning", "json")
+    asyncio.run(main())
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_exceptions_are_told(capsys: pytest.CaptureFixture[str], form: str) -> None:
+    configure("info", form)  # type: ignore[arg-type]
+    try:
+        raise ValueError("a reason")
+    except ValueError:
+        LOGGER.exception("it failed", extra={"fields": {"request_id": "abc"}})
+    told = capsys.readouterr().err
+    assert "it failed" in told
+    assert "abc" in told
+    assert "ValueError: a reason" in told
