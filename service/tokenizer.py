@@ -10,12 +10,15 @@ from itertools import accumulate
 from pathlib import Path
 
 import tokenizers
+from tokenizers import models, normalizers, pre_tokenizers
 
 from service.bundle import RECOMPILE
 from service.errors import BundleError, InvalidInput, TooManyTokens
 from service.types import Encoding
+from service.words import Words
 
 _SLICE = 50_000  # characters
+_BERT = (normalizers.BertNormalizer, pre_tokenizers.BertPreTokenizer, models.WordPiece)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,7 @@ class Tokenizer:
         self.vocab_size: int = self._tokenizer.get_vocab_size(with_added_tokens=True)
         self.prefix, self.suffix = self._special_tokens()
         self.special_tokens = len(self.prefix) + len(self.suffix)
+        self._short_ids = Words(self._ids).encode if self._knows_words_by_themselves() else self._ids
 
     def _special_tokens(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """What the post-processor puts around a sequence, found by looking at one."""
@@ -92,8 +96,19 @@ class Tokenizer:
         short = {i: text for i, text in enumerate(joined) if len(text) <= window}
         if not short:
             return {}
-        found = self._tokenizer.encode_batch_fast(list(short.values()), add_special_tokens=False)
-        return {i: Encoding(one.ids) for i, one in zip(short, found, strict=True) if len(one) <= window}
+        found = self._short_ids(list(short.values()))
+        return {i: Encoding(ids) for i, ids in zip(short, found, strict=True) if len(ids) <= window}
+
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        return [one.ids for one in self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    def _knows_words_by_themselves(self) -> bool:
+        """Whether a text's ids are those of what stands between its spaces: so it is where a normaliser that works
+        by characters and a cut at every space come before a model of words, and no added token holds a space."""
+        own = self._tokenizer
+        parts = own.normalizer, own.pre_tokenizer, own.model
+        added = own.get_added_tokens_decoder().values()
+        return tuple(map(type, parts)) == _BERT and not any(" " in one.content for one in added)
 
     def _encode_with_offsets(
         self, joined: str, prompt: int, max_tokens: int, check: Callable[[], None] = lambda: None
