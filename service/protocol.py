@@ -101,6 +101,8 @@ class LimitedProtocol(HttpToolsProtocol):
     _head_bytes = 0
     _silent_bytes = 0  # received since the last piece of a body
     _head_timer: asyncio.TimerHandle | None = None
+    _idle_since: float | None = None  # in the event loop's time; None: a request has begun
+    _idle_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The time for the first head begins."""
@@ -110,6 +112,8 @@ class LimitedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is waited for any more."""
         self._stop_timer()
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
         super().connection_lost(exc)
         self.is_lost = True
         if self.waiting is not None:
@@ -167,6 +171,32 @@ class LimitedProtocol(HttpToolsProtocol):
         self._in_head = True
         self._silent_bytes = 0
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """uvicorn's, with one timer a connection instead of one a request."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+            return
+        self._idle_since = self.loop.time()
+        if self._idle_timer is None:
+            self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._close_if_idle)
+
+    def _unset_keepalive_if_required(self) -> None:
+        self._idle_since = None
+
+    def _close_if_idle(self) -> None:
+        self._idle_timer = None
+        if self._idle_since is None:
+            return
+        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if left > 0:
+            self._idle_timer = self.loop.call_later(left, self._close_if_idle)
+        else:
+            self.timeout_keep_alive_handler()
 
     def _start_timer(self) -> None:
         if self._head_timer is None:

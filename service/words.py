@@ -7,7 +7,9 @@ BPE, but not for WordPiece. What stands between two spaces is a word here, punct
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import ChainMap
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 
 _MOST_WORDS = 50_000  # about 10 MB; all are forgotten when there are more
 _LONGEST_WORD = 32  # characters; longer ones are rarely met again
@@ -23,18 +25,23 @@ class Words:
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of each text."""
+        split = [text.split(" ") for text in texts]
         known = self._known
-        texts_words = [text.split(" ") for text in texts]
-        new = dict.fromkeys([word for words in texts_words for word in words if word not in known])
-        if not new:
-            return [[one for word in words for one in known[word]] for words in texts_words]
+        try:
+            return [_joined(known, words) for words in split]
+        except KeyError:
+            new = dict.fromkeys([word for words in split for word in words if word not in known])
         found = dict(zip(new, self._tokenise(list(new)), strict=True))
         self._keep(found)
-        return [
-            [one for word in words for one in (found[word] if word in found else known[word])] for words in texts_words
-        ]
+        both = ChainMap(found, known)
+        return [_joined(both, words) for words in split]
 
     def _keep(self, found: dict[str, Sequence[int]]) -> None:
         if len(self._known) + len(found) > _MOST_WORDS:
             self._known = {}
         self._known.update((word, ids) for word, ids in found.items() if len(word) <= _LONGEST_WORD)
+
+
+def _joined(ids: Mapping[str, Sequence[int]], words: Sequence[str]) -> list[int]:
+    """Raises KeyError for a word that has none there."""
+    return list(chain.from_iterable(map(ids.__getitem__, words)))

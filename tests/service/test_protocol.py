@@ -1,10 +1,18 @@
-"""What a header may hold."""
+"""Replies in one write, and when a connection ends."""
 
 from __future__ import annotations
 
-import pytest
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from functools import partial
 
-from service.protocol import header_lines
+import pytest
+import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.server import ServerState
+
+from service.protocol import Exchange, LimitedProtocol, header_lines
 
 
 def test_one_line_a_header() -> None:
@@ -16,3 +24,54 @@ def test_no_header_becomes_two(bad: str) -> None:
     for headers in ([("a", f"1{bad}")], [("b", "2"), (f"a{bad}", "1")]):
         with pytest.raises(ValueError, match="line break"):
             header_lines(headers)
+
+
+@contextlib.asynccontextmanager
+async def connected(
+    app: ASGIApp, keep_alive: float
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection to our protocol on a free port, within the test's own event loop."""
+    config = uvicorn.Config(app, ws="none", lifespan="off", log_config=None)
+    config.timeout_keep_alive = keep_alive  # type: ignore[assignment]  # any number of seconds, whatever it says
+    make = partial(LimitedProtocol, config, ServerState(), {})
+    async with await asyncio.get_running_loop().create_server(make, "127.0.0.1", 0) as server:
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        yield reader, writer
+        writer.close()
+
+
+async def _slow(scope: Scope, receive: Receive, send: Send) -> None:
+    """Takes as long as the path says, in tenths of a second."""
+    await asyncio.sleep(int(scope["path"][1:]) / 10)
+    await Exchange.of(scope).reply(200, [("content-length", "2")], b"ok")
+
+
+def test_a_connection_is_closed_when_it_is_idle_and_not_while_a_request_is_slow() -> None:
+    async def main() -> None:
+        async with connected(_slow, keep_alive=1.0) as (reader, writer):
+            for tenths in (0, 15, 0):
+                writer.write(b"GET /%d HTTP/1.1\r\nhost: a\r\n\r\n" % tenths)
+                head = await reader.readuntil(b"\r\n\r\n")
+                assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+                assert await reader.readexactly(2) == b"ok"
+            assert await asyncio.wait_for(reader.read(), 30) == b""
+
+    asyncio.run(main())
+
+
+def test_pipelined_requests_are_answered_in_order() -> None:
+    async def main() -> None:
+        async with connected(_slow, keep_alive=30) as (reader, writer):
+            writer.write(
+                b"GET /2 HTTP/1.1\r\nhost: a\r\n\r\nHEAD /0 HTTP/1.1\r\nhost: a\r\n\r\nGET /1 HTTP/1.0\r\n\r\n"
+            )
+            said = await asyncio.wait_for(reader.read(), 30)
+        replies = said.split(b"HTTP/1.1 200 OK\r\n")
+        assert replies == [
+            b"",
+            b"content-length: 2\r\n\r\nok",
+            b"content-length: 2\r\n\r\n",
+            b"content-length: 2\r\nconnection: close\r\n\r\nok",
+        ]
+
+    asyncio.run(main())
