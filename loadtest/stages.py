@@ -1,0 +1,214 @@
+"""`python -m loadtest.stages`: where the microseconds of a short request go, by stage, from py-spy's samples.
+
+A sample's stage is that of its innermost frame that belongs to one: what a stage calls counts as its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from html import escape
+from pathlib import Path
+
+from loadtest import client, command
+from loadtest.client import Job, Result
+from loadtest.command import MeasurementError
+from loadtest.null_bundle import write_null_bundle
+from loadtest.report import aligned
+from loadtest.server import Server, embedserve, find_bundle
+from loadtest.texts import SINGLES, Texts
+from service.bundle import TOKENIZER_JSON
+from service.settings import DEFAULT_MODEL
+from service.tokenizer import Tokenizer
+
+_SEED = 20_240_229
+_TEXTS = 4_000
+_CONNECTIONS = 64
+_RATE = 250  # samples per second
+_OTHER = "event loop, Python itself"
+
+# (stage, what one of its frames begins with or ends with: "function (file"), the first that fits.
+_STAGES: Sequence[tuple[str, Sequence[str]]] = (
+    ("write the reply to the socket", ("Exchange.reply (",)),
+    ("read and parse HTTP", ("(service/protocol.py", "(uvicorn/protocols/")),
+    ("JSON body → fields", ("Call.parse (", "(pydantic/", "(service/api/openai_fields.py")),
+    ("text → ids", ("(service/tokenizer.py", "(service/words.py")),
+    ("vectors → JSON", ("_body (", "_encode (", "(service/api/wire.py", "(service/postprocess.py")),
+    (
+        "metrics, log line",
+        ("Call.count (", "_observe (", "(service/metrics.py", "(service/tallies.py", "(service/logs.py"),
+    ),
+    ("route, request id, key, headers", ("(service/api/", "(service/app.py", "(service/registry.py")),
+    ("rules, chunks, result", ("(service/pipeline.py", "(service/long_input.py", "(service/chunking.py")),
+    ("batch → runtime (null encoder)", ("(service/encoder.py", "(service/runtime/")),
+    (
+        "queue, batches, threads",
+        (
+            *("(service/batcher.py", "(service/executors.py", "(service/queueing.py", "(service/packing.py"),
+            *("(service/scheduling.py", "(service/waiting.py", "(service/cache.py"),
+        ),
+    ),
+)
+
+_HELP = """\
+The server has one core, a bundle whose encoder costs nothing, and 64 connections with a text of 8-24 tokens each. Its
+CPU time for a request is measured without a profiler; shares of it are those of py-spy's samples
+(pip install 'embedserve[loadtest]'). Only what costs about a percent or more means something.
+"""
+
+_say = partial(command.say, "stages")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status: 0, or 1 with a reason."""
+    options = _parser().parse_args(arguments)
+    return command.run("stages", lambda: _measure(options))
+
+
+def stage_of(stack: str) -> str:
+    """`stack` as py-spy writes one: frames from the outermost to the innermost, `function (file:line)` each."""
+    for frame in reversed(stack.split(";")):
+        for stage, marks in _STAGES:
+            if any(frame.startswith(mark) if mark.endswith(" (") else mark in frame for mark in marks):
+                return stage
+    return _OTHER
+
+
+def shares(lines: Iterable[str]) -> dict[str, float]:
+    """Of all samples, by stage; the largest first. Raises MeasurementError for none."""
+    counts: Counter[str] = Counter()
+    for line in lines:
+        stack, _, count = line.rpartition(" ")
+        counts[stage_of(stack)] += int(count)
+    total = counts.total()
+    if not total:
+        raise MeasurementError("py-spy has taken no samples")
+    return {stage: count / total for stage, count in counts.most_common()}
+
+
+def _measure(options: argparse.Namespace) -> None:
+    with tempfile.TemporaryDirectory(prefix="embedserve-null-") as name:
+        folder = Path(name)
+        source = find_bundle(options.model, _say)
+        write_null_bundle(source, folder)
+        texts = Texts(Tokenizer(source / TOKENIZER_JSON), _SEED).draw(_TEXTS, SINGLES)
+        bodies = [json.dumps({"input": text.content, "encoding_format": "base64"}) for text in texts]
+        cores = sorted(os.sched_getaffinity(0))
+        with contextlib.ExitStack() as stack:
+            with _on_cores(cores[:1]):
+                server = stack.enter_context(embedserve(folder, options.serve_options))
+            stack.enter_context(_on_cores(cores[1:] or cores))
+            found, microseconds = _profile(server, bodies, options.seconds, folder / "samples")
+    print("\n".join(aligned([["stage", "share", "µs"], *_rows(found, microseconds)])))
+    if options.svg:
+        options.svg.write_text(svg(found, microseconds), "utf-8")
+
+
+def _profile(server: Server, bodies: Sequence[str], seconds: float, samples: Path) -> tuple[Mapping[str, float], float]:
+    """Shares of stages, and the CPU time of a request."""
+    tokens = [0] * len(bodies)
+    job = Job(server.host, server.port, "/v1/embeddings", _CONNECTIONS, seconds, bodies, tokens, server_pid=server.pid)
+    plain = _checked(client.run(job))
+    microseconds = 1e6 * (plain.server_cpu or 0.0) / (plain.requests_per_second * plain.seconds)
+    _say(f"{microseconds:.0f} µs a request; now with py-spy")
+    with client.Generator(replace(job, seconds=seconds + 2)) as load, _sampling(server.pid, seconds, samples):
+        _checked(load.result())
+    return shares(samples.read_text("utf-8").splitlines()), microseconds
+
+
+def _checked(result: Result) -> Result:
+    if result.failures:
+        raise MeasurementError(f"not every answer is a 200: {result.failures}, {result.first_failure}")
+    return result
+
+
+@contextlib.contextmanager
+def _sampling(pid: int, seconds: float, target: Path) -> Iterator[None]:
+    found = shutil.which("py-spy", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+    if found is None:
+        raise MeasurementError("py-spy is not installed; pip install 'embedserve[loadtest]'")
+    what = ["--pid", str(pid), "--duration", str(round(seconds)), "--rate", str(_RATE)]
+    process = subprocess.Popen(
+        [found, "record", *what, "--format", "raw", "--output", str(target)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield
+        _, said = process.communicate(timeout=seconds + 60)
+        if process.returncode:
+            raise MeasurementError(f"py-spy failed: {said.strip()}")
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _rows(found: Mapping[str, float], microseconds: float) -> Iterator[list[str]]:
+    for stage, share in found.items():
+        yield [stage, f"{share:.1%}", f"{share * microseconds:.0f}"]
+    yield ["in all", "", f"{microseconds:.0f}"]
+
+
+_ROW, _LABELS, _WIDE, _TOP = 22, 240, 720, 46
+
+
+def svg(found: Mapping[str, float], microseconds: float) -> str:
+    """Bars, one a stage."""
+    height = _TOP + _ROW * len(found) + 12
+    scale = (_WIDE - _LABELS - 90) / max(found.values())
+    title = f"CPU of a short request with an encoder that costs nothing: {microseconds:.0f} µs on one core"
+    bars = []
+    for i, (stage, share) in enumerate(found.items()):
+        y, width = _TOP + _ROW * i, share * scale
+        bars += [
+            f'<text x="{_LABELS - 8}" y="{y + 13}" text-anchor="end">{escape(stage)}</text>',
+            f'<rect x="{_LABELS}" y="{y}" width="{width:.1f}" height="{_ROW - 6}" fill="#4a7fb5"/>',
+            f'<text x="{_LABELS + width + 6:.1f}" y="{y + 13}">{share * microseconds:.0f} µs · {share:.0%}</text>',
+        ]
+    return "\n".join(
+        [
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDE} {height}" font-family="sans-serif" '
+            'font-size="12">',
+            f'<rect width="{_WIDE}" height="{height}" fill="#fff"/>',
+            f'<text x="12" y="24" font-size="14" font-weight="bold">{escape(title)}</text>',
+            *bars,
+            "</svg>\n",
+        ]
+    )
+
+
+@contextlib.contextmanager
+def _on_cores(cores: Sequence[int]) -> Iterator[None]:
+    """For this process, and for those that it starts meanwhile."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtest.stages", description=_HELP, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="whose tokenizer is used (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of each of two loads (default: %(default)g)")
+    parser.add_argument("--svg", type=Path, metavar="FILE", help="also draw it")
+    parser.add_argument("serve_options", nargs="*", metavar="-- OPTION", help="options of `embedserve serve`")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
