@@ -84,6 +84,14 @@ class Executors:
 
     def _collect(self) -> None:
         """On the event loop: one byte is one result."""
-        for _ in os.read(self._rings, _MANY if _HAS_READERS else 1):
+        self._deliver(len(os.read(self._rings, _MANY if _HAS_READERS else 1)))
+
+    def _deliver(self, results: int) -> None:
+        """So many and no more: what ends meanwhile waits for the event loop's next turn."""
+        for left in range(results - 1, -1, -1):
             then, result, error = self._done.popleft()
-            then(result, error)
+            try:
+                then(result, error)
+            except BaseException:
+                self._loop.call_soon(self._deliver, left)  # the others' results do not suffer from it
+                raise

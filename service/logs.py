@@ -43,13 +43,15 @@ class _Lines(logging.StreamHandler[TextIO]):
             loop.call_soon(self.flush)
 
     def flush(self) -> None:
-        """Writes what waits."""
+        """Writes what waits. Lines that cannot be written are lost: a full disk must not fail a request."""
         self.acquire()
         try:
             lines, self._waiting = self._waiting, []
             if lines:
                 self.stream.write("".join(lines))
             super().flush()
+        except (OSError, ValueError):
+            pass
         finally:
             self.release()
 

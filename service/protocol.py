@@ -77,7 +77,8 @@ class Exchange:
         if cycle.scope["method"] == "HEAD":
             body = b""
         cycle.response_started = cycle.response_complete = True
-        cycle.transport.write(b"".join((STATUS_LINE[status][:-2], head.encode("latin-1"), _END_OF_HEAD, body)))
+        own = [b"\r\n%b: %b" % header for header in cycle.default_headers]  # the date, which uvicorn keeps
+        cycle.transport.write(b"".join((STATUS_LINE[status][:-2], *own, head.encode("latin-1"), _END_OF_HEAD, body)))
         if not cycle.keep_alive:
             cycle.transport.close()
         cycle.on_response()

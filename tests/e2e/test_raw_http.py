@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 
 import pytest
 
@@ -20,6 +22,13 @@ def test_http_1_0(server: Server) -> None:
         status, _, body = raw.reply()
         assert (status, len(json.loads(body)["data"])) == (200, 1)
         assert raw.closed_by_server()
+
+
+def test_replies_are_dated(server: Server) -> None:
+    with Raw(server.port) as raw:
+        raw.post(BODY)
+        age = datetime.now(UTC) - parsedate_to_datetime(raw.reply()[1]["date"])
+        assert timedelta(0) <= age < timedelta(minutes=1)
 
 
 def test_pipelined_requests_are_answered_in_order(server: Server) -> None:

@@ -64,6 +64,29 @@ def test_what_fails_fails_alone() -> None:
     assert isinstance(error, ZeroDivisionError)
 
 
+def test_a_caller_that_fails_takes_no_result_from_the_others() -> None:
+    async def main() -> list[int]:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda *_: None)
+        executors, found, done = Executors(1, "test"), list[int](), asyncio.Event()
+
+        def then(result: int, _: BaseException | None) -> None:
+            found.append(result)
+            if result == 8:
+                done.set()
+            if result % 2:
+                raise ZeroDivisionError
+
+        for number in range(9):
+            executors.start(partial(int, number), then)
+        async with asyncio.timeout(30):
+            await done.wait()
+        executors.close()
+        return found
+
+    assert asyncio.run(main()) == list(range(9))
+
+
 def test_closing_waits_for_what_is_under_way() -> None:
     release, ended = threading.Event(), threading.Event()
 

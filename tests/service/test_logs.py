@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -63,3 +65,13 @@ def test_exceptions_are_told(capsys: pytest.CaptureFixture[str], form: str) -> N
     assert "it failed" in told
     assert "abc" in told
     assert "ValueError: a reason" in told
+
+
+def test_a_full_disk_fails_nobody() -> None:
+    configure("info", "json")
+    (handler,) = LOGGER.handlers
+    assert isinstance(handler, logging.StreamHandler)
+    with Path("/dev/full").open("w") as full:
+        handler.setStream(full)
+        event(logging.INFO, "lost")
+        handler.setStream(sys.stderr)
