@@ -1,6 +1,8 @@
 """`python -m loadtest.stages`: where the microseconds of a short request go, by stage, from py-spy's samples.
 
-A sample's stage is that of its innermost frame that belongs to one: what a stage calls counts as its own.
+A sample's stage is that of its innermost frame that belongs to one: what a stage calls counts as its own. py-spy looks
+at whoever holds the interpreter's lock, because on one core a thread that only waits for its turn looks busy too; where
+nobody does, the time is the system's or the runtime's.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ _TEXTS = 4_000
 _CONNECTIONS = 64
 _RATE = 250  # samples per second
 _OTHER = "event loop, Python itself"
+_OUTSIDE = "outside Python: system calls, runtime"
 
 # (stage, what one of its frames begins with or ends with: "function (file"), the first that fits.
 _STAGES: Sequence[tuple[str, Sequence[str]]] = (
@@ -63,7 +66,8 @@ _STAGES: Sequence[tuple[str, Sequence[str]]] = (
 _HELP = """\
 The server has one core, a bundle whose encoder costs nothing, and 64 connections with a text of 8-24 tokens each. Its
 CPU time for a request is measured without a profiler; shares of it are those of py-spy's samples
-(pip install 'embedserve[loadtest]'). Only what costs about a percent or more means something.
+(pip install 'embedserve[loadtest]'). The server must have been busy all the time, and only what is a percent or more
+means something.
 """
 
 _say = partial(command.say, "stages")
@@ -84,16 +88,16 @@ def stage_of(stack: str) -> str:
     return _OTHER
 
 
-def shares(lines: Iterable[str]) -> dict[str, float]:
-    """Of all samples, by stage; the largest first. Raises MeasurementError for none."""
+def shares(lines: Iterable[str], looks: int) -> dict[str, float]:
+    """Of all times py-spy looked, by stage; the largest first. Raises MeasurementError where it saw nothing."""
     counts: Counter[str] = Counter()
     for line in lines:
         stack, _, count = line.rpartition(" ")
         counts[stage_of(stack)] += int(count)
-    total = counts.total()
-    if not total:
+    if not counts:
         raise MeasurementError("py-spy has taken no samples")
-    return {stage: count / total for stage, count in counts.most_common()}
+    counts[_OUTSIDE] = max(0, looks - counts.total())
+    return {stage: count / counts.total() for stage, count in counts.most_common() if count}
 
 
 def _measure(options: argparse.Namespace) -> None:
@@ -123,7 +127,7 @@ def _profile(server: Server, bodies: Sequence[str], seconds: float, samples: Pat
     _say(f"{microseconds:.0f} µs a request; now with py-spy")
     with client.Generator(replace(job, seconds=seconds + 2)) as load, _sampling(server.pid, seconds, samples):
         _checked(load.result())
-    return shares(samples.read_text("utf-8").splitlines()), microseconds
+    return shares(samples.read_text("utf-8").splitlines(), round(seconds) * _RATE), microseconds
 
 
 def _checked(result: Result) -> Result:
@@ -139,7 +143,7 @@ def _sampling(pid: int, seconds: float, target: Path) -> Iterator[None]:
         raise MeasurementError("py-spy is not installed; pip install 'embedserve[loadtest]'")
     what = ["--pid", str(pid), "--duration", str(round(seconds)), "--rate", str(_RATE)]
     process = subprocess.Popen(
-        [found, "record", *what, "--format", "raw", "--output", str(target)],
+        [found, "record", "--gil", *what, "--format", "raw", "--output", str(target)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

@@ -34,13 +34,19 @@ def test_the_innermost_frame_that_belongs_to_a_stage_decides(stack: str, stage: 
 
 
 def test_shares_add_up_and_come_largest_first() -> None:
-    found = shares([f"{ROOT} 1", f"{ROOT};data_received (service/protocol.py:1) 3"])
-    assert list(found.items()) == [("read and parse HTTP", 0.75), ("event loop, Python itself", 0.25)]
+    lines = [f"{ROOT} 1", f"{ROOT};data_received (service/protocol.py:1) 3"]
+    assert list(shares(lines, 4).items()) == [("read and parse HTTP", 0.75), ("event loop, Python itself", 0.25)]
+
+
+def test_looks_that_saw_nothing_are_time_outside_of_python() -> None:
+    found = shares([f"{ROOT} 1", f"{ROOT};data_received (service/protocol.py:1) 3"], 10)
+    assert next(iter(found.items())) == ("outside Python: system calls, runtime", 0.6)
+    assert sum(found.values()) == pytest.approx(1)
 
 
 def test_no_samples_are_no_figures() -> None:
     with pytest.raises(MeasurementError, match="no samples"):
-        shares([])
+        shares([], 100)
 
 
 def test_the_picture_is_xml_with_a_bar_a_stage() -> None:
