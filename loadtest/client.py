@@ -5,7 +5,10 @@ what it costs, because it shares the machine with the server. Every connection s
 has its answer. The window that is measured opens when every connection has had an answer (before that, requests that
 all began at once would each claim the same time), and the load lasts until every request under way at its end is
 answered. A request counts for the share of its time that lies in the window, so that a few long requests are measured
-as well as many short ones.
+as well as many short ones. Which part of its work was done in that share of its time is a guess all the same; so
+where a server counts what it computes, its counters are read as well when the window opens and closes.
+
+A job `once` has no such edges: every body is sent once, and the window lasts from the first byte to the last answer.
 """
 
 from __future__ import annotations
@@ -22,6 +25,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import cast
+
+from loadtest.server import Server, real_tokens
 
 _PATIENCE = 60.0  # seconds beyond its time before a load is given up
 _END_OF_HEAD = b"\r\n\r\n"
@@ -42,6 +47,8 @@ class Job:
     warmup: float = 1.0  # seconds at least
     sampled: Sequence[int] = ()
     server_pid: int | None = None  # whose CPU time to read
+    once: bool = False  # all bodies once, for however long that takes; `seconds` is then what it may take
+    counts_parts: bool = False  # requests are few and long: what the window's edges cut must count in part
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +67,8 @@ class Result:
     failures: dict[str, int] = field(default_factory=dict)
     first_failure: str = ""
     samples: dict[str, str] = field(default_factory=dict)  # number of the body → the answer to it
+    computed_per_second: float | None = None  # tokens without padding, by the server's own counters
+    generator: str = "python"
 
 
 class Generator:
@@ -109,6 +118,16 @@ class _Answer:
     received: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Clocks:
+    """Seconds: by the wall, of CPU time of client and server; and the tokens that the server has computed so far."""
+
+    wall: float
+    client: float
+    server: float | None
+    computed: float | None
+
+
 class _Load:
     """The state that all connections share."""
 
@@ -123,12 +142,19 @@ class _Load:
         self.first_failure = ""
         self.sent = 0
         self.begin = self.end = math.inf
-        self.clocks: list[tuple[float, float | None]] = []  # CPU time of client and server at begin and end
+        self.clocks: list[_Clocks] = []  # at begin and end
         self._job = job
         self._not_before = time.perf_counter() + job.warmup
         self._cold = job.connections
         self.over = asyncio.get_running_loop().create_future()
         self._busy = job.connections
+        if job.once:
+            self._begin()
+
+    @property
+    def all_sent(self) -> bool:
+        """Whether there is nothing left to send."""
+        return self._job.once and self.sent == len(self.requests)
 
     def next_number(self) -> int:
         number = self.sent % len(self.requests)
@@ -142,22 +168,30 @@ class _Load:
     def warm(self) -> None:
         """A connection has had its first answer."""
         self._cold -= 1
-        if not self._cold:
+        if not self._cold and not self._job.once:
             asyncio.get_running_loop().call_later(max(0.0, self._not_before - time.perf_counter()), self._open)
 
-    def _open(self) -> None:
+    def _begin(self) -> None:
         self.begin = time.perf_counter()
-        self.end = self.begin + self._job.seconds
         self._read_clocks()
+
+    def _open(self) -> None:
+        self._begin()
+        self.end = self.begin + self._job.seconds
         asyncio.get_running_loop().call_later(self._job.seconds, self._read_clocks)
 
     def _read_clocks(self) -> None:
-        self.clocks.append((time.process_time(), _cpu_seconds(self._job.server_pid)))
+        job = self._job
+        computed = real_tokens(Server(job.host, job.port, 0).counters()) if job.counts_parts else None
+        self.clocks.append(_Clocks(time.perf_counter(), time.process_time(), cpu_seconds(job.server_pid), computed))
 
     def settle(self) -> None:
         """A connection has no request left that began in the window."""
         self._busy -= 1
         if not self._busy and not self.over.done():
+            if self._job.once:
+                self.end = time.perf_counter()
+                self._read_clocks()
             self.over.set_result(None)
 
 
@@ -172,7 +206,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
-        self._send()
+        self._send_or_settle()
 
     def data_received(self, data: bytes) -> None:
         self._parts.append(data)
@@ -222,7 +256,12 @@ class _Connection(asyncio.Protocol):
             load.warm()
         if now >= load.end:
             self._settle()
-        if not load.over.done():
+        self._send_or_settle()
+
+    def _send_or_settle(self) -> None:
+        if self._load.all_sent:
+            self._settle()
+        elif not self._load.over.done():
             self._send()
 
     def _settle(self) -> None:
@@ -248,24 +287,33 @@ async def _measure(job: Job) -> Result:
 
 
 def _result(job: Job, load: _Load) -> Result:
-    begin, end = (*load.clocks, (0.0, None), (0.0, None))[:2]
+    nothing = _Clocks(0.0, 0.0, None, None)
+    begin, end = (*load.clocks, nothing, nothing)[:2]
+    seconds = load.end - load.begin if job.once else job.seconds
     shares = [_share(answer, load.begin, load.end) for answer in load.answers]
     tokens = sum(job.tokens[answer.number] * share for answer, share in zip(load.answers, shares, strict=True))
     latencies = [1e3 * (a.received - a.sent) for a, share in zip(load.answers, shares, strict=True) if share]
     return Result(
-        requests_per_second=sum(shares) / job.seconds,
-        tokens_per_second=tokens / job.seconds,
+        requests_per_second=sum(shares) / seconds,
+        tokens_per_second=tokens / seconds,
         p50=percentile(latencies, 50),
         p99=percentile(latencies, 99),
         answered=len(latencies),
-        seconds=job.seconds,
+        seconds=seconds,
         repeated=max(0, load.sent - len(load.requests)),
-        client_cpu=end[0] - begin[0],
-        server_cpu=None if begin[1] is None or end[1] is None else end[1] - begin[1],
+        client_cpu=end.client - begin.client,
+        server_cpu=None if begin.server is None or end.server is None else end.server - begin.server,
         failures=dict(load.failures),
         first_failure=load.first_failure,
         samples=load.samples,
+        computed_per_second=_computed_per_second(begin, end),
     )
+
+
+def _computed_per_second(begin: _Clocks, end: _Clocks) -> float | None:
+    if begin.computed is None or end.computed is None:
+        return None
+    return (end.computed - begin.computed) / (end.wall - begin.wall)
 
 
 def _share(answer: _Answer, begin: float, end: float) -> float:
@@ -279,7 +327,7 @@ def percentile(values: Sequence[float], percent: float) -> float:
     return sorted(values)[max(0, math.ceil(len(values) * percent / 100) - 1)] if values else math.nan
 
 
-def _cpu_seconds(pid: int | None) -> float | None:
+def cpu_seconds(pid: int | None) -> float | None:
     """User and system time of a process and all its threads; None where /proc does not tell."""
     try:
         with open(f"/proc/{pid}/stat") as stat:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from service.errors import StartupError
+
+RESULTS = Path(__file__).parent / "results"
 
 
 class MeasurementError(Exception):
@@ -24,6 +28,19 @@ def run(name: str, work: Callable[[], None]) -> int:
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def some_of(known: Iterable[str]) -> Callable[[str], list[str]]:
+    """For argparse: names separated by commas, each of them known."""
+    names = list(known)
+
+    def parse(value: str) -> list[str]:
+        found = value.split(",")
+        if unknown := set(found) - set(names):
+            raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}: none of {', '.join(names)}")
+        return found
+
+    return parse
 
 
 def say(name: str, line: str) -> None:

@@ -24,10 +24,10 @@ from pydoc_data.topics import topics
 from typing import Any
 
 import service
-from loadtest import command
-from loadtest.bench import RESULTS
+from loadtest import command, figures
 from loadtest.client import percentile
-from loadtest.command import MeasurementError
+from loadtest.command import RESULTS, MeasurementError
+from loadtest.figures import Figure
 from loadtest.report import aligned, machine
 from loadtest.server import Server, embedserve, find_bundle
 from loadtest.texts import BULK, SINGLES, Text, Texts
@@ -384,6 +384,15 @@ def _medians(found: Sequence[Latency]) -> dict[str, float]:
     return {name: statistics.median(getattr(one, name) for one in found) for name in _PERCENTILES}
 
 
+def rated_figures(bulk: Mapping[str, Any]) -> Iterator[Figure]:
+    """What must hold beside bulk."""
+    name = f"beside {_BULK_CONNECTIONS} × {_BULK_TEXTS} texts"
+    yield Figure(name, "p99 of a short text", bulk["beside"]["p99"], "ms")
+    bound = f"its share of {TIMES_IDLE} × idle p99 + a micro-batch, {bulk['bound']:.0f} ms"
+    yield Figure(name, bound, bulk["p99_of_bound"], "", at_most=1.0)
+    yield Figure(name, "bulk keeps of its throughput", bulk["kept"], "", at_least=BULK_KEEPS)
+
+
 def bulk_table(figures: Mapping[str, Any]) -> str:
     """The summary for people."""
     rows = [["one short text", "p50 ms", "p95 ms", "p99 ms", "max ms"]]
@@ -443,20 +452,19 @@ async def _measure(options: argparse.Namespace) -> None:
             if options.characters:
                 _say(f"round {number + 1}: document")
                 documents.append(await bench.document(number))
-    figures = {"bulk": bulk_summary(bulk)} | ({"document": document_summary(documents)} if documents else {})
-    content = {
+    found = {"bulk": bulk_summary(bulk)} | ({"document": document_summary(documents)} if documents else {})
+    details = {
         "machine": {"embedserve": service.__version__, "onnxruntime": runtime_version(), **machine()},
         "setup": {"model": bundle.model_id, "precision": bundle.precision, "serve_options": serve_options}
         | {"seconds": options.seconds, "pause": options.pause, "characters": options.characters},
-        "summary": figures,
+        "summary": found,
         "rounds": {"bulk": [asdict(one) for one in bulk], "document": [asdict(one) for one in documents]},
     }
     path = options.json or RESULTS / time.strftime("fairness-%Y%m%d-%H%M%S.json")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
-    print(bulk_table(figures["bulk"]))
+    figures.write_json(path, rated_figures(found["bulk"]), details)
+    print(bulk_table(found["bulk"]))
     if documents:
-        print("\n" + document_table(figures["document"]))
+        print("\n" + document_table(found["document"]))
     print(f"\nMedians of {len(bulk)} rounds; every round: {path}")
 
 

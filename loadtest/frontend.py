@@ -5,19 +5,21 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from loadtest import client, command
+from loadtest import command, figures, generator
 from loadtest.client import Job, Result
-from loadtest.command import MeasurementError
+from loadtest.command import RESULTS, MeasurementError
+from loadtest.figures import Figure
 from loadtest.null_bundle import write_null_bundle
-from loadtest.report import aligned
+from loadtest.pinning import cores, on_cores
+from loadtest.report import aligned, machine
 from loadtest.server import Server, embedserve, find_bundle
 from loadtest.texts import SINGLES, Text, Texts
 from service.bundle import TOKENIZER_JSON
@@ -27,6 +29,7 @@ from service.tokenizer import Tokenizer
 _SEED = 20_240_229
 _TEXTS = 4_000  # sent over and over: nothing remembers them
 _CONNECTIONS = (1, 8, 64)
+_AT_LEAST = 10_000.0  # requests per second
 
 _HELP = """\
 One text of 8-24 tokens a request to /v1/embeddings, really tokenised, on a bundle whose graph looks a vector up. The
@@ -55,18 +58,28 @@ def _measure(options: argparse.Namespace, folder: Path) -> None:
     write_null_bundle(source, folder)
     tokenizer = Tokenizer(source / TOKENIZER_JSON)
     texts = Texts(tokenizer, _SEED).draw(_TEXTS, SINGLES)
-    rows = []
-    cores = sorted(os.sched_getaffinity(0))
+    results = {}
     with contextlib.ExitStack() as stack:
-        with _on_cores(cores[:1]):
+        with on_cores(cores()[:1]):
             server = stack.enter_context(embedserve(folder, options.serve_options))
-        stack.enter_context(_on_cores(cores[1:] or cores))
         for connections in _CONNECTIONS:
             _say(f"{connections} connections")
-            rows.append(_row(connections, _load(connections, texts, server, options.seconds)))
+            results[connections] = _load(connections, texts, server, options.seconds)
+    tokenising = _tokenising(tokenizer, texts)
+    path = options.json or RESULTS / time.strftime("frontend-%Y%m%d-%H%M%S.json")
+    details = {"machine": machine(), "results": {connections: asdict(one) for connections, one in results.items()}}
+    figures.write_json(path, _figures(results, tokenising), details)
     heads = ["connections", "requests/s", "CPU µs", "p50 ms", "p99 ms", "client CPU s"]
-    print("\n".join(aligned([heads, *rows])))
-    print(f"\nTokenising one text alone: {_tokenising(tokenizer, texts):.0f} µs")
+    print("\n".join(aligned([heads, *(_row(connections, one) for connections, one in results.items())])))
+    print(f"\nTokenising one text alone: {tokenising:.0f} µs; every figure: {path}")
+
+
+def _figures(results: Mapping[int, Result], tokenising: float) -> Iterator[Figure]:
+    name = "front end, one core"
+    most = max(results)
+    yield Figure(name, f"{most} connections", results[most].requests_per_second, "requests/s", at_least=_AT_LEAST)
+    yield Figure(name, "server's CPU a request", _microseconds(results[most]), "µs")
+    yield Figure(name, "tokenising alone", tokenising, "µs")
 
 
 def _load(connections: int, texts: Sequence[Text], server: Server, seconds: float) -> Result:
@@ -74,22 +87,26 @@ def _load(connections: int, texts: Sequence[Text], server: Server, seconds: floa
     bodies = [json.dumps({"input": text.content, "encoding_format": "base64"}) for text in texts]
     tokens = [len(text.ids) for text in texts]
     job = Job(server.host, server.port, "/v1/embeddings", connections, seconds, bodies, tokens, server_pid=server.pid)
-    result = client.run(job)
+    result = generator.run(job)
     if result.failures:
         raise MeasurementError(f"not every answer is a 200: {result.failures}, {result.first_failure}")
     return result
 
 
 def _row(connections: int, result: Result) -> list[str]:
-    requests = result.requests_per_second * result.seconds
     return [
         str(connections),
         f"{result.requests_per_second:,.0f}",
-        f"{1e6 * (result.server_cpu or 0.0) / requests:.0f}",
+        f"{_microseconds(result):.0f}",
         f"{result.p50:.2f}",
         f"{result.p99:.2f}",
         f"{result.client_cpu:.1f}",
     ]
+
+
+def _microseconds(result: Result) -> float:
+    """Of the server's CPU for a request."""
+    return 1e6 * (result.server_cpu or 0.0) / (result.requests_per_second * result.seconds)
 
 
 def _tokenising(tokenizer: Tokenizer, texts: Sequence[Text]) -> float:
@@ -100,23 +117,13 @@ def _tokenising(tokenizer: Tokenizer, texts: Sequence[Text]) -> float:
     return 1e6 * (time.perf_counter() - started) / len(texts)
 
 
-@contextlib.contextmanager
-def _on_cores(cores: Sequence[int]) -> Iterator[None]:
-    """For this process, and for those that it starts meanwhile."""
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cores)
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m loadtest.frontend", description=_HELP, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", default=DEFAULT_MODEL, help="whose tokenizer is used (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each load (default: %(default)g)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="for every figure (default: a new file in results/)")
     parser.add_argument("serve_options", nargs="*", metavar="-- OPTION", help="options of `embedserve serve`")
     return parser
 

@@ -25,8 +25,7 @@ from tqdm import tqdm
 
 import service
 from loadtest import command
-from loadtest.bench import RESULTS
-from loadtest.command import MeasurementError
+from loadtest.command import RESULTS, MeasurementError
 from loadtest.long_corpus import VARIANTS, Document, Query, documents, documents_in, half, queries
 from loadtest.long_report import plot, tables, with_tables
 from loadtest.long_scores import Numbers, Positions, by_group, estimate, ranks, recall, reciprocal

@@ -17,6 +17,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from models.compile import compile_checkpoint, find_cached
+from models.recipe import Precision
 from service.bundle import is_bundle
 from service.settings import load_settings
 
@@ -52,13 +53,19 @@ class Server:
         return found
 
 
-def find_bundle(model: str, say: Callable[[str], None]) -> Path:
+def real_tokens(counters: Mapping[str, float]) -> float | None:
+    """What was computed but for padding; None for a server that does not count it."""
+    return counters["computed_tokens_total"] - counters["padding_tokens_total"] if counters else None
+
+
+def find_bundle(model: str, say: Callable[[str], None], precision: Precision = "fp32") -> Path:
     """A bundle's folder, or that of a model in the cache, compiled into it if need be. Raises StartupError."""
     folder = Path(model)
     if is_bundle(folder):
         return folder
     cache_dir = load_settings().cache_dir
-    return find_cached(model, cache_dir=cache_dir) or compile_checkpoint(model, cache_dir=cache_dir, say=say)
+    found = find_cached(model, cache_dir=cache_dir, precision=precision)
+    return found or compile_checkpoint(model, cache_dir=cache_dir, precision=precision, say=say)
 
 
 @contextlib.contextmanager
@@ -74,26 +81,64 @@ def embedserve(bundle: Path, options: Sequence[str] = ()) -> Iterator[Server]:
 @contextlib.contextmanager
 def running(command: Sequence[str], environment: Mapping[str, str]) -> Iterator[Server]:
     """Any server that prints its URL on stdout when it is ready. Raises RuntimeError with the last of its words."""
-    with tempfile.TemporaryDirectory(prefix="embedserve-bench-") as folder:
-        output, errors = Path(folder, "stdout"), Path(folder, "stderr")
+
+    def said_url(output: str) -> tuple[str, int] | None:
+        found = _URL.search(output)
+        url = urlsplit(found[0] if found else "")
+        return (url.hostname or "127.0.0.1", url.port or 80) if found else None
+
+    with _started(command, environment, None, said_url) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def answering(
+    command: Sequence[str], environment: Mapping[str, str], port: int, path: str, folder: Path | None = None
+) -> Iterator[Server]:
+    """Any server on 127.0.0.1 that is ready when it answers `path` with 200. `folder` is where it runs.
+
+    Raises RuntimeError with the last of its words.
+    """
+
+    def answers(_: str) -> tuple[str, int] | None:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=1):
+                return "127.0.0.1", port
+        except OSError:
+            return None
+
+    with _started(command, environment, folder, answers) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def _started(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    folder: Path | None,
+    where: Callable[[str], tuple[str, int] | None],
+) -> Iterator[Server]:
+    """`where` says host and port of a server that is ready, from what it has printed so far."""
+    with tempfile.TemporaryDirectory(prefix="embedserve-bench-") as temporary:
+        output, errors = Path(temporary, "stdout"), Path(temporary, "stderr")
         with output.open("wb") as stdout, errors.open("wb") as stderr:
             process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, env=dict(environment)
+                command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, env=dict(environment), cwd=folder
             )
         try:
-            url = urlsplit(_wait_for_url(process, output, errors))
-            yield Server(url.hostname or "127.0.0.1", url.port or 80, process.pid)
+            host, port = _wait_until_ready(process, output, errors, where)
+            yield Server(host, port, process.pid)
         finally:
             _stop(process)
 
 
-def _wait_for_url(process: subprocess.Popen[bytes], output: Path, errors: Path) -> str:
+def _wait_until_ready(
+    process: subprocess.Popen[bytes], output: Path, errors: Path, where: Callable[[str], tuple[str, int] | None]
+) -> tuple[str, int]:
     end = time.monotonic() + _START_LIMIT
-    while time.monotonic() < end:
-        if found := _URL.search(output.read_text("utf-8")):
-            return found[0]
-        if process.poll() is not None:
-            break
+    while time.monotonic() < end and process.poll() is None:
+        if found := where(output.read_text("utf-8", "replace")):
+            return found
         time.sleep(0.02)
     said = errors.read_text("utf-8", "replace").strip()[-2000:]
     raise RuntimeError(f"the server did not start (exit status {process.poll()}):\n{said}")

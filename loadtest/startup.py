@@ -12,18 +12,22 @@ import sys
 import time
 import urllib.request
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from loadtest import command
-from loadtest.report import aligned
+from loadtest import command, figures
+from loadtest.command import RESULTS
+from loadtest.figures import Figure
+from loadtest.report import aligned, machine
 from loadtest.server import embedserve, find_bundle
 from service.settings import DEFAULT_MODEL
 
 _LISTED = 12  # packages
-_WARM_UP = 20  # requests of each kind
+_WARM_UP = 5  # requests of each kind, eight texts each
 _TEXTS = {"short": "What does a start take?", "long": "What does a start take? " * 100}
+_NAMES = ("ready s", "start MB", "warm MB")
+_READY_AT_MOST, _WARM_AT_MOST = 1.0, 350.0  # seconds, MB
 _IMPORT = re.compile(r"import time:\s+(\d+) \|\s+\d+ \|\s+(\w+)")
 
 _HELP = """\
@@ -47,16 +51,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _measure(options: argparse.Namespace) -> None:
     bundle = find_bundle(options.model, _say)
     starts = [_start(bundle, options.serve_options) for _ in range(options.starts)]
-    names = ("ready s", "start MB", "warm MB")
-    columns = list(zip(*starts, strict=True))
-    rows = [
-        [name, f"{statistics.median(one):.2f}", f"{max(one):.2f}"] for name, one in zip(names, columns, strict=True)
-    ]
+    columns = dict(zip(_NAMES, zip(*starts, strict=True), strict=True))
+    rows = [[name, f"{statistics.median(one):.2f}", f"{max(one):.2f}"] for name, one in columns.items()]
     print("\n".join(aligned([["", "median", "max"], *rows])))
     imports = _imports(bundle)
     print(f"\nimports: {sum(imports.values()):.0f} ms, of which")
     most = sorted(imports.items(), key=lambda one: -one[1])[:_LISTED]
     print("\n".join(aligned([[name, f"{milliseconds:.0f}"] for name, milliseconds in most])))
+    path = options.json or RESULTS / time.strftime("startup-%Y%m%d-%H%M%S.json")
+    details = {"machine": machine(), "starts": columns, "imports_milliseconds": dict(imports)}
+    figures.write_json(path, _figures(columns), details)
+    print(f"\nOf {len(starts)} starts; every figure: {path}")
+
+
+def _figures(columns: Mapping[str, Sequence[float]]) -> Iterator[Figure]:
+    ready, start, warm = (statistics.median(columns[name]) for name in _NAMES)
+    yield Figure("start", "until ready", ready, "s", at_most=_READY_AT_MOST)
+    yield Figure("start", "until ready, slowest", max(columns["ready s"]), "s")
+    yield Figure("start", "resident memory then", start, "MB")
+    yield Figure("start", "resident memory after warm-up", warm, "MB", at_most=_WARM_AT_MOST)
 
 
 def _start(bundle: Path, options: Sequence[str]) -> tuple[float, float, float]:
@@ -105,6 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--starts", type=int, default=10, help="(default: %(default)s)")
     parser.add_argument("--model", default=DEFAULT_MODEL, help="a bundle, or what `serve` takes (default: %(default)s)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="for every figure (default: a new file in results/)")
     parser.add_argument("serve_options", nargs="*", metavar="-- OPTION", help="options of `embedserve serve`")
     return parser
 

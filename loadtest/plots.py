@@ -1,0 +1,145 @@
+"""Plots as SVG: panels of lines over a doubling scale, and panels of bars.
+
+Colours are of Okabe and Ito's palette, darkened where a white background asks for it; no two lines differ by colour
+alone, and every bar has its name and value beside it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from xml.sax.saxutils import escape
+
+from loadtest.figures import number
+
+_WIDTH, _PANEL = 760, 270
+_LEFT, _RIGHT, _HEAD, _FOOT = 80, 600, 40, 52
+_COLOURS = ("#0072b2", "#c25400", "#00805f", "#a8457f")
+_DASHES = ("", "7 4", "2 3", "9 3 2 3")
+_BAR, _GAP, _NAMES = 22, 10, 230
+_STYLE = """
+  text { font: 13px system-ui, sans-serif; fill: #24292f }
+  .panel { fill: #ffffff } .grid { stroke: #d0d7de } .title { font-weight: 600; font-size: 15px }
+  .line { fill: none; stroke-width: 2 }
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """A panel: for each name one value for each x. `level`, a name and a value, is drawn straight across."""
+
+    title: str
+    y_axis: str
+    series: Mapping[str, Sequence[float]]
+    level: tuple[str, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bars:
+    """A panel: names and values, from the top; the first is ours."""
+
+    title: str
+    unit: str
+    values: Mapping[str, float]
+
+
+def lines(title: str, x_axis: str, x: Sequence[int], panels: Sequence[Lines]) -> str:
+    """Panels one below the other over the same x, each twice the one before."""
+    height = _HEAD + len(panels) * _PANEL
+    parts = [part for i, one in enumerate(panels) for part in _line_panel(one, x, x_axis, _HEAD + i * _PANEL)]
+    return _svg(title, height, parts)
+
+
+def bars(title: str, panels: Sequence[Bars]) -> str:
+    """Panels one below the other, each on a scale of its own from 0."""
+    parts: list[str] = []
+    top = float(_HEAD + 8)
+    for panel in panels:
+        parts += _bar_panel(panel, top)
+        top += 34 + len(panel.values) * (_BAR + _GAP) + 12
+    return _svg(title, top, parts)
+
+
+def _svg(title: str, height: float, parts: Sequence[str]) -> str:
+    head = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height:.0f}" role="img">',
+        f"<title>{escape(title)}</title><style>{_STYLE}</style>",
+        f'<rect class="panel" width="{_WIDTH}" height="{height:.0f}" rx="8"/>',
+        _text(20, 28, title, "start", "title"),
+    ]
+    return "\n".join([*head, *parts, "</svg>"]) + "\n"
+
+
+# --- lines ----------------------------------------------------------------------------------------------------
+
+
+def _line_panel(panel: Lines, x: Sequence[int], x_axis: str, top: float) -> list[str]:
+    highest = max([*(max(values) for values in panel.series.values()), panel.level[1] if panel.level else 0.0])
+    step = _step(highest)
+    ceiling = step * math.ceil(highest / step)
+    upper, lower = top + 34, top + _PANEL - _FOOT
+
+    def y_of(value: float) -> float:
+        return lower - (lower - upper) * value / ceiling
+
+    xs = [_LEFT + (_RIGHT - _LEFT) * i / max(1, len(x) - 1) for i in range(len(x))]
+    parts = [_text(_LEFT, top + 18, f"{panel.title}", "start"), *_axis(panel.y_axis, ceiling, step, y_of)]
+    parts += [_text(at, lower + 18, str(one), "middle") for at, one in zip(xs, x, strict=True)]
+    parts.append(_text((_LEFT + _RIGHT) / 2, lower + 36, x_axis, "middle"))
+    for (name, values), colour, dash in zip(panel.series.items(), _COLOURS, _DASHES, strict=False):
+        points = [(at, y_of(value)) for at, value in zip(xs, values, strict=True)]
+        parts += _line(name, points, colour, dash)
+    if panel.level:
+        name, value = panel.level
+        parts += _line(name, [(_LEFT, y_of(value)), (_RIGHT, y_of(value))], "#57606a", "2 3", marks=False)
+    return parts
+
+
+def _axis(name: str, ceiling: float, step: float, y_of: Callable[[float], float]) -> list[str]:
+    parts = []
+    for i in range(round(ceiling / step) + 1):
+        y = y_of(i * step)
+        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(_text(_LEFT - 8, y + 4, number(i * step), "end"))
+    middle = (y_of(0) + y_of(ceiling)) / 2
+    parts.append(f'<text transform="translate(20 {middle:.0f}) rotate(-90)" text-anchor="middle">{escape(name)}</text>')
+    return parts
+
+
+def _line(name: str, points: Sequence[tuple[float, float]], colour: str, dash: str, marks: bool = True) -> list[str]:
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    x, y = points[-1]
+    parts = [f'<polyline class="line" stroke="{colour}" stroke-dasharray="{dash}" points="{path}"/>']
+    if marks:
+        parts += [f'<circle cx="{at:.1f}" cy="{height:.1f}" r="3.5" fill="{colour}"/>' for at, height in points]
+    parts.append(f'<text x="{x + 12:.1f}" y="{y + 4:.1f}" style="fill: {colour}">{escape(name)}</text>')
+    return parts
+
+
+def _step(highest: float) -> float:
+    """Of a grid of four to ten lines: 1, 2 or 5 times a power of ten."""
+    power = 10.0 ** math.floor(math.log10(highest / 4)) if highest > 0 else 1.0
+    return next(power * times for times in (1, 2, 5, 10) if highest <= power * times * 5 or times == 10)
+
+
+# --- bars -----------------------------------------------------------------------------------------------------
+
+
+def _bar_panel(panel: Bars, top: float) -> list[str]:
+    longest = max(panel.values.values())
+    parts = [_text(20, top + 18, f"{panel.title} ({panel.unit})", "start")]
+    for i, (name, value) in enumerate(panel.values.items()):
+        y = top + 34 + i * (_BAR + _GAP)
+        width = (_RIGHT - _NAMES) * value / longest
+        colour = _COLOURS[0] if i == 0 else "#8c959f"
+        parts += [
+            _text(_NAMES - 10, y + 16, name, "end"),
+            f'<rect x="{_NAMES}" y="{y:.1f}" width="{width:.1f}" height="{_BAR}" fill="{colour}"/>',
+            _text(_NAMES + width + 8, y + 16, number(value), "start"),
+        ]
+    return parts
+
+
+def _text(x: float, y: float, text: str, anchor: str, kind: str = "") -> str:
+    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'

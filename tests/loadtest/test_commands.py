@@ -1,0 +1,81 @@
+"""The benchmarks as commands: they measure a real server, write their figures, and leave nothing running."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from loadtest.bench import PARTS
+from loadtest.figures import read_json
+from loadtest.wrk import available
+from tests.e2e.process import clean_environment, wait_until
+
+
+def _start(module: str, *arguments: str | Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", f"loadtest.{module}", *map(str, arguments)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=clean_environment())
+
+
+def _servers(bundle: Path) -> list[str]:
+    """Command lines of servers of this very bundle that benchmarks have started."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = process.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"serve" in words and str(bundle).encode() in words:
+            found.append(str(words))
+    return found
+
+
+@pytest.fixture
+def own_bundle(bundle: Path, tmp_path: Path) -> Path:
+    """The real one under a name that no other server on the machine has."""
+    folder = tmp_path / "bundle-of-a-benchmark"
+    folder.symlink_to(bundle)
+    return folder
+
+
+def test_throughput_writes_figures_with_targets_and_leaves_nothing_running(own_bundle: Path, tmp_path: Path) -> None:
+    path = tmp_path / "figures.json"
+    briefly = "--precisions", "fp32", "--rounds", "1", "--seconds", "1"
+    process = _start("throughput", "--model", own_bundle, *briefly, "--json", path)
+    output, errors = process.communicate(timeout=150)
+    assert process.returncode == 0, errors
+    found, details = read_json(path)
+    rated = {(one.topic, one.name): one for one in found}
+    assert rated["bulk fp32", "÷ R"].at_least == 0.95
+    assert rated["single fp32", "÷ R"].at_least == 0.85
+    assert rated["latency fp32", "p50 over session.run's"].at_most == 1
+    assert all(one.value > 0 for one in found if "over" not in one.name)
+    assert "÷ R" in output
+    assert details["rounds"][0]["served"]["single fp32"]["result"]["generator"] == ("wrk" if available() else "python")
+    assert not _servers(own_bundle)
+
+
+def test_a_benchmark_that_is_told_to_leave_stops_its_server(own_bundle: Path) -> None:
+    process = _start("concurrency", "--model", own_bundle, "--seconds", "30")
+    try:
+        wait_until(lambda: bool(_servers(own_bundle)), "the server of a benchmark")
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 143
+    assert not _servers(own_bundle)
+
+
+@pytest.mark.parametrize("module", [part.module for part in PARTS])
+def test_every_part_of_the_bench_takes_the_options_it_is_given(module: str) -> None:
+    (part,) = (one for one in PARTS if one.module == module)
+    process = _start(module, "--help")
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    for option in ("--model", "--json", *(one for one in part.options if one.startswith("--"))):
+        assert option in output

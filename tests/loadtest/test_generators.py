@@ -1,0 +1,97 @@
+"""Both load generators, against the real server: they must count what happened, and not overlook what failed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from loadtest import client, generator, wrk
+from loadtest.client import Job, Result
+from tests.e2e.process import Server, cosines, openai_vectors
+
+needs_wrk = pytest.mark.skipif(not wrk.available(), reason="wrk is not installed")
+GENERATORS = [client.run, pytest.param(wrk.run, marks=needs_wrk)]
+TEXTS = [f"text number {number} of a load" for number in range(20_000)]
+
+
+def _job(server: Server, **changes: Any) -> Job:
+    bodies = [json.dumps({"input": text, "encoding_format": "float"}) for text in TEXTS]
+    job = Job("127.0.0.1", server.port, "/v1/embeddings", 4, 1.0, bodies, [8] * len(bodies), sampled=[0, 2])
+    return replace(job, server_pid=server.process.pid, **changes)
+
+
+def _answered(server: Server) -> float:
+    return server.metric("embedserve_requests_total", route="/v1/embeddings", status="200")
+
+
+@pytest.mark.parametrize("run", GENERATORS)
+def test_what_is_counted_is_what_the_server_answered(server: Server, run: Callable[[Job], Result]) -> None:
+    before = _answered(server)
+    result = run(_job(server))
+    assert not result.failures
+    assert not result.repeated
+    assert 0 < result.answered <= _answered(server) - before
+    assert result.requests_per_second > 0
+    assert result.tokens_per_second == pytest.approx(8 * result.requests_per_second)
+    assert 0 < result.p50 <= result.p99
+    assert result.client_cpu > 0
+    assert result.server_cpu is not None
+    assert result.server_cpu > 0
+
+
+@pytest.mark.parametrize("run", GENERATORS)
+def test_samples_are_the_answers_to_their_texts(server: Server, run: Callable[[Job], Result]) -> None:
+    samples = run(_job(server)).samples
+    assert set(samples) == {"0", "2"}
+    for text_number, answer in samples.items():
+        rows = [one["embedding"] for one in json.loads(answer)["data"]]
+        expected = openai_vectors(server.post("/v1/embeddings", {"input": TEXTS[int(text_number)]}))
+        assert cosines(np.asarray(rows, dtype=np.float32), expected).min() > 0.999999
+
+
+@pytest.mark.parametrize("run", GENERATORS)
+def test_a_refused_request_is_a_failure(server: Server, run: Callable[[Job], Result]) -> None:
+    result = run(_job(server, bodies=['{"input": 7}'], tokens=[1], sampled=[], warmup=0.0))
+    assert sum(result.failures.values()) > 0
+    assert result.first_failure
+
+
+@pytest.mark.parametrize("run", GENERATORS)
+def test_texts_that_were_sent_twice_are_counted(server: Server, run: Callable[[Job], Result]) -> None:
+    result = run(_job(server, bodies=_job(server).bodies[:8], tokens=[8] * 8, sampled=[]))
+    assert result.repeated > 0
+
+
+def test_parts_of_requests_are_counted_by_the_servers_own_counters(server: Server) -> None:
+    body = json.dumps({"input": TEXTS[:200]})
+    tokens = server.post("/v1/embeddings", {"input": TEXTS[:200]}).json()["usage"]["prompt_tokens"]
+    job = _job(server, bodies=[body] * 1000, tokens=[tokens] * 1000, sampled=[], counts_parts=True, seconds=2.0)
+    result = generator.run(job)
+    assert result.generator == "python"
+    assert result.computed_per_second is not None
+    assert result.computed_per_second > 0
+
+
+def test_a_job_of_requests_sent_once_counts_every_token_of_them(server: Server) -> None:
+    count = "embedserve_inputs_total"
+    before = server.metric(count)
+    bodies = [json.dumps({"input": TEXTS[i : i + 50]}) for i in range(0, 350, 50)]
+    result = generator.run(_job(server, bodies=bodies, tokens=[10] * 7, sampled=[6], once=True, seconds=60.0))
+    assert server.metric(count) - before == 350
+    assert (result.answered, result.repeated, result.failures) == (7, 0, {})
+    assert result.requests_per_second * result.seconds == pytest.approx(7)
+    assert result.tokens_per_second * result.seconds == pytest.approx(70)
+    assert result.seconds >= result.p99 / 1e3
+    assert set(result.samples) == {"6"}
+
+
+def test_a_job_of_fewer_requests_than_connections_ends(server: Server) -> None:
+    bodies = _job(server).bodies[:2]
+    result = generator.run(_job(server, bodies=bodies, tokens=[8] * 2, sampled=[], once=True, seconds=60.0))
+    assert result.answered == 2
+    assert not result.failures
