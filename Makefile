@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-clients lint types format docs bench evaluate clean
+SHAPE ?= ramp
+.PHONY: help serve test test-clients lint types format docs bench bench-peers load evaluate clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -16,8 +17,8 @@ serve: $(VENV)/.installed  ## serve all-MiniLM-L6-v2 on 127.0.0.1:8080 (ARGS="--
 test: $(VENV)/.installed-test  ## run the whole test suite (ARGS="-k chunking" for a part)
 	@$(BIN)/python -m pytest $(ARGS)
 
-test-clients: $(VENV)/.installed-test  ## every SDK against a real server; makes environments for them in .venv-clients
-	@$(BIN)/python -m pytest -m heavy tests/clients $(ARGS)
+test-clients: $(VENV)/.installed-test  ## every SDK, and locust, against a real server; makes environments for them in .venv-clients
+	@$(BIN)/python -m pytest -m heavy tests/clients tests/loadtest $(ARGS)
 
 lint: $(VENV)/.installed-test  ## style, and that imports go downward only
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
@@ -31,14 +32,20 @@ format: $(VENV)/.installed-test  ## reformat the code
 docs: $(VENV)/.installed  ## write the README's table of settings anew
 	@$(BIN)/python -m service.settings README.md
 
-bench: $(VENV)/.installed  ## requests and texts per second, beside the raw runtime's
+bench: $(VENV)/.installed  ## every figure beside its target and the raw runtime's, a plot; five minutes
 	@$(BIN)/python -m loadtest.bench $(ARGS)
+
+bench-peers: $(VENV)/.installed  ## the same loads against other servers, each in an environment in .venv-peers
+	@$(BIN)/python -m loadtest.peers $(ARGS)
+
+load: $(VENV)/.installed $(VENV)-load/.installed  ## users for SHAPE=ramp, spike or soak (locust), with an HTML report
+	@$(BIN)/python -m loadtest.load --locust $(VENV)-load/bin/locust --shape $(SHAPE) $(ARGS)
 
 evaluate: $(VENV)/.installed-evaluate  ## what finds passages of long documents, into docs/ (ARGS=--quick for a look)
 	@$(BIN)/python -m loadtest.long_documents $(ARGS)
 
 clean:  ## remove the virtual environment and what the tools left behind
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV)-load build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(BIN)/python:
 	@echo "embedserve: making a virtual environment in $(VENV)"
@@ -59,4 +66,11 @@ $(VENV)/.installed-test: $(VENV)/.installed
 $(VENV)/.installed-evaluate: $(VENV)/.installed
 	@echo "embedserve: installing the texts of the evaluation"
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet -e '.[cpu,evaluate]'
+	@touch $@
+
+# locust brings a web server of its own, which the server's environment need not have.
+$(VENV)-load/.installed: pyproject.toml
+	@echo "embedserve: installing locust in $(VENV)-load"
+	@$(PYTHON) -m venv $(VENV)-load
+	@$(VENV)-load/bin/python -m pip install --disable-pip-version-check --quiet -e '.[loadtest]'
 	@touch $@

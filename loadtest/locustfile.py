@@ -1,8 +1,16 @@
 # mypy: disable-error-code="misc, untyped-decorator"
-"""Users who search and who index, in both dialects, for locust.
+"""Users who search, who index, and who come in bursts, in both dialects, for locust.
 
-    pip install 'embedserve[loadtest]'
-    locust -f loadtest/locustfile.py --headless -u 32 -r 32 -t 30s --host http://127.0.0.1:8080 --html report.html
+`make load SHAPE=ramp` runs it on a server of its own; without a shape, locust's own options say how many users there
+are (from the folder above this one):
+
+    PYTHONPATH=. locust -f loadtest/locustfile.py --headless -u 32 -r 32 -t 30s --host http://127.0.0.1:8080
+
+    EMBEDSERVE_LOAD_SHAPE          ramp, spike or soak (`shapes.py`); then these two hold instead of -u, -r and -t:
+    EMBEDSERVE_LOAD_SECONDS        its length
+    EMBEDSERVE_LOAD_USERS          at its peak
+    EMBEDSERVE_LOAD_MAX_FAILURES   share of requests that may fail; with more, locust's exit status is 1
+    EMBEDSERVE_BENCH_DIMENSIONS    of the vectors that must come
 
 Every answer is looked at: its status, and that it holds as many vectors of one length as were asked for. The numbers
 of a Python load generator on the server's own machine say what users feel, not what the server can do: for that
@@ -18,9 +26,15 @@ from collections.abc import Callable, Sequence
 from pydoc_data.topics import topics
 from typing import Any
 
-from locust import FastHttpUser, between, task
+import gevent
+from locust import FastHttpUser, LoadTestShape, between, events, task
+
+from loadtest.shapes import SECONDS, users_at
 
 DIMENSIONS = int(os.environ.get("EMBEDSERVE_BENCH_DIMENSIONS", "384"))
+SHAPE = os.environ.get("EMBEDSERVE_LOAD_SHAPE", "")
+MAX_FAILURES = float(os.environ.get("EMBEDSERVE_LOAD_MAX_FAILURES", "0.01"))
+_BURST = 20
 _WORDS = " ".join(topics.values()).split()
 _SHAPE_ERRORS = (KeyError, IndexError, TypeError, ValueError)
 
@@ -48,7 +62,7 @@ def long_document() -> str:
 
 
 class Client(FastHttpUser):
-    """What both kinds of users know how to send."""
+    """What all kinds of users know how to send."""
 
     abstract = True
     wait_time = between(0.0, 0.1)
@@ -94,7 +108,7 @@ def _length(embedding: str | Sequence[float]) -> int:
 class Searcher(Client):
     """One short text at a time, and someone waits for it."""
 
-    weight = 3
+    weight = 6
 
     @task(6)
     def search(self) -> None:
@@ -115,7 +129,7 @@ class Searcher(Client):
 class Indexer(Client):
     """Batches of documents, some of them longer than the model's window."""
 
-    weight = 1
+    weight = 2
 
     @task(6)
     def index(self) -> None:
@@ -131,3 +145,41 @@ class Indexer(Client):
     def index_long(self) -> None:
         """One text of several windows."""
         self.openai("long document", [long_document()])
+
+
+class Burster(Client):
+    """A page that asks for many things at once, and then for nothing for a while."""
+
+    weight = 1
+    wait_time = between(1.0, 3.0)
+    concurrency = _BURST  # connections
+
+    @task
+    def burst(self) -> None:
+        """Queries side by side, in either dialect."""
+        senders = (
+            lambda: self.openai("query in a burst", [query()]),
+            lambda: self.vertex("query in a burst", [query()], "RETRIEVAL_QUERY"),
+        )
+        gevent.joinall([gevent.spawn(senders[i % 2]) for i in range(_BURST)])
+
+
+if SHAPE:
+
+    class Shape(LoadTestShape):
+        """Users by the clock, as `shapes.py` has it. New ones come at once: the shape says how many at a time."""
+
+        seconds = float(os.environ.get("EMBEDSERVE_LOAD_SECONDS") or SECONDS[SHAPE])
+        peak = int(os.environ.get("EMBEDSERVE_LOAD_USERS", "32"))
+
+        def tick(self) -> tuple[int, float] | None:
+            """Users, and how many of them may come in a second."""
+            users = users_at(SHAPE, self.get_run_time(), self.seconds, self.peak)
+            return None if users is None else (users, self.peak)
+
+
+@events.quitting.add_listener
+def judge(environment: Any, **_: Any) -> None:
+    """Locust's exit status: 1 where nothing was answered, or more failed than may fail."""
+    total = environment.stats.total
+    environment.process_exit_code = int(not total.num_requests or total.fail_ratio > MAX_FAILURES)

@@ -1,0 +1,103 @@
+"""`make load SHAPE=ramp`: the locust scenarios without a browser, on a server of its own or on any other."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+from loadtest import command
+from loadtest.command import RESULTS, MeasurementError
+from loadtest.server import embedserve, find_bundle
+from loadtest.shapes import SECONDS, SHAPES
+from service.settings import DEFAULT_MODEL
+
+_FILE = Path(__file__).parent / "locustfile.py"
+_PATIENCE = 60.0  # seconds beyond its time until locust is given up
+
+_HELP = "Searchers, indexers and bursts in two dialects, as many as a shape says:\n\n" + "\n".join(
+    f"  {name:<6} {shape.__doc__}" for name, shape in SHAPES.items()
+)
+_DEFAULT_SECONDS = ", ".join(f"{name} {seconds:g}" for name, seconds in SECONDS.items())
+
+_say = partial(command.say, "load")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status: 0, or 1 where more requests failed than may fail."""
+    options = _parser().parse_args(arguments)
+    return command.run("load", lambda: _load(options))
+
+
+def _load(options: argparse.Namespace) -> None:
+    report = options.html or RESULTS / time.strftime(f"load-{options.shape}-%Y%m%d-%H%M%S.html")
+    report.parent.mkdir(parents=True, exist_ok=True)
+    seconds = options.seconds or SECONDS[options.shape]
+    with _host(options) as host:
+        _say(f"{options.shape} of {options.users} users for {seconds:g} s on {host}")
+        status = _locust(options, host, seconds, report)
+    print(f"Report: {report}")
+    if status:
+        raise MeasurementError(f"more than {options.max_failures:.1%} of the requests failed, or locust itself did")
+
+
+@contextlib.contextmanager
+def _host(options: argparse.Namespace) -> Iterator[str]:
+    if options.host:
+        yield options.host
+        return
+    with embedserve(find_bundle(options.model, _say)) as server:
+        yield f"http://{server.host}:{server.port}"
+
+
+def _locust(options: argparse.Namespace, host: str, seconds: float, report: Path) -> int:
+    """Its exit status. Raises MeasurementError where there is no locust."""
+    program = shutil.which(options.locust)
+    if program is None:
+        raise MeasurementError(f"there is no {options.locust}; `make load` installs it into an environment of its own")
+    environment = {
+        "PYTHONPATH": str(_FILE.parents[1]),
+        "EMBEDSERVE_LOAD_SHAPE": options.shape,
+        "EMBEDSERVE_LOAD_SECONDS": str(seconds),
+        "EMBEDSERVE_LOAD_USERS": str(options.users),
+        "EMBEDSERVE_LOAD_MAX_FAILURES": str(options.max_failures),
+    }
+    arguments = ["-f", str(_FILE), "--headless", "--only-summary", "--host", host, "--html", str(report)]
+    process = subprocess.Popen([program, *arguments], env=os.environ | environment)
+    try:
+        return process.wait(seconds + _PATIENCE)
+    except subprocess.TimeoutExpired:
+        raise MeasurementError("locust did not end in time") from None
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtest.load", description=_HELP, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--shape", choices=SHAPES, default="ramp", help="(default: %(default)s)")
+    parser.add_argument("--users", type=int, default=32, help="at the peak (default: %(default)s)")
+    parser.add_argument(
+        "--seconds", type=float, help=f"(default: {', '.join(f'{k} {v:g}' for k, v in SECONDS.items())})"
+    )
+    parser.add_argument("--host", metavar="URL", help="a server that runs (default: one of this command's own)")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="what that one serves (default: %(default)s)")
+    parser.add_argument(
+        "--max-failures", type=float, default=0.01, help="share of requests that may fail (default: %(default)g)"
+    )
+    parser.add_argument("--html", type=Path, metavar="FILE", help="the report (default: a new file in results/)")
+    parser.add_argument("--locust", default="locust", metavar="PROGRAM", help="(default: %(default)s)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""Every shape of the locust scenarios, against the real server: a report, and not one failure."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from loadtest.shapes import SHAPES
+from tests.clients.environments import Python
+from tests.e2e.process import Server, clean_environment
+
+LOCUST = Python("locust", ("locust>=2.32",))
+
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def locust() -> str:
+    """The program, in an environment of its own."""
+    return str(LOCUST.interpreter().with_name("locust"))
+
+
+def _load(url: str, report: Path, locust: str, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [
+        sys.executable,
+        "-m",
+        "loadtest.load",
+        "--host",
+        url,
+        "--html",
+        str(report),
+        "--locust",
+        locust,
+        *options,
+    ]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=clean_environment(), check=False)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_shape_ends_by_itself_with_a_report_and_without_failures(
+    shape: str, locust: str, server: Server, tmp_path: Path
+) -> None:
+    report = tmp_path / "report.html"
+    before = server.metric("embedserve_requests_total", status="200")
+    options = ["--shape", shape, "--seconds", "8", "--users", "8", "--max-failures", "0"]
+    done = _load(server.url, report, locust, *options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "openai query" in report.read_text("utf-8")
+    assert server.metric("embedserve_requests_total", status="200") > before
+
+
+def test_failures_are_the_exit_status(locust: str, server: Server, tmp_path: Path) -> None:
+    done = _load(f"{server.url}/nowhere", tmp_path / "report.html", locust, "--seconds", "4", "--users", "2")
+    assert done.returncode == 1
+    assert "of the requests failed" in done.stderr
+
+
+def test_without_locust_it_is_said_how_to_get_it(server: Server, tmp_path: Path) -> None:
+    done = _load(server.url, tmp_path / "report.html", str(tmp_path / "no-locust"))
+    assert done.returncode == 1
+    assert "make load" in done.stderr
