@@ -40,11 +40,11 @@ class Part:
 
 
 PARTS = (
-    Part("startup", ("--starts", "5")),
+    Part("startup", ("--starts", "3")),
     Part("throughput", ("--seconds", "4")),
     Part("concurrency", ("--seconds", "1")),
     Part("frontend", ("--seconds", "3")),
-    Part("fairness", ("--seconds", "3", "--rounds", "3", "--characters", "0")),
+    Part("fairness", ("--seconds", "2", "--rounds", "3", "--characters", "0")),
     Part("duplicates", ("--seconds", "1")),
 )
 

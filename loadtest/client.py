@@ -217,7 +217,7 @@ class _Connection(asyncio.Protocol):
             self._answered()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if not self._load.over.done():
+        if not (self._settled or self._load.over.done()):  # servers close connections that are idle
             self._load.fail("connection lost", str(exc))
             self._settle()
 

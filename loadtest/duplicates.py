@@ -26,12 +26,14 @@ from service.tokenizer import Tokenizer
 _CONNECTIONS = 64
 _DISTINCT = 20_000  # more than are sent in a window, so that none is asked for twice
 _POPULAR = 8
+_CACHE_BYTES = 64 * 2**20
 
 _HELP = f"""\
-One text of 8-24 tokens a request over {_CONNECTIONS} connections, on a server of this command's own:
+One text of 8-24 tokens a request over {_CONNECTIONS} connections, on servers of this command's own:
 
   distinct  every text is another
   same      all connections ask for the same {_POPULAR} texts, over and over
+  cached    the same, of a server with --cache-bytes {_CACHE_BYTES}
 
 Rounds take turns; the table shows medians.
 """
@@ -50,12 +52,16 @@ def _measure(options: argparse.Namespace) -> None:
     texts = Texts(Tokenizer(folder / TOKENIZER_JSON), SEED)
     distinct, popular = texts.draw(_DISTINCT, SINGLES), texts.draw(_POPULAR, SINGLES)
     rounds = []
-    loads = {"distinct": distinct, "same": popular}
-    with embedserve(folder, options.serve_options) as server:
+    cache = "--cache-bytes", str(_CACHE_BYTES)
+    with (
+        embedserve(folder, options.serve_options) as plain,
+        embedserve(folder, [*options.serve_options, *cache]) as cached,
+    ):
+        loads = {"distinct": (plain, distinct), "same": (plain, popular), "cached": (cached, popular)}
         for number in range(options.rounds):
             _say(f"round {number + 1}")
             order = list(loads)[:: 1 if number % 2 == 0 else -1]
-            rounds.append({name: _load(server, loads[name], options.seconds) for name in order})
+            rounds.append({name: _load(*loads[name], options.seconds) for name in order})
     found = summary(rounds)
     path = options.json or RESULTS / time.strftime("duplicates-%Y%m%d-%H%M%S.json")
     details = {
@@ -97,7 +103,7 @@ def summary(rounds: Sequence[Mapping[str, Result]]) -> dict[str, dict[str, float
                 one[name].requests_per_second / one["distinct"].requests_per_second for one in rounds
             ),
         }
-        for name in ("distinct", "same")
+        for name in ("distinct", "same", "cached")
     }
 
 

@@ -13,7 +13,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -49,7 +49,7 @@ _ALIKE = 0.9999  # cosine of those
 _SHARES_OF_R = {"bulk": 0.95, "single": 0.85}
 _COMPUTED = 1.05
 _FASTER = {"int8": 2.2}  # than the first precision
-_RAW_SECONDS = 0.3  # for each budget, as a share of --seconds
+_RAW_SECONDS = 0.15  # for each budget, before a load and again behind it, as a share of --seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,33 +160,23 @@ class _Rounds:
         }
 
     def measure(self, number: int) -> Round:
-        """Ceilings come first in even rounds and last in odd ones, so that a slow drift favours neither."""
+        """Half of a ceiling's time comes before its load and half behind it, so that a drift favours neither."""
         found = Round({}, {}, {})
         for load, one in self._tasks:
+            _say(f"round {number + 1}: {load.name} {one.precision}")
             requests = self._requests(load, one)
-            key = f"{load.name} {one.precision}"
-            steps: list[Callable[[], None]] = [
-                partial(self._measure_raw, found, load, one, requests),
-                partial(self._measure_load, found, key, load, one, requests),
-            ]
-            _say(f"round {number + 1}: {key}")
-            for step in steps if number % 2 == 0 else steps[::-1]:
-                step()
+            texts = [text for request in requests for text in request]
+            name, key = f"{load.name} {one.precision}", f"{load.mix.name} {one.precision}"
+            if load.connections > 1:
+                before = self._raw(one.ceiling, texts)
+                found.served[name] = self._serve(load, one, requests)
+                found.raw[key] = before.mean(self._raw(one.ceiling, texts))
+            else:  # the lone connection: its ceiling is the time of one run
+                times = self._raw_latencies(one.ceiling, texts)
+                found.served[name] = self._serve(load, one, requests)
+                times += self._raw_latencies(one.ceiling, texts)
+                found.raw_latencies[key] = percentile(times, 50), percentile(times, 99)
         return found
-
-    def _measure_raw(self, found: Round, load: Load, one: Subject, requests: Sequence[Sequence[Text]]) -> None:
-        texts = [text for request in requests for text in request]
-        key = f"{load.mix.name} {one.precision}"
-        if load.connections > 1:
-            found.raw[key] = self._raw(one.ceiling, texts)
-        else:  # the lone connection: its ceiling is the time of one run
-            times = [1e3 * one for one in one.ceiling.latencies(texts, self._options.seconds * _RAW_SECONDS)]
-            found.raw_latencies[key] = percentile(times, 50), percentile(times, 99)
-
-    def _measure_load(
-        self, found: Round, key: str, load: Load, one: Subject, requests: Sequence[Sequence[Text]]
-    ) -> None:
-        found.served[key] = self._serve(load, one, requests)
 
     def _requests(self, load: Load, one: Subject) -> list[list[Text]]:
         mean = (load.mix.shortest + load.mix.longest) / 2
@@ -200,6 +190,10 @@ class _Rounds:
         seconds = self._options.seconds * _RAW_SECONDS
         rates = {budget: ceiling.tokens(texts, budget, seconds) for budget in BUDGETS}
         return Raw(rates, sum(len(text.ids) for text in texts) / len(texts))
+
+    def _raw_latencies(self, ceiling: Ceiling, texts: Sequence[Text]) -> list[float]:
+        """Milliseconds."""
+        return [1e3 * one for one in ceiling.latencies(texts, self._options.seconds * _RAW_SECONDS)]
 
     def _serve(self, load: Load, one: Subject, requests: Sequence[Sequence[Text]]) -> Served:
         job = Job(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import numpy as np
@@ -95,3 +98,40 @@ def test_a_job_of_fewer_requests_than_connections_ends(server: Server) -> None:
     result = generator.run(_job(server, bodies=bodies, tokens=[8] * 2, sampled=[], once=True, seconds=60.0))
     assert result.answered == 2
     assert not result.failures
+
+
+class _Impatient(BaseHTTPRequestHandler):
+    """Closes connections that are idle for a moment; the text "slow" takes longer than that."""
+
+    protocol_version = "HTTP/1.1"
+    timeout = 0.2
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        time.sleep(1.0 if b"slow" in body else 0.0)
+        self.send_response(200)
+        self.send_header("content-length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def impatient_port() -> Iterator[int]:
+    """Of a server that closes what is idle."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Impatient) as one:
+        thread = threading.Thread(target=one.serve_forever)
+        thread.start()
+        yield one.server_port
+        one.shutdown()
+        thread.join()
+
+
+def test_a_connection_with_nothing_left_to_send_may_be_closed(impatient_port: int) -> None:
+    bodies = ['{"input": "slow"}', '{"input": "quick"}']
+    job = Job("127.0.0.1", impatient_port, "/v1/embeddings", 2, 30.0, bodies, [1, 1], once=True)
+    result = client.run(job)
+    assert result.failures == {}
+    assert result.answered == 2
