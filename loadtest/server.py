@@ -17,8 +17,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from models.compile import compile_checkpoint, find_cached
-from models.recipe import Precision
 from service.bundle import is_bundle
+from service.precision import Precision
 from service.settings import load_settings
 
 _START_LIMIT = 120.0  # seconds until it must have said its URL

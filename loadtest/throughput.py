@@ -30,9 +30,9 @@ from loadtest.raw import Ceiling
 from loadtest.report import Raw, Round, Served, machine, summary, table
 from loadtest.server import Server, embedserve, find_bundle
 from loadtest.texts import BULK, SINGLES, Mix, Text, Texts
-from models.recipe import Precision
 from service.bundle import TOKENIZER_JSON, Bundle, read_bundle
 from service.cores import usable_cores
+from service.precision import Precision
 from service.runtime.session import runtime_version
 from service.settings import DEFAULT_MODEL
 from service.tokenizer import Tokenizer
