@@ -230,6 +230,8 @@ def rated_figures(found: Mapping[str, Any]) -> Iterator[Figure]:
             continue
         yield Figure(key, "throughput", one["tokens_per_second"], "tokens/s")
         yield Figure(key, "÷ R", one["ratio_to_raw"], "", at_least=_SHARES_OF_R[load])
+        if one["cpu_ratio_to_raw"] is not None:
+            yield Figure(key, "÷ R by CPU time", one["cpu_ratio_to_raw"], "")
         if one["padding"] is not None:
             yield Figure(key, "computed ÷ real tokens", 1 / (1 - one["padding"]), "", at_most=_COMPUTED)
         yield Figure(key, "load generator", 100 * one["client_cores"] / usable_cores(), "% of all cores")
