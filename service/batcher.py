@@ -166,8 +166,8 @@ class Batcher:
         if not job.missing:
             return job.outcome
         asked = self._ask(job, packed, keys)
-        self._deadlines.add(job.future, deadline)
         try:
+            self._deadlines.add(job.future, deadline)
             return await job.future
         except (DeadlineExceeded, InferenceError) as error:
             self._abandon(job, asked, error.reason)

@@ -47,7 +47,7 @@ class _Lines(logging.StreamHandler[TextIO]):
         self.acquire()
         try:
             lines, self._waiting = self._waiting, []
-            if lines:
+            if lines and self.stream is not None:  # None: the process was started with stderr closed
                 self.stream.write("".join(lines))
             super().flush()
         except (OSError, ValueError):

@@ -292,7 +292,7 @@ def reference_table() -> str:
     rows = ["| flag | variable | default | meaning |", "|---|---|---|---|"]
     for name in server_first():
         meaning = (Settings.model_fields[name].description or "").replace("|", "\\|")
-        flag = f"`--{name.replace('_', '-')}`"
+        flag = "`MODEL`" if name == "model" else f"`--{name.replace('_', '-')}`"
         rows.append(f"| {flag} | `{ENV_PREFIX}{name.upper()}` | {default_text(name)} | {meaning} |")
     return "\n".join(rows) + "\n"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Any
 
 from service.errors import DeadlineExceeded
@@ -17,14 +18,15 @@ class Deadlines:
 
     def __init__(self) -> None:
         self._waiting: dict[asyncio.Future[Any], float] = {}
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._due = math.inf  # when the timer rings
 
     def add(self, future: asyncio.Future[Any], deadline: float | None) -> None:
         """It fails with DeadlineExceeded at `deadline`, in the event loop's time, if it still waits; None: never."""
         if deadline is None:
             return
         self._waiting[future] = deadline
-        if self._timer is None or deadline < self._timer.when():
+        if deadline < self._due:
             self._set_timer(future.get_loop(), deadline)
 
     def discard(self, future: asyncio.Future[Any]) -> None:
@@ -34,10 +36,11 @@ class Deadlines:
     def _set_timer(self, loop: asyncio.AbstractEventLoop, when: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = loop.call_at(when, self._expire, loop)
+        # Its own `when()` cannot be asked: where the time is past already, uvloop's handle has none.
+        self._timer, self._due = loop.call_at(when, self._expire, loop), when
 
     def _expire(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._timer = None
+        self._timer, self._due = None, math.inf
         now = loop.time()
         for future in [one for one, deadline in self._waiting.items() if deadline <= now]:
             del self._waiting[future]

@@ -63,8 +63,8 @@ class Workers:
         ticket = Ticket(work, asyncio.get_running_loop().create_future())
         self._queue.add([(ticket, size)])
         self._dispatch()
-        self._deadlines.add(ticket.future, deadline)
         try:
+            self._deadlines.add(ticket.future, deadline)
             result: Result = await ticket.future
             return result
         finally:

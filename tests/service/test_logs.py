@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import sys
@@ -71,7 +72,14 @@ def test_a_full_disk_fails_nobody() -> None:
     configure("info", "json")
     (handler,) = LOGGER.handlers
     assert isinstance(handler, logging.StreamHandler)
-    with Path("/dev/full").open("w") as full:
+    # What was not written is tried once more when the file is closed.
+    with contextlib.suppress(OSError), Path("/dev/full").open("w") as full:
         handler.setStream(full)
         event(logging.INFO, "lost")
         handler.setStream(sys.stderr)
+
+
+def test_a_closed_stderr_fails_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    configure("info", "json")
+    event(logging.INFO, "lost")

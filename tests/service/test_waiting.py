@@ -6,6 +6,7 @@ import asyncio
 from functools import partial
 
 import pytest
+import uvloop
 
 from service.errors import DeadlineExceeded
 from service.waiting import Deadlines
@@ -63,3 +64,16 @@ def test_a_deadline_in_the_past_fails_soon() -> None:
             await future
 
     asyncio.run(main())
+
+
+def test_time_that_is_over_already() -> None:
+    async def main() -> None:
+        loop, deadlines = asyncio.get_running_loop(), Deadlines()
+        futures = [loop.create_future() for _ in range(3)]
+        for future in futures:
+            deadlines.add(future, loop.time())
+        for future in futures:
+            with pytest.raises(DeadlineExceeded):
+                await future
+
+    uvloop.run(asyncio.wait_for(main(), 30))
