@@ -64,11 +64,10 @@ class Places:
 
     def reach_back(self, cut: int, floor: int) -> int:
         """Where the chunk after `cut` begins when it may overlap the one before: the first place from `floor` on that
-        begins a word; `floor` itself where words do not count, or the cut is inside one."""
+        begins a word; `floor` itself where words do not count, or none begins there (the cut is inside a long one)."""
         if self._any_will_do:
             return floor
-        enough = min(Rank.WORD, self._rank(cut))
-        return next(i for i in range(floor, cut + 1) if self._rank(i) >= enough)
+        return next((i for i in range(floor, cut + 1) if self._rank(i) >= Rank.WORD), floor)
 
     def _rank(self, place: int) -> int:
         found = self._ranks[place]

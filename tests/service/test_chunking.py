@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from service.boundaries import Rank, rank
@@ -197,6 +197,7 @@ def test_overlapping_windows_go_on_and_reach_back_no_further_than_asked(
     st.integers(4, 30),
     st.integers(0, 3),
 )
+@example("? ??日??????", 4, 3)  # the second cut is inside the long word, and its overlap reaches back beyond it
 def test_no_cut_falls_inside_a_word_that_fits(text: str, size: int, overlap: int) -> None:
     encoding = tokenised(text)
     for start, stop in windows(encoding, text, Window(size, overlap=overlap)):
