@@ -23,6 +23,7 @@ from loadtest.command import RESULTS, MeasurementError
 from loadtest.figures import Figure
 from loadtest.plots import Lines, lines
 from loadtest.report import machine
+from loadtest.server import stop
 from loadtest.wrk import available as have_wrk
 from service.runtime.session import runtime_version
 from service.settings import DEFAULT_MODEL
@@ -49,7 +50,7 @@ PARTS = (
 )
 
 _HELP = """\
-Run every benchmark, each on servers of its own, started and stopped by this command; about five minutes.
+Run every benchmark, each on servers of its own, started and stopped by this command; under six minutes.
 Prints all figures beside their targets, and writes a JSON file and a plot. `python -m loadtest.PART --help` says what
 a part measures, and how it is run alone.
 """
@@ -96,21 +97,10 @@ def _run(part: Part, model: str) -> tuple[list[Figure], dict[str, Any]]:
         except subprocess.TimeoutExpired:
             raise MeasurementError(f"{part.module} did not end within {_PART_SECONDS} s") from None
         finally:
-            _stop(process)
+            stop(process, _LEAVE_SECONDS)  # which stops the servers that it has started
         if status:
             raise MeasurementError(f"{part.module} ended with exit status {status}")
         return figures.read_json(path)
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """With SIGTERM first, so that it stops the servers it has started."""
-    if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(_LEAVE_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def _plot(details: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from service.errors import StartupError
+from service.settings import DEFAULT_MODEL
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -28,6 +29,24 @@ def run(name: str, work: Callable[[], None]) -> int:
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def parser(name: str, text: str, examples: str = "", *, model: str = "what to serve") -> argparse.ArgumentParser:
+    """With the options that all of them have; `model` says what that is to this one."""
+    found = argparse.ArgumentParser(
+        prog=f"python -m loadtest.{name}",
+        description=text,
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    found.add_argument("--model", default=DEFAULT_MODEL, help=f"{model} (default: %(default)s)")
+    found.add_argument("serve_options", nargs="*", metavar="-- OPTION", help="options of `embedserve serve`")
+    return found
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """For the benchmarks that keep their figures."""
+    parser.add_argument("--json", type=Path, metavar="FILE", help="for every figure (default: a new file in results/)")
 
 
 def some_of(known: Iterable[str]) -> Callable[[str], list[str]]:

@@ -23,7 +23,6 @@ from loadtest.texts import SINGLES, Texts
 from loadtest.throughput import BUDGETS, PATH, SAMPLES, SEED, body_of, check
 from service.bundle import TOKENIZER_JSON, read_bundle
 from service.cores import usable_cores
-from service.settings import DEFAULT_MODEL
 from service.tokenizer import Tokenizer
 
 CONNECTIONS = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -140,14 +139,10 @@ def _table(points: Mapping[int, Point]) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m loadtest.concurrency", description=_HELP, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--model", default=DEFAULT_MODEL, help="what to serve (default: %(default)s)")
+    parser = command.parser("concurrency", _HELP)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each load in each round (default: %(default)g)")
     parser.add_argument("--rounds", type=int, default=3, help="(default: %(default)s)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="for every figure (default: a new file in results/)")
-    parser.add_argument("serve_options", nargs="*", metavar="-- OPTION", help="options of `embedserve serve`")
+    command.add_json(parser)
     return parser
 
 

@@ -9,18 +9,17 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 
 from loadtest import command, figures, generator
 from loadtest.client import Job, Result
-from loadtest.command import RESULTS, MeasurementError
+from loadtest.command import RESULTS
 from loadtest.figures import Figure
+from loadtest.generator import checked
 from loadtest.report import aligned, machine
 from loadtest.server import Server, embedserve, find_bundle
 from loadtest.texts import SINGLES, Text, Texts
 from loadtest.throughput import PATH, SEED, body_of
 from service.bundle import TOKENIZER_JSON
-from service.settings import DEFAULT_MODEL
 from service.tokenizer import Tokenizer
 
 _CONNECTIONS = 64
@@ -86,10 +85,7 @@ def _load(server: Server, texts: Sequence[Text], seconds: float) -> Result:
         tokens=[len(text.ids) for text in texts],
         server_pid=server.pid,
     )
-    result = generator.run(job)
-    if result.failures:
-        raise MeasurementError(f"not every answer is a 200: {result.failures}, {result.first_failure}")
-    return result
+    return checked(generator.run(job))
 
 
 def summary(rounds: Sequence[Mapping[str, Result]]) -> dict[str, dict[str, float]]:
@@ -123,14 +119,10 @@ def _table(found: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m loadtest.duplicates", description=_HELP, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--model", default=DEFAULT_MODEL, help="what to serve (default: %(default)s)")
+    parser = command.parser("duplicates", _HELP)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each load in each round (default: %(default)g)")
     parser.add_argument("--rounds", type=int, default=3, help="(default: %(default)s)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="for every figure (default: a new file in results/)")
-    parser.add_argument("serve_options", nargs="*", metavar="-- OPTION", help="options of `embedserve serve`")
+    command.add_json(parser)
     return parser
 
 

@@ -19,7 +19,6 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import cycle
-from pathlib import Path
 from pydoc_data.topics import topics
 from typing import Any
 
@@ -33,7 +32,6 @@ from loadtest.server import Server, embedserve, find_bundle
 from loadtest.texts import BULK, SINGLES, Text, Texts
 from service.bundle import TOKENIZER_JSON, read_bundle
 from service.runtime.session import runtime_version
-from service.settings import DEFAULT_MODEL
 from service.tokenizer import Tokenizer
 
 _SEED = 20_240_229
@@ -469,13 +467,7 @@ async def _measure(options: argparse.Namespace) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m loadtest.fairness",
-        description=_HELP,
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--model", default=DEFAULT_MODEL, help="what to serve (default: %(default)s)")
+    parser = command.parser("fairness", _HELP, _EXAMPLES)
     parser.add_argument("--rounds", type=int, default=3, help="(default: %(default)s)")
     parser.add_argument(
         "--seconds", type=float, default=5.0, help="of each window that is measured (default: %(default)g)"
@@ -484,8 +476,7 @@ def _parser() -> argparse.ArgumentParser:
         "--pause", type=float, default=50.0, help="ms between a probe's answer and its next (default: %(default)g)"
     )
     parser.add_argument("--characters", type=int, default=1_000_000, help="of the document (default: 1000000)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="for every figure (default: a new file in results/)")
-    parser.add_argument("serve_options", nargs="*", metavar="-- OPTION", help="options of `embedserve serve`")
+    command.add_json(parser)
     return parser
 
 

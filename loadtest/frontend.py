@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import json
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 
 from loadtest import command, figures, generator
 from loadtest.client import Job, Result
-from loadtest.command import RESULTS, MeasurementError
+from loadtest.command import RESULTS
 from loadtest.figures import Figure
-from loadtest.null_bundle import write_null_bundle
-from loadtest.pinning import cores, on_cores
+from loadtest.generator import checked
+from loadtest.null_bundle import null_server
 from loadtest.report import aligned, machine
-from loadtest.server import Server, embedserve, find_bundle
+from loadtest.server import Server, find_bundle
 from loadtest.texts import SINGLES, Text, Texts
+from loadtest.throughput import PATH, SEED, body_of
 from service.bundle import TOKENIZER_JSON
-from service.settings import DEFAULT_MODEL
 from service.tokenizer import Tokenizer
 
-_SEED = 20_240_229
 _TEXTS = 4_000  # sent over and over: nothing remembers them
 _CONNECTIONS = (1, 8, 64)
 _AT_LEAST = 10_000.0  # requests per second
@@ -45,23 +40,15 @@ _say = partial(command.say, "frontend")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0, or 1 with a reason."""
     options = _parser().parse_args(arguments)
-    return command.run("frontend", lambda: _measure_null(options))
+    return command.run("frontend", lambda: _measure(options))
 
 
-def _measure_null(options: argparse.Namespace) -> None:
-    with tempfile.TemporaryDirectory(prefix="embedserve-null-") as folder:
-        _measure(options, Path(folder))
-
-
-def _measure(options: argparse.Namespace, folder: Path) -> None:
+def _measure(options: argparse.Namespace) -> None:
     source = find_bundle(options.model, _say)
-    write_null_bundle(source, folder)
     tokenizer = Tokenizer(source / TOKENIZER_JSON)
-    texts = Texts(tokenizer, _SEED).draw(_TEXTS, SINGLES)
+    texts = Texts(tokenizer, SEED).draw(_TEXTS, SINGLES)
     results = {}
-    with contextlib.ExitStack() as stack:
-        with on_cores(cores()[:1]):
-            server = stack.enter_context(embedserve(folder, options.serve_options))
+    with null_server(source, options.serve_options) as server:
         for connections in _CONNECTIONS:
             _say(f"{connections} connections")
             results[connections] = _load(connections, texts, server, options.seconds)
@@ -84,13 +71,10 @@ def _figures(results: Mapping[int, Result], tokenising: float) -> Iterator[Figur
 
 def _load(connections: int, texts: Sequence[Text], server: Server, seconds: float) -> Result:
     """Raises MeasurementError."""
-    bodies = [json.dumps({"input": text.content, "encoding_format": "base64"}) for text in texts]
+    bodies = [body_of([text], "base64") for text in texts]
     tokens = [len(text.ids) for text in texts]
-    job = Job(server.host, server.port, "/v1/embeddings", connections, seconds, bodies, tokens, server_pid=server.pid)
-    result = generator.run(job)
-    if result.failures:
-        raise MeasurementError(f"not every answer is a 200: {result.failures}, {result.first_failure}")
-    return result
+    job = Job(server.host, server.port, PATH, connections, seconds, bodies, tokens, server_pid=server.pid)
+    return checked(generator.run(job))
 
 
 def _row(connections: int, result: Result) -> list[str]:
@@ -118,13 +102,9 @@ def _tokenising(tokenizer: Tokenizer, texts: Sequence[Text]) -> float:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m loadtest.frontend", description=_HELP, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--model", default=DEFAULT_MODEL, help="whose tokenizer is used (default: %(default)s)")
+    parser = command.parser("frontend", _HELP, model="whose tokenizer is used")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each load (default: %(default)g)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="for every figure (default: a new file in results/)")
-    parser.add_argument("serve_options", nargs="*", metavar="-- OPTION", help="options of `embedserve serve`")
+    command.add_json(parser)
     return parser
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper, save
 
+from loadtest.pinning import cores, on_cores
+from loadtest.server import Server, embedserve
 from service.bundle import BUNDLE_JSON, GOLDEN_JSON, MODEL_ONNX, TOKENIZER_JSON, read_bundle, sha256_of
 from service.encoder import OUTPUT, TOKEN_OUTPUT
 
@@ -25,6 +30,16 @@ def write_null_bundle(source: Path, folder: Path) -> None:
     files = {name: sha256_of(folder / name) for name in (MODEL_ONNX, TOKENIZER_JSON, GOLDEN_JSON)}
     changed = bundle.model_copy(update={"model_id": "null", "files": files})
     (folder / BUNDLE_JSON).write_text(changed.model_dump_json(), "utf-8")
+
+
+@contextlib.contextmanager
+def null_server(source: Path, serve_options: Sequence[str]) -> Iterator[Server]:
+    """A server of such a bundle, with the first core to itself."""
+    with tempfile.TemporaryDirectory(prefix="embedserve-null-") as folder, contextlib.ExitStack() as stack:
+        write_null_bundle(source, Path(folder))
+        with on_cores(cores()[:1]):
+            server = stack.enter_context(embedserve(Path(folder), serve_options))
+        yield server
 
 
 def _write_graph(path: Path, inputs: tuple[str, ...], dimensions: int) -> None:

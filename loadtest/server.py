@@ -129,7 +129,7 @@ def _started(
             host, port = _wait_until_ready(process, output, errors, where)
             yield Server(host, port, process.pid)
         finally:
-            _stop(process)
+            stop(process)
 
 
 def _wait_until_ready(
@@ -144,10 +144,11 @@ def _wait_until_ready(
     raise RuntimeError(f"the server did not start (exit status {process.poll()}):\n{said}")
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def stop(process: subprocess.Popen[bytes], seconds: float = _STOP_LIMIT) -> None:
+    """SIGTERM, and after so many seconds SIGKILL."""
     process.terminate()
     try:
-        process.wait(_STOP_LIMIT)
+        process.wait(seconds)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import shutil
 import subprocess
@@ -23,17 +22,18 @@ from html import escape
 from pathlib import Path
 
 from loadtest import client, command
-from loadtest.client import Job, Result
+from loadtest.client import Job
 from loadtest.command import MeasurementError
-from loadtest.null_bundle import write_null_bundle
+from loadtest.generator import checked
+from loadtest.null_bundle import null_server
+from loadtest.pinning import cores, on_cores
 from loadtest.report import aligned
-from loadtest.server import Server, embedserve, find_bundle
+from loadtest.server import Server, find_bundle
 from loadtest.texts import SINGLES, Texts
+from loadtest.throughput import PATH, SEED, body_of
 from service.bundle import TOKENIZER_JSON
-from service.settings import DEFAULT_MODEL
 from service.tokenizer import Tokenizer
 
-_SEED = 20_240_229
 _TEXTS = 4_000
 _CONNECTIONS = 64
 _RATE = 250  # samples per second
@@ -101,18 +101,15 @@ def shares(lines: Iterable[str], looks: int) -> dict[str, float]:
 
 
 def _measure(options: argparse.Namespace) -> None:
-    with tempfile.TemporaryDirectory(prefix="embedserve-null-") as name:
-        folder = Path(name)
-        source = find_bundle(options.model, _say)
-        write_null_bundle(source, folder)
-        texts = Texts(Tokenizer(source / TOKENIZER_JSON), _SEED).draw(_TEXTS, SINGLES)
-        bodies = [json.dumps({"input": text.content, "encoding_format": "base64"}) for text in texts]
-        cores = sorted(os.sched_getaffinity(0))
-        with contextlib.ExitStack() as stack:
-            with _on_cores(cores[:1]):
-                server = stack.enter_context(embedserve(folder, options.serve_options))
-            stack.enter_context(_on_cores(cores[1:] or cores))
-            found, microseconds = _profile(server, bodies, options.seconds, folder / "samples")
+    source = find_bundle(options.model, _say)
+    texts = Texts(Tokenizer(source / TOKENIZER_JSON), SEED).draw(_TEXTS, SINGLES)
+    bodies = [body_of([text], "base64") for text in texts]
+    with (
+        tempfile.TemporaryDirectory(prefix="embedserve-stages-") as folder,
+        null_server(source, options.serve_options) as server,
+        on_cores(cores()[1:]),
+    ):
+        found, microseconds = _profile(server, bodies, options.seconds, Path(folder, "samples"))
     print("\n".join(aligned([["stage", "share", "µs"], *_rows(found, microseconds)])))
     if options.svg:
         options.svg.write_text(svg(found, microseconds), "utf-8")
@@ -121,19 +118,13 @@ def _measure(options: argparse.Namespace) -> None:
 def _profile(server: Server, bodies: Sequence[str], seconds: float, samples: Path) -> tuple[Mapping[str, float], float]:
     """Shares of stages, and the CPU time of a request."""
     tokens = [0] * len(bodies)
-    job = Job(server.host, server.port, "/v1/embeddings", _CONNECTIONS, seconds, bodies, tokens, server_pid=server.pid)
-    plain = _checked(client.run(job))
+    job = Job(server.host, server.port, PATH, _CONNECTIONS, seconds, bodies, tokens, server_pid=server.pid)
+    plain = checked(client.run(job))
     microseconds = 1e6 * (plain.server_cpu or 0.0) / (plain.requests_per_second * plain.seconds)
     _say(f"{microseconds:.0f} µs a request; now with py-spy")
     with client.Generator(replace(job, seconds=seconds + 2)) as load, _sampling(server.pid, seconds, samples):
-        _checked(load.result())
+        checked(load.result())
     return shares(samples.read_text("utf-8").splitlines(), round(seconds) * _RATE), microseconds
-
-
-def _checked(result: Result) -> Result:
-    if result.failures:
-        raise MeasurementError(f"not every answer is a 200: {result.failures}, {result.first_failure}")
-    return result
 
 
 @contextlib.contextmanager
@@ -192,25 +183,10 @@ def svg(found: Mapping[str, float], microseconds: float) -> str:
     )
 
 
-@contextlib.contextmanager
-def _on_cores(cores: Sequence[int]) -> Iterator[None]:
-    """For this process, and for those that it starts meanwhile."""
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cores)
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m loadtest.stages", description=_HELP, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--model", default=DEFAULT_MODEL, help="whose tokenizer is used (default: %(default)s)")
+    parser = command.parser("stages", _HELP, model="whose tokenizer is used")
     parser.add_argument("--seconds", type=float, default=10.0, help="of each of two loads (default: %(default)g)")
     parser.add_argument("--svg", type=Path, metavar="FILE", help="also draw it")
-    parser.add_argument("serve_options", nargs="*", metavar="-- OPTION", help="options of `embedserve serve`")
     return parser
 
 

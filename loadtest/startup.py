@@ -21,7 +21,6 @@ from loadtest.command import RESULTS
 from loadtest.figures import Figure
 from loadtest.report import aligned, machine
 from loadtest.server import embedserve, find_bundle
-from service.settings import DEFAULT_MODEL
 
 _LISTED = 12  # packages
 _WARM_UP = 5  # requests of each kind, eight texts each
@@ -113,13 +112,9 @@ def _imports(bundle: Path) -> Mapping[str, float]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m loadtest.startup", description=_HELP, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command.parser("startup", _HELP, model="a bundle, or what `serve` takes")
     parser.add_argument("--starts", type=int, default=10, help="(default: %(default)s)")
-    parser.add_argument("--model", default=DEFAULT_MODEL, help="a bundle, or what `serve` takes (default: %(default)s)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="for every figure (default: a new file in results/)")
-    parser.add_argument("serve_options", nargs="*", metavar="-- OPTION", help="options of `embedserve serve`")
+    command.add_json(parser)
     return parser
 
 

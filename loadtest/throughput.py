@@ -26,6 +26,7 @@ from loadtest import command, figures, generator
 from loadtest.client import Job, Result, percentile
 from loadtest.command import RESULTS, MeasurementError
 from loadtest.figures import Figure
+from loadtest.generator import checked
 from loadtest.raw import Ceiling
 from loadtest.report import Raw, Round, Served, machine, summary, table
 from loadtest.server import Server, embedserve, find_bundle
@@ -34,7 +35,6 @@ from service.bundle import TOKENIZER_JSON, Bundle, read_bundle
 from service.cores import usable_cores
 from service.precision import Precision
 from service.runtime.session import runtime_version
-from service.settings import DEFAULT_MODEL
 from service.tokenizer import Tokenizer
 
 BUDGETS = (256, 512, 1024)
@@ -252,8 +252,7 @@ def body_of(request: Sequence[Text], encoding_format: str | None) -> str:
 
 def check(name: str, requests: Sequence[Sequence[Text]], result: Result, ceiling: Ceiling) -> None:
     """Raises MeasurementError where the figures would not be of right answers to distinct texts."""
-    if result.failures:
-        raise MeasurementError(f"{name}: not every answer is a 200: {result.failures}, {result.first_failure}")
+    checked(result, name)
     if result.repeated:
         raise MeasurementError(f"{name}: {result.repeated} requests were sent twice: too few were drawn")
     if not result.answered:
@@ -278,13 +277,7 @@ def _vector(embedding: str | list[float]) -> Any:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m loadtest.throughput",
-        description=_HELP,
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--model", default=DEFAULT_MODEL, help="what to serve (default: %(default)s)")
+    parser = command.parser("throughput", _HELP, _EXAMPLES)
     parser.add_argument(
         "--precisions",
         type=command.some_of(PRECISIONS),
@@ -299,8 +292,7 @@ def _parser() -> argparse.ArgumentParser:
         default="base64",
         help="asked of the server; the openai package asks for base64 (default: %(default)s)",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="for every figure (default: a new file in results/)")
-    parser.add_argument("serve_options", nargs="*", metavar="-- OPTION", help="options of `embedserve serve`")
+    command.add_json(parser)
     return parser
 
 

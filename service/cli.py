@@ -47,7 +47,7 @@ The figures are kept in the bundle's folder, one file for each kind of machine (
 Runtime). A server that runs the bundle on such a machine uses them for what it is not told: flags, variables and the
 settings file win. Nothing else should be running meanwhile.
 """
-_PRECISION_HELP = "fp32, or int8: twice as fast, vectors of cosine 0.999 to fp32's (default: %(default)s)"
+_PRECISION_HELP = "fp32, or int8: more than twice as fast, vectors of cosine 0.999 to fp32's (default: %(default)s)"
 _CHECK_HELP = """\
 Check a bundle: every file against its hash, and its golden texts against the vectors recorded for them.
 
@@ -264,15 +264,8 @@ def _add_embed(commands: Any) -> None:
     _add_settings(
         parser,
         [
-            *(
-                "model",
-                "precision",
-                "long_input",
-                "truncation_side",
-                "chunk_max_tokens",
-                "chunk_overlap",
-                "chunk_boundary",
-            ),
+            *("model", "precision", "long_input", "truncation_side"),
+            *("chunk_max_tokens", "chunk_overlap", "chunk_boundary"),
             *("chunk_aggregation", "return_chunks", "late_chunking"),
             *("executors", "intra_op_threads", "max_batch_tokens", "cache_dir"),
         ],

@@ -18,8 +18,6 @@ from typing import Any, TypeVar
 Result = TypeVar("Result")
 
 _MANY = 4096  # bytes read at once, one for each result
-
-
 # Windows' event loop has no readers; there a result takes the slower way.
 _HAS_READERS = sys.platform != "win32"
 
