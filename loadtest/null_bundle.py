@@ -13,8 +13,16 @@ from onnx import TensorProto, helper, numpy_helper, save
 
 from loadtest.pinning import cores, on_cores
 from loadtest.server import Server, embedserve
-from service.bundle import BUNDLE_JSON, GOLDEN_JSON, MODEL_ONNX, TOKENIZER_JSON, read_bundle, sha256_of
-from service.encoder import OUTPUT, TOKEN_OUTPUT
+from service.bundle import (
+    BUNDLE_JSON,
+    GOLDEN_JSON,
+    MODEL_ONNX,
+    OUTPUT,
+    TOKEN_OUTPUT,
+    TOKENIZER_JSON,
+    read_bundle,
+    sha256_of,
+)
 
 _ROWS = 512
 _OPSET = 17

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtest.texts import Text
-from service.bundle import MODEL_ONNX, Bundle
-from service.encoder import OUTPUT, padded_feeds
+from service.bundle import MODEL_ONNX, OUTPUT, Bundle
+from service.encoder import padded_feeds
 from service.runtime.providers import CPU, Execution
 from service.runtime.session import Session
 from service.types import Matrix

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from service.bundle import MODEL_ONNX
+from service.bundle import MODEL_ONNX, Input
 
 OPSET = 17
 """The first with LayerNormalization. Old enough for every supported ONNX Runtime."""
 
 IR_VERSION = 8
 MINIMUM_OPSET = 13
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+INPUTS: tuple[Input, ...] = get_args(Input)
 CONTRIB = "com.microsoft"
 
 # Weights lie beside the graph: ONNX Runtime maps such a file instead of parsing and copying it, which opens
@@ -41,7 +41,7 @@ class Graph:
         self._count = 0
 
     @property
-    def inputs(self) -> tuple[str, ...]:
+    def inputs(self) -> tuple[Input, ...]:
         """Names of the declared inputs, in the order of INPUTS."""
         declared = {value.name for value in self.model.graph.input}
         return tuple(name for name in INPUTS if name in declared)

@@ -12,7 +12,7 @@ from models.checkpoint import Activation, Checkpoint, Dense
 from models.graph import CONTRIB, Graph
 from models.recipe import PoolingMode
 from models.weights import read_weights
-from service.encoder import OUTPUT, TOKEN_OUTPUT
+from service.bundle import OUTPUT, TOKEN_OUTPUT
 
 
 def append(graph: Graph, hidden: str, mask: str, checkpoint: Checkpoint) -> None:

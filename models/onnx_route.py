@@ -10,10 +10,11 @@ from onnx import TensorProto
 
 from models import heads
 from models.checkpoint import Checkpoint
-from models.graph import INPUTS, MINIMUM_OPSET, Graph
-from service.encoder import OUTPUT, TOKEN_OUTPUT
+from models.graph import MINIMUM_OPSET, Graph
+from service.bundle import OUTPUT, TOKEN_OUTPUT
 from service.errors import CheckpointError
 
+_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 _HIDDEN_NAMES = ("last_hidden_state", "token_embeddings")
 
 
@@ -66,11 +67,11 @@ def _check_inputs(model: onnx.ModelProto, path: Path) -> None:
     constants = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in constants]
     for value in inputs:
-        if value.name not in INPUTS:
-            raise _refused(path, f"input {value.name} is not understood ({', '.join(INPUTS)} are)")
+        if value.name not in _INPUTS:
+            raise _refused(path, f"input {value.name} is not understood ({', '.join(_INPUTS)} are)")
         if value.type.tensor_type.elem_type != TensorProto.INT64:
             raise _refused(path, f"input {value.name} is not int64")
-    if missing := set(INPUTS[:2]) - {value.name for value in inputs}:
+    if missing := set(_INPUTS[:2]) - {value.name for value in inputs}:
         raise _refused(path, f"it has no input {', '.join(sorted(missing))}")
 
 

@@ -15,7 +15,7 @@ from models.sources import Place, slug
 from service.bundle import FORMAT
 from service.precision import Precision
 
-COMPILER_REVISION = 6
+COMPILER_REVISION = 7
 """Raised by every change that makes other graphs, tokenizers or bundle files of the same checkpoint."""
 
 COMPILER = f"embedserve {service.__version__}"

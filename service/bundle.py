@@ -1,8 +1,7 @@
 """The bundle: the folder the server runs, and the one file that describes it.
 
     bundle.json      this module's `Bundle`
-    model.onnx       inputs → `sentence_embedding` (rows, dimensions): pooled, dense-projected, normalised;
-                     and `token_embeddings` (rows, length, hidden): the last hidden state
+    model.onnx       inputs → the outputs of the bundle's task, see OUTPUTS
     tokenizer.json   a Hugging Face tokenizer, with neither truncation nor padding of its own
     golden.json      this module's `Golden`: texts and the vectors a reference gave for them
 
@@ -24,6 +23,25 @@ BUNDLE_JSON = "bundle.json"
 MODEL_ONNX = "model.onnx"
 TOKENIZER_JSON = "tokenizer.json"
 GOLDEN_JSON = "golden.json"
+
+Task = Literal["embedding", "sparse", "tokens", "score"]
+
+OUTPUT = "sentence_embedding"  # (rows, dimensions): pooled, dense-projected, normalised
+TOKEN_OUTPUT = "token_embeddings"  # (rows, length, width): the last hidden state, or what `tokens` makes of it
+SPARSE_OUTPUT = "sparse_embedding"  # (rows, vocabulary): a weight, mostly 0, for each token of the vocabulary
+SCORE_OUTPUT = "logits"  # (rows, labels): of a classifier, or of a cross-encoder that reads pairs of texts
+
+OUTPUTS: dict[Task, tuple[str, ...]] = {
+    "embedding": (OUTPUT, TOKEN_OUTPUT),
+    "sparse": (SPARSE_OUTPUT,),
+    "tokens": (TOKEN_OUTPUT,),
+    "score": (SCORE_OUTPUT,),
+}
+"""Task → the outputs of its graph, float32, the main one first."""
+
+Input = Literal["input_ids", "attention_mask", "token_type_ids", "pooling_mask"]
+"""int64 (rows, length). `pooling_mask` is `attention_mask` without the prompt; only a graph whose pooling leaves the
+prompt out has it. `token_type_ids` are 1 in the second text of a pair."""
 
 FORMAT = 1
 RECOMPILE = "compile it again: embedserve compile SOURCE --output DIR"
@@ -50,7 +68,8 @@ class Bundle(_Strict):
     dimensions: int
     max_seq_length: int
     normalized: bool  # the graph's last step is an L2 normalisation
-    inputs: tuple[Literal["input_ids", "attention_mask", "token_type_ids"], ...]  # of the graph
+    task: Task = "embedding"
+    inputs: tuple[Input, ...]  # of the graph
     pad_token_id: int
     precision: Precision
     target: Literal["cpu"]

@@ -8,14 +8,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from service.bundle import MODEL_ONNX, RECOMPILE, Bundle
+from service.bundle import MODEL_ONNX, OUTPUTS, RECOMPILE, TOKEN_OUTPUT, Bundle
 from service.errors import BundleError, InferenceError
 from service.runtime.providers import Execution
 from service.runtime.session import Session
-from service.types import Matrix
-
-OUTPUT = "sentence_embedding"
-TOKEN_OUTPUT = "token_embeddings"  # the last hidden state, before pooling
+from service.types import Matrix, TwoPartRow
 
 # Below it, threads wait for each other longer than they work. Two threads of one CPU: 1.2 times as fast at 4 tokens a
 # thread, 1.35 at 8, 1.8 at 128.
@@ -44,20 +41,22 @@ class Encoder:
         is_wider = lone_threads > intra_op_threads
         self._lone = Session(folder / MODEL_ONNX, execution, lone_threads) if is_wider else self._session
         self._lone_tokens = LONE_TOKENS_A_THREAD * lone_threads
-        if self._session.inputs != set(bundle.inputs) or self._session.outputs != {OUTPUT, TOKEN_OUTPUT}:
+        if self._session.inputs != set(bundle.inputs) or self._session.outputs != set(OUTPUTS[bundle.task]):
             found = f"inputs {sorted(self._session.inputs)}, outputs {sorted(self._session.outputs)}"
             raise BundleError(f"{folder / MODEL_ONNX} is not the graph that bundle.json describes: {found}", RECOMPILE)
+        self._output = OUTPUTS[bundle.task][0]
         self._inputs = bundle.inputs
         self._pad_token_id = bundle.pad_token_id
 
     def run(self, rows: Sequence[Sequence[int]]) -> Matrix:
-        """Token ids with their special tokens, one row a chunk → (rows, dimensions). Raises InferenceError."""
-        return self._run(self._session, OUTPUT, rows)
+        """Token ids with their special tokens, one row a chunk → the main output of the bundle's task, for each row
+        an array: (rows, …). Raises InferenceError."""
+        return self._run(self._session, self._output, rows)
 
     def run_lone(self, rows: Sequence[Sequence[int]]) -> Matrix:
         """As `run`, for a batch that has the machine to itself: on `lone_threads`, if it is large enough for them."""
         enough = sum(map(len, rows)) >= self._lone_tokens
-        return self._run(self._lone if enough else self._session, OUTPUT, rows)
+        return self._run(self._lone if enough else self._session, self._output, rows)
 
     def run_tokens(self, rows: Sequence[Sequence[int]]) -> list[Matrix]:
         """As `run` → for each row (its length, hidden): one vector a token, special tokens included."""
@@ -75,7 +74,10 @@ class Encoder:
 def padded_feeds(
     rows: Sequence[Sequence[int]], inputs: Sequence[str], pad_token_id: int
 ) -> dict[str, NDArray[np.int64]]:
-    """The graph's inputs, each (rows, longest row), padded on the right and masked."""
+    """The graph's inputs, each (rows, longest row), padded on the right and masked.
+
+    What a row's two parts are follows from the graph: what it pools and what not, or the texts of a pair.
+    """
     longest = max(map(len, rows))
     input_ids = np.full((len(rows), longest), pad_token_id, dtype=np.int64)
     attention_mask = np.zeros((len(rows), longest), dtype=np.int64)
@@ -83,6 +85,14 @@ def padded_feeds(
         input_ids[i, : len(row)] = row
         attention_mask[i, : len(row)] = 1
     feeds = {"input_ids": input_ids, "attention_mask": attention_mask}
+    parted = [(i, row.split, len(row)) for i, row in enumerate(rows) if isinstance(row, TwoPartRow)]
     if "token_type_ids" in inputs:
         feeds["token_type_ids"] = np.zeros_like(input_ids)
+    if "pooling_mask" in inputs:
+        feeds["pooling_mask"] = attention_mask.copy()
+        for i, split, _ in parted:
+            feeds["pooling_mask"][i, :split] = 0
+    elif "token_type_ids" in inputs:
+        for i, split, length in parted:
+            feeds["token_type_ids"][i, split:length] = 1
     return {name: feeds[name] for name in inputs}

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from service import metrics
 from service.batcher import Batcher, Results, Rows
-from service.bundle import RECOMPILE, TOKENIZER_JSON, Bundle, read_bundle, verify_files
+from service.bundle import OUTPUT, RECOMPILE, TOKEN_OUTPUT, TOKENIZER_JSON, Bundle, read_bundle, verify_files
 from service.cache import Cache
 from service.cores import usable_cores
-from service.encoder import OUTPUT, TOKEN_OUTPUT, Encoder
+from service.encoder import Encoder
 from service.errors import (
     BundleError,
     InferenceError,

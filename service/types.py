@@ -7,9 +7,10 @@ Shapes beside arrays: `(rows, dimensions)`. Lengths are in tokens unless they sa
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,6 +86,26 @@ class Encoding(NamedTuple):
 
 Span = tuple[int, int]
 """A half-open range, of code points in a text or of positions in a row."""
+
+
+if TYPE_CHECKING:
+    _Ids = array[int]
+else:
+    _Ids = array
+
+
+class TwoPartRow(_Ids):
+    """Token ids of a row whose first `split` are another part than the rest: the prompt, where pooling leaves it out,
+    or the first text of a pair. Any other row is a plain sequence of ids."""
+
+    __slots__ = ("split",)
+    split: int
+
+    def __new__(cls, ids: Sequence[int], split: int) -> TwoPartRow:
+        """4 bytes an id."""
+        row = cast(TwoPartRow, super().__new__(cls, "i", ids))
+        row.split = split
+        return row
 
 
 class Chunk(NamedTuple):

@@ -14,7 +14,7 @@ from service import metrics
 from service.batcher import Batcher, Outcome
 from service.cache import Cache
 from service.errors import DeadlineExceeded, InferenceError, Overloaded, Unavailable
-from service.types import Matrix
+from service.types import Matrix, TwoPartRow
 
 Rows = Sequence[Sequence[int]]
 
@@ -403,6 +403,15 @@ def test_a_batch_that_does_not_end_is_seen() -> None:
 
 
 # --- rows that are alike ------------------------------------------------------------------------------------------
+
+
+def test_rows_of_the_same_ids_in_other_parts_are_not_alike() -> None:
+    async def test(runtime: Runtime) -> None:
+        rows = [[1, 2, 3], TwoPartRow([1, 2, 3], 1), TwoPartRow([1, 2, 3], 2), TwoPartRow([1, 2, 3], 2)]
+        await batcher(runtime).submit(rows)
+
+    (batch,) = on_a_loop(test).batches
+    assert batch == [[1, 2, 3]] * 3
 
 
 def test_rows_that_are_alike_run_once_for_all_who_ask_while_they_wait_or_run() -> None:
