@@ -6,7 +6,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 SHAPE ?= ramp
-.PHONY: help serve test test-clients lint types format docs bench bench-peers load evaluate clean
+.PHONY: help serve test test-clients lint types format docs matrix bench bench-peers load evaluate clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -17,8 +17,8 @@ serve: $(VENV)/.installed  ## serve all-MiniLM-L6-v2 on 127.0.0.1:8080 (ARGS="--
 test: $(VENV)/.installed-test  ## run the whole test suite (ARGS="-k chunking" for a part)
 	@$(BIN)/python -m pytest $(ARGS)
 
-test-clients: $(VENV)/.installed-test  ## every SDK, and locust, against a real server; makes environments for them in .venv-clients
-	@$(BIN)/python -m pytest -m heavy tests/clients tests/loadtest $(ARGS)
+test-clients: $(VENV)/.installed-test  ## every SDK, locust and family of models, against a real server; makes environments for them in .venv-clients
+	@$(BIN)/python -m pytest -m heavy tests/clients tests/loadtest tests/parity $(ARGS)
 
 lint: $(VENV)/.installed-test  ## style, and that imports go downward only
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
@@ -31,6 +31,9 @@ format: $(VENV)/.installed-test  ## reformat the code
 
 docs: $(VENV)/.installed  ## write the README's table of settings anew
 	@$(BIN)/python -m service.settings README.md
+
+matrix: $(VENV)/.installed-test  ## every family against sentence-transformers, into docs/MODELS.md (ARGS="bert mpnet" for a look)
+	@$(BIN)/python -m tests.parity.families $(ARGS)
 
 bench: $(VENV)/.installed  ## every figure beside its target and the raw runtime's, a plot; five minutes
 	@$(BIN)/python -m loadtest.bench $(ARGS)

@@ -1,0 +1,73 @@
+"""What the matrix tries: one `Row` is one tiny checkpoint of random weights.
+
+To add one: append a `Row` to ROWS and run `make matrix`. `config` is what transformers' configuration class of its
+`model_type` takes, and only needs what makes the model tiny; keep it below a million parameters. What a row needs
+beyond its fields (another module, another class to save the weights with) becomes one more field with a default, which
+`make_checkpoints.py` reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from models.recipe import Route
+
+TokenizerKind = Literal["wordpiece", "bpe", "unigram"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One checkpoint: an encoder of transformers, its tokenizer, and the modules of sentence-transformers after it."""
+
+    name: str  # of its folder, unlike all others
+    family: str  # as people call it
+    config: Mapping[str, Any]  # with `model_type`; vocab_size and the special tokens' ids come from the tokenizer
+    route: Route = "native"
+    pooling: str | tuple[str, ...] = "mean"  # several: concatenated
+    tokenizer: TokenizerKind = "wordpiece"
+    normalize: bool = True
+    max_seq_length: int | None = None  # None: as far as the positions reach
+    model_class: str = "AutoModel"  # of transformers, whose weights are saved
+    note: str = ""  # what is special about it, for the table
+    settings: Mapping[str, Any] = field(default_factory=dict)  # arguments of SentenceTransformer
+
+
+_BERT = {
+    "model_type": "bert",
+    "hidden_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 96,
+    "max_position_embeddings": 48,
+}
+
+ROWS: tuple[Row, ...] = (
+    Row("bert", "BERT", _BERT),
+    Row("bert-tanh-gelu", "BERT", {**_BERT, "hidden_act": "gelu_new"}, pooling="cls", note="gelu_new"),
+)
+
+TEXTS: tuple[str, ...] = (
+    "A cat sat on the mat.",
+    "",
+    "river",
+    "Größere Übungen für müde Füße: Ärger, Öl und Straßenbahn in Köln.",
+    "Семантический поиск находит документы по смыслу, а не по отдельным словам.",
+    "机器学习模型把一句话变成一个向量,意思相近的句子彼此靠近。",
+    "今日は天気がとても良いです。散歩に行きましょう。",
+    "مرحبا بالعالم، كيف حالك اليوم؟",
+    "שלום עולם, מה שלומך?",
+    "नमस्ते दुनिया, आज मौसम अच्छा है।",
+    "Ο γρήγορος σκύλος πηδά πάνω από τον τεμπέλη γάτο.",
+    "한국어 문장도 벡터가 됩니다.",
+    "for (int i = 0; i < n; ++i) { total += weights[i] * values[i]; }  // dot product",
+    "SELECT name FROM users WHERE id = 7 ORDER BY name;",
+    "😀👩‍💻🇯🇵 emoji, and a café",
+    "The treaty was signed in 1648 and ended thirty years of war.",
+    "x",
+    "Photosynthesis turns light, water and carbon dioxide into sugar and oxygen.",
+    "the river runs past the mill and the mill grinds the corn and the corn feeds the town " * 6,
+    "word " * 400,
+)
+"""Several scripts, the empty text, one letter, and two that are longer than the models read."""
