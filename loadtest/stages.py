@@ -52,7 +52,10 @@ _STAGES: Sequence[tuple[str, Sequence[str]]] = (
         ("Call.count (", "_observe (", "(service/metrics.py", "(service/tallies.py", "(service/logs.py"),
     ),
     ("route, request id, key, headers", ("(service/api/", "(service/app.py", "(service/registry.py")),
-    ("rules, chunks, result", ("(service/pipeline.py", "(service/long_input.py", "(service/chunking.py")),
+    (
+        "rules, chunks, result",
+        ("(service/pipeline.py", "(service/reader.py", "(service/long_input.py", "(service/chunking.py"),
+    ),
     ("batch → runtime (null encoder)", ("(service/encoder.py", "(service/runtime/")),
     (
         "queue, batches, threads",

@@ -2,50 +2,40 @@
 
     inputs → texts → tokenise → chunk → queue → pack a batch → session.run → aggregate → dimensions → vectors
 
-The dialects in `service.api` stand before and after it; `batcher` and `encoder` do the middle.
+The dialects in `service.api` stand before and after it; `reader` does the first steps, up to the queue, for every kind
+of model; `batcher` and `encoder` do the middle.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
 
 import numpy as np
 
-from service import cl100k
 from service.batcher import Batcher, Outcome
 from service.bundle import Bundle
 from service.chunking import aggregate, late_vectors
-from service.errors import DimensionsUnsupported, EmptyInput, InvalidInput, TooManyTokens
-from service.long_input import Cut, Rules, cut, rules_of
+from service.errors import DimensionsUnsupported
+from service.long_input import Cut
 from service.postprocess import normalize, shorten
+from service.reader import Reader
 from service.settings import ModelSettings
-from service.tokenizer import Piece, Tokenizer
+from service.tokenizer import Tokenizer
 from service.types import (
     Aggregation,
     Chunks,
     EmbedRequest,
     EmbedResult,
-    Encoding,
-    Input,
     LongInput,
     Matrix,
-    TokenIds,
     TokenResult,
     Vector,
-    Wishes,
 )
 from service.workers import Workers
 
-# Texts of this many characters, or token ids, together are tokenised beside the event loop (about 1 ms of work), so
-# that health checks and short requests do not wait for them.
-_OFF_LOOP_CHARACTERS = 5_000
-# Of what requests wish for, which is nearly always the same.
-_RULES_KEPT = 64
 
-
-class Embedder:
+class Embedder(Reader):
     """One model: everything between a dialect and the vectors."""
 
     def __init__(
@@ -59,14 +49,9 @@ class Embedder:
         max_tokens: int,
     ) -> None:
         """`max_tokens` is the limit for all inputs of one request together."""
-        self.bundle = bundle
-        self._tokenizer = tokenizer
+        super().__init__(bundle, tokenizer, workers, settings, max_tokens)
         self._batcher = batcher
         self._token_batcher = token_batcher
-        self._workers = workers
-        self._settings = settings
-        self._max_tokens = max_tokens
-        self._rules = lru_cache(_RULES_KEPT)(self._make_rules)
 
     async def embed(self, request: EmbedRequest, deadline: float | None = None) -> EmbedResult:
         """Raises InvalidInput, InputTooLong, TooManyTokens, TooManyChunks, DimensionsUnsupported, and what
@@ -95,99 +80,6 @@ class Embedder:
         ran = await self._token_batcher.submit([row for one in cuts for row in one.rows], deadline)
         tokens, truncated = [one.tokens for one in cuts], [one.truncated for one in cuts]
         return TokenResult(ran.results, tokens, truncated, len(cuts), ran.computed_tokens)
-
-    def prompt(self, name: str | None) -> str:
-        """The prompt of that name; the model's default for None. Raises InvalidInput listing those there are."""
-        name = self.bundle.default_prompt_name if name is None else name
-        if name is None:
-            return ""
-        try:
-            return self.bundle.prompts[name]
-        except KeyError:
-            known = ", ".join(sorted(self.bundle.prompts)) or "none"
-            raise InvalidInput(f"The model has no prompt {name!r}; it has: {known}.", "prompt_name") from None
-
-    async def tokenize(self, texts: Sequence[str], prompt: str, add_special_tokens: bool) -> list[list[Piece]]:
-        """What the model reads of each text, uncut. Raises TooManyTokens."""
-        joined = [prompt + text for text in texts]
-        size = sum(map(len, joined))
-        return await self._workers.run(
-            lambda _: self._tokenizer.pieces(joined, add_special_tokens, self._max_tokens), size
-        )
-
-    async def decode(self, ids: Sequence[Sequence[int]], skip_special_tokens: bool) -> list[str]:
-        """Texts of the model's own token ids. Raises InvalidInput, TooManyTokens."""
-        total = sum(map(len, ids))
-        if total > self._max_tokens:
-            raise TooManyTokens(self._max_tokens, total)
-        return await self._workers.run(
-            lambda _: [self._tokenizer.decode(one, skip_special_tokens) for one in ids], total
-        )
-
-    # --- before the queue -------------------------------------------------------------------------------------
-
-    def _text_of(self, one: Input) -> str:
-        """What will be tokenised. Token ids become text again; natively meant ones stay ids."""
-        if isinstance(one.content, str):
-            if self._settings.strict and not one.content.strip():
-                raise EmptyInput("An input is empty, and this model is set to be strict.", "input")
-            return one.content
-        if self._settings.token_ids is TokenIds.REJECT:
-            raise InvalidInput("This model takes texts, not token ids.", "input")
-        return cl100k.decode(one.content) if self._settings.token_ids is TokenIds.CL100K_BASE else ""
-
-    def _make_rules(self, wishes: Wishes) -> Rules:
-        around = self._tokenizer.prefix, self._tokenizer.suffix
-        return rules_of(wishes, self._settings, self.bundle, *around)
-
-    async def _prepare(self, request: EmbedRequest, rules: Rules, deadline: float | None) -> list[Cut]:
-        size = ids = 0
-        for one in request.inputs:
-            size += len(one.content)
-            if not isinstance(one.content, str):
-                ids += len(one.content)
-        if ids > self._max_tokens:
-            raise TooManyTokens(self._max_tokens, ids)
-        if size > _OFF_LOOP_CHARACTERS:
-            return await self._workers.run(lambda ticket: self._cut(request, rules, ticket.check), size, deadline)
-        return self._cut(request, rules)
-
-    def _cut(self, request: EmbedRequest, rules: Rules, check: Callable[[], None] = lambda: None) -> list[Cut]:
-        """Tokenise, count, chunk. Pure computation: runs on the loop; or beside it, until `check` raises."""
-        texts = [self._text_of(one) for one in request.inputs]
-        encodings = self._encode(request.inputs, texts, rules, check)
-        cuts = []
-        room = rules.max_chunks  # of which inputs that are not cut take none
-        for encoding, text in zip(encodings, texts, strict=True):
-            check()
-            cuts.append(one := cut(encoding, text, rules, room))
-            room -= len(one.chunks) if len(one.chunks) > 1 else 0
-        if room < rules.max_chunks:
-            self._check_repeated(cuts)
-        return cuts
-
-    def _check_repeated(self, cuts: Sequence[Cut]) -> None:
-        """What several chunks of an input hold alike, prompt and overlap, is computed as often, and so it counts."""
-        total = sum(len(row) - self._tokenizer.special_tokens for one in cuts for row in one.rows)
-        if total > self._max_tokens:
-            raise TooManyTokens(self._max_tokens, total)
-
-    def _encode(
-        self, inputs: Sequence[Input], texts: Sequence[str], rules: Rules, check: Callable[[], None]
-    ) -> list[Encoding]:
-        prompts = [one.prompt for one in inputs]
-        # Only with offsets is it known which tokens are the prompt's.
-        exactly = rules.return_chunks and any(prompts)
-        window = 0 if exactly else rules.window.size
-        encodings = self._tokenizer.encode(texts, prompts, window, self._max_tokens, check)
-        if self._settings.token_ids is TokenIds.NATIVE:
-            for i, one in enumerate(inputs):
-                if not isinstance(one.content, str):
-                    encodings[i] = self._tokenizer.adopt(one.content, encodings[i])
-            total = sum(len(encoding.ids) + self._tokenizer.special_tokens for encoding in encodings)
-            if total > self._max_tokens:
-                raise TooManyTokens(self._max_tokens, total)
-        return encodings
 
     def _check_dimensions(self, requested: int | None) -> None:
         if requested is None:
