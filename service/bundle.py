@@ -39,6 +39,9 @@ OUTPUTS: dict[Task, tuple[str, ...]] = {
 }
 """Task → the outputs of its graph, float32, the main one first."""
 
+Activation = Literal["identity", "sigmoid", "softmax"]
+"""What makes scores of logits: nothing, 1 / (1 + exp(-x)) for each, or exp(x) / Σ exp(x) over all labels."""
+
 Input = Literal["input_ids", "attention_mask", "token_type_ids", "pooling_mask"]
 """int64 (rows, length). `pooling_mask` is `attention_mask` without the prompt; only a graph whose pooling leaves the
 prompt out has it. `token_type_ids` are 1 in the second text of a pair."""
@@ -65,7 +68,7 @@ class Bundle(_Strict):
 
     format: Literal[1]
     model_id: str
-    dimensions: int
+    dimensions: int  # of the task score: labels
     max_seq_length: int
     normalized: bool  # the graph's last step is an L2 normalisation
     task: Task = "embedding"
@@ -78,6 +81,9 @@ class Bundle(_Strict):
     matryoshka_dimensions: tuple[int, ...] = ()
     pooling: Literal["cls", "mean", "max"] | None = None  # in the graph already: for people. Older bundles lack it
     mean_of_tokens: bool = False  # `sentence_embedding`, before normalisation, is the mean of `token_embeddings`
+    labels: tuple[str, ...] = ()  # of the task score, in the order of the logits; a reranker has one
+    activation: Activation = "identity"  # of the task score: what its authors make of the logits
+    probabilities: Activation = "identity"  # and what brings them between 0 and 1
     provenance: Provenance
     files: dict[str, str]  # name → sha256, of every file but bundle.json
 

@@ -17,6 +17,7 @@
     │   ├── TooManyChunks            its inputs make more chunks than one request may have
     │   ├── DimensionsUnsupported    the model was not trained for shortened vectors
     │   ├── ModelNotFound            no model of that name is served
+    │   ├── WrongTask                the model gives something else than what is asked for
     │   ├── RouteNotFound            no such path
     │   ├── MethodNotAllowed         the path exists, the method does not
     │   └── Unauthenticated          no key, or a wrong one
@@ -176,6 +177,16 @@ class ModelNotFound(RequestError):
     def __init__(self, name: str) -> None:
         super().__init__(f"The model `{name}` does not exist or you do not have access to it.", "model")
         self.name = name
+
+
+class WrongTask(RequestError):
+    """The model gives something else than what is asked for."""
+
+    reason = "wrong_task"
+
+    def __init__(self, name: str, kind: str, asked: str, routes: str) -> None:
+        """`kind` says what the model is, `asked` what it does not give, `routes` where it answers."""
+        super().__init__(f"The model `{name}` is {kind} and gives no {asked}; it answers at {routes}.", "model")
 
 
 class RouteNotFound(RequestError):

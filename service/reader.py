@@ -19,7 +19,7 @@ from service.workers import Workers
 
 # Texts of this many characters, or token ids, together are tokenised beside the event loop (about 1 ms of work), so
 # that health checks and short requests do not wait for them.
-_OFF_LOOP_CHARACTERS = 5_000
+OFF_LOOP_CHARACTERS = 5_000
 # Of what requests wish for, which is nearly always the same.
 _RULES_KEPT = 64
 
@@ -78,7 +78,7 @@ class Reader:
                 ids += len(one.content)
         if ids > self._max_tokens:
             raise TooManyTokens(self._max_tokens, ids)
-        if size > _OFF_LOOP_CHARACTERS:
+        if size > OFF_LOOP_CHARACTERS:
             return await self._workers.run(lambda ticket: self._cut(request, rules, ticket.check), size, deadline)
         return self._cut(request, rules)
 

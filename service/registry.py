@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from service import metrics
 from service.batcher import Batcher, Results, Rows
-from service.bundle import OUTPUT, RECOMPILE, TOKEN_OUTPUT, TOKENIZER_JSON, Bundle, read_bundle, verify_files
+from service.bundle import OUTPUTS, RECOMPILE, TOKEN_OUTPUT, TOKENIZER_JSON, Bundle, Task, read_bundle, verify_files
 from service.cache import Cache
 from service.cores import usable_cores
 from service.encoder import Encoder
@@ -26,12 +27,15 @@ from service.errors import (
     ModelNotFound,
     StartupError,
     Unavailable,
+    WrongTask,
 )
 from service.logs import event
 from service.long_input import cut, rules_of
 from service.pipeline import Embedder
+from service.reader import Reader
 from service.runtime.providers import CPU
 from service.runtime.session import runtime_version
+from service.scoring import Scorer
 from service.settings import ModelSettings, Settings
 from service.tokenizer import Tokenizer
 from service.tuning import CHOICES, Plan, plan, read_tuning, this_machine
@@ -44,6 +48,16 @@ _A_TEXT = "a text"
 _CHARACTERS_PER_TOKEN = 4  # of English, about
 
 
+# Task → what such a model is called, and where it answers.
+_KINDS: dict[Task, tuple[str, str]] = {
+    "embedding": ("an embedding model", "/v1/embeddings and the other routes of embeddings"),
+    "sparse": ("a model of sparse embeddings", "/embed_sparse"),
+    "tokens": ("a model of token vectors", "/embed_all"),
+    "score": ("a reranker or a classifier", "/v1/rerank, /v2/rerank, /rerank and /predict"),
+}
+_Kind = TypeVar("_Kind", bound=Reader)
+
+
 @dataclass(frozen=True, slots=True)
 class Model:
     """One loaded model; `created` in Unix seconds."""
@@ -52,9 +66,25 @@ class Model:
     aliases: tuple[str, ...]
     created: int
     bundle: Bundle
-    embedder: Embedder
+    reader: Reader  # what answers for the bundle's task
     batchers: tuple[Batcher, ...]
     workers: Workers
+
+    @property
+    def embedder(self) -> Embedder:
+        """Raises WrongTask."""
+        return self._as(Embedder, "embeddings")
+
+    @property
+    def scorer(self) -> Scorer:
+        """Raises WrongTask."""
+        return self._as(Scorer, "scores")
+
+    def _as(self, kind: type[_Kind], asked: str) -> _Kind:
+        if isinstance(self.reader, kind):
+            return self.reader
+        is_a, routes = _KINDS[self.bundle.task]
+        raise WrongTask(self.name, is_a, asked, routes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,15 +165,23 @@ def assemble(parts: Parts, name: str, aliases: Sequence[str], settings: ModelSet
             batch_overhead=chosen.batch_overhead,
         )
 
-    vectors = batcher(encoder.run, encoder.run_lone, OUTPUT, name, chosen.executors)
-    states = batcher(encoder.run_tokens, encoder.run_tokens, TOKEN_OUTPUT, f"{name} (tokens)", 1)
+    bundle, tokenizer = parts.bundle, parts.tokenizer
     workers = Workers(usable_cores(), _CHARACTERS_PER_TOKEN * settings.max_queue_tokens, name)
-    embedder = Embedder(parts.bundle, parts.tokenizer, vectors, states, workers, settings, max_tokens)
-    bundle = parts.bundle
+    results = batcher(encoder.run, encoder.run_lone, OUTPUTS[bundle.task][0], name, chosen.executors)
+    reader: Reader
+    batchers: tuple[Batcher, ...] = (results,)
+    if bundle.task == "embedding":
+        states = batcher(encoder.run_tokens, encoder.run_tokens, TOKEN_OUTPUT, f"{name} (tokens)", 1)
+        reader = Embedder(bundle, tokenizer, results, states, workers, settings, max_tokens)
+        batchers = results, states
+    elif bundle.task == "score":
+        reader = Scorer(bundle, tokenizer, results, workers, settings, max_tokens)
+    else:
+        raise StartupError(f"the task {bundle.task} of {bundle.model_id} is not served", "compile another checkpoint")
     metrics.MODEL_INFO.labels(
         name, bundle.model_id, bundle.precision, bundle.target, bundle.dimensions, bundle.max_seq_length
     ).set(1)
-    return Model(name, tuple(aliases), int(time.time()), bundle, embedder, (vectors, states), workers)
+    return Model(name, tuple(aliases), int(time.time()), bundle, reader, batchers, workers)
 
 
 def _cache(name: str, max_bytes: int) -> Cache | None:

@@ -14,7 +14,7 @@ from tokenizers import models, normalizers, pre_tokenizers
 
 from service.bundle import RECOMPILE
 from service.errors import BundleError, InvalidInput, TooManyTokens
-from service.types import Encoding
+from service.types import Encoding, PairTemplate
 from service.words import Words
 
 _SLICE = 50_000  # characters
@@ -65,6 +65,23 @@ class Tokenizer:
         first = mask.index(0)
         last = len(mask) - mask[::-1].index(0)
         return tuple(probe.ids[:first]), tuple(probe.ids[last:])
+
+    @property
+    def pair(self) -> PairTemplate:
+        """What the post-processor puts around and between two texts, found by looking at a pair.
+
+        Raises BundleError where it does not say, or puts the second text first.
+        """
+        probe = self._tokenizer.encode("a", "a", add_special_tokens=True)
+        texts = probe.sequence_ids
+        if 0 not in texts or 1 not in texts:
+            raise BundleError("the tokenizer gives no tokens for a pair of texts", RECOMPILE)
+        first, second = (_range_of(texts, number) for number in (0, 1))
+        if first[1] > second[0]:
+            raise BundleError("the tokenizer does not put the second text of a pair behind the first", RECOMPILE)
+        return PairTemplate(
+            tuple(probe.ids[: first[0]]), tuple(probe.ids[first[1] : second[0]]), tuple(probe.ids[second[1] :])
+        )
 
     def encode(
         self,
@@ -174,6 +191,11 @@ class Tokenizer:
         for token in ids:
             if not 0 <= token < self.vocab_size:
                 raise InvalidInput(f"Token id {token} is not in the model's vocabulary of {self.vocab_size}.", "input")
+
+
+def _range_of(texts: Sequence[int | None], number: int) -> tuple[int, int]:
+    """Where the tokens of one text of a pair stand, from its first to behind its last."""
+    return texts.index(number), len(texts) - texts[::-1].index(number)
 
 
 def _pieces(text: str, encoding: Encoding) -> Iterator[Piece]:

@@ -108,6 +108,14 @@ class TwoPartRow(_Ids):
         return row
 
 
+class PairTemplate(NamedTuple):
+    """The special tokens of a pair of texts: before the first, between the two, behind the second."""
+
+    prefix: tuple[int, ...]
+    middle: tuple[int, ...]
+    suffix: tuple[int, ...]
+
+
 class Chunk(NamedTuple):
     """A window of an Encoding: `token_count` of the text's own tokens, which stand for `text[slice(*span)]`.
 
@@ -183,6 +191,30 @@ class EmbedRequest(NamedTuple):
         )
 
 
+class Pair(NamedTuple):
+    """One thing to score: two texts, of which the first is the query, or a text alone."""
+
+    first: str
+    second: str | None = None
+
+
+class ScoreRequest(NamedTuple):
+    """As EmbedRequest, by the same names. `max_second_tokens` of a pair's second text are read at most, and
+    `max_windows` windows of it; what is behind them is cut off."""
+
+    inputs: Sequence[Pair]
+    long_input: LongInput | None = None
+    truncation_side: TruncationSide | None = None
+    chunking: Chunking = Chunking()
+    max_second_tokens: int | None = None
+    max_windows: int | None = None
+
+    @property
+    def wishes(self) -> Wishes:
+        """Scores have no chunks to return."""
+        return Wishes(self.long_input, self.truncation_side, None, self.chunking, False, None)
+
+
 class Chunks(NamedTuple):
     """One input's chunks: `vectors` (chunks, dimensions), and for each what `Chunk` says of it."""
 
@@ -207,6 +239,16 @@ class EmbedResult(NamedTuple):
     computed_tokens: int
     chunks: Sequence[Chunks] = ()
     late: Sequence[bool] = ()
+
+
+class ScoreResult(NamedTuple):
+    """As EmbedResult, with `logits` (inputs, labels). A query counts in the tokens of each of its pairs."""
+
+    logits: Matrix
+    tokens: Sequence[int]
+    truncated: Sequence[bool]
+    rows: int
+    computed_tokens: int
 
 
 class TokenResult(NamedTuple):

@@ -40,6 +40,7 @@ from service.errors import (
     TooManyInputs,
     TooManyTokens,
     Unavailable,
+    WrongTask,
 )
 from service.registry import Model
 from service.types import (
@@ -64,12 +65,14 @@ STATUSES = {
     TooManyTokens: Status(413, "INVALID_ARGUMENT"),
     TooManyChunks: Status(413, "INVALID_ARGUMENT"),
     InferenceError: Status(424, "INTERNAL"),
+    WrongTask: Status(424, "INTERNAL"),
     RequestError: Status(422, "INVALID_ARGUMENT"),
 }
 
 # A subclass inherits its parent's.
 _TYPES = {
     EmptyInput: "Empty",
+    WrongTask: "Backend",
     RequestError: "Validation",
     Overloaded: "Overloaded",
     Unavailable: "Unhealthy",
@@ -349,7 +352,7 @@ async def _texts(call: Call, model: Model, inputs: str | list[int] | list[str | 
         return many
     if call.service.settings.token_ids is TokenIds.REJECT:
         raise InvalidInput("This model takes texts, not token ids.", "inputs")
-    decoded = iter(await model.embedder.decode(ids, skip_special_tokens=True))
+    decoded = iter(await model.reader.decode(ids, skip_special_tokens=True))
     return [next(decoded) if isinstance(one, list) else one for one in many]
 
 
@@ -359,7 +362,7 @@ def _prompt(model: Model, name: str | None) -> str:
     if name is not None and name not in prompts:
         known = ", ".join(f'"{one}"' for one in prompts)
         raise InvalidInput(f"`prompt_name` is not one of the model's. Available prompts: [{known}]", "prompt_name")
-    return model.embedder.prompt(name)
+    return model.reader.prompt(name)
 
 
 def _check_count(call: Call, inputs: Sequence[object]) -> None:
@@ -389,7 +392,7 @@ async def tokenize(call: Call) -> Reply:
         raise EmptyInput("`inputs` cannot be empty", "inputs")
     _check_count(call, texts)
     prompt = _prompt(model, request.prompt_name)
-    return Reply(to_json(await model.embedder.tokenize(texts, prompt, request.add_special_tokens is not False)))
+    return Reply(to_json(await model.reader.tokenize(texts, prompt, request.add_special_tokens is not False)))
 
 
 async def decode(call: Call) -> Reply:
@@ -400,7 +403,7 @@ async def decode(call: Call) -> Reply:
     if not many:
         raise EmptyInput("`ids` cannot be empty", "ids")
     _check_count(call, many)
-    return Reply(to_json(await model.embedder.decode(many, request.skip_special_tokens is not False)))
+    return Reply(to_json(await model.reader.decode(many, request.skip_special_tokens is not False)))
 
 
 # --- the server -----------------------------------------------------------------------------------------------
