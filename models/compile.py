@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from models.hashes import FileHashes
-from models.recipe import COMPILER, Options, PoolingMode, Recipe, Route, Target, recipe_of
+from models.recipe import COMPILER, Options, Recipe, Route, Target, recipe_of
 from models.sources import Place, Say, fetch, locate, memo
 from models.staging import staged
 from service.bundle import (
@@ -16,6 +16,7 @@ from service.bundle import (
     GOLDEN_JSON,
     TOKENIZER_JSON,
     Bundle,
+    PoolingMode,
     Provenance,
     is_bundle,
     sha256_of,
@@ -122,8 +123,9 @@ def _write_bundle(folder: Path, source: str, place: Place, recipe: Recipe, say: 
         prompts=dict(checkpoint.prompts),
         default_prompt_name=checkpoint.default_prompt_name,
         matryoshka_dimensions=checkpoint.matryoshka_dimensions,
-        pooling=checkpoint.pooling,
+        pooling=str(checkpoint.pooling),
         mean_of_tokens=checkpoint.mean_of_tokens,
+        similarity_fn_name=checkpoint.similarity_fn_name,
         provenance=Provenance(source=source, route=route, compiler=COMPILER, checkpoint=recipe.checkpoint),
         files={},
     )

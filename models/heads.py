@@ -1,18 +1,21 @@
 """From token vectors to the sentence vector: pooling, dense layers, normalisation, in the graph itself.
 
-Both routes append these. The formulas are those of sentence-transformers' modules of the same names.
+All routes append these. The formulas are those of sentence-transformers' modules of the same names.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from onnx import TensorProto
 
-from models.checkpoint import Activation, Checkpoint, Dense
-from models.graph import CONTRIB, Graph
-from models.recipe import PoolingMode
+from models.activations import activate
+from models.checkpoint import Checkpoint
+from models.graph import Graph
+from models.modules import Dense, Head, LayerNorm, Normalize, Truncate
+from models.poolings import pool
 from models.weights import read_weights
 from service.bundle import OUTPUT, TOKEN_OUTPUT
+
+_NORM = ("weight", "bias")
 
 
 def append(graph: Graph, hidden: str, mask: str, checkpoint: Checkpoint) -> None:
@@ -20,53 +23,66 @@ def append(graph: Graph, hidden: str, mask: str, checkpoint: Checkpoint) -> None
 
     `hidden` itself becomes an output too, which costs nothing until it is asked for.
 
-    Raises CheckpointError where a dense layer's weights do not fit.
+    Raises CheckpointError where a module's weights do not fit.
     """
     vector = pool(graph, hidden, mask, checkpoint.pooling)
     for number, head in enumerate(checkpoint.heads):
-        vector = dense(graph, vector, head, f"dense_{number}") if isinstance(head, Dense) else normalize(graph, vector)
+        vector = _step(graph, vector, head, f"head_{number}")
     graph.output(vector, OUTPUT, "rows", checkpoint.dimensions)
     graph.output(hidden, TOKEN_OUTPUT, "rows", "length", checkpoint.hidden_size)
 
 
-def pool(graph: Graph, hidden: str, mask: str, mode: PoolingMode) -> str:
-    """(rows, length, hidden) → (rows, hidden), over the tokens whose mask is 1."""
-    if mode == "cls":
-        return graph.op("Gather", hidden, graph.constant(np.array(0)), axis=1)
-    kept = graph.op("Unsqueeze", mask, graph.constant(np.array([-1])))  # (rows, length, 1)
-    if mode == "max":
-        lowest = graph.constant(np.array(-1e9, np.float32))
-        return graph.reduce("ReduceMax", graph.op("Where", graph.cast(kept, TensorProto.BOOL), hidden, lowest), 1)
-    kept = graph.cast(kept, TensorProto.FLOAT)
-    total = graph.reduce("ReduceSum", graph.op("Mul", hidden, kept), 1)
-    count = graph.reduce("ReduceSum", kept, 1)  # (rows, 1)
-    return graph.op("Div", total, graph.op("Max", count, graph.constant(np.array(1e-9, np.float32))))
+def _step(graph: Graph, vector: str, head: Head, name: str) -> str:
+    match head:
+        case Dense():
+            return dense(graph, vector, head, name)
+        case LayerNorm():
+            return layer_norm(graph, vector, head, name)
+        case Normalize():
+            return normalize(graph, vector)
+        case Truncate():
+            return truncate(graph, vector, head)
 
 
 def dense(graph: Graph, vector: str, head: Dense, name: str) -> str:
-    """(rows, in_features) → (rows, out_features)."""
+    """(…, in_features) → (…, out_features)."""
     weights = read_weights([head.folder / "model.safetensors"])
-    weight = weights.get("linear.weight", head.out_features, head.in_features)
-    vector = graph.op("MatMul", vector, graph.constant(weight.T, f"{name}.weight"))
+    shape = head.out_features, head.in_features
+    product = graph.op("MatMul", vector, graph.constant(weights.get("linear.weight", *shape).T, f"{name}.weight"))
     if head.bias:
         bias = weights.get("linear.bias", head.out_features)
-        vector = graph.op("Add", vector, graph.constant(bias, f"{name}.bias"))
-    return _activate(graph, vector, head.activation)
+        product = graph.op("Add", product, graph.constant(bias, f"{name}.bias"))
+    result = activate(graph, product, head.activation)
+    if not head.residual:
+        return result
+    if head.in_features != head.out_features:
+        around = graph.constant(weights.get("residual.weight", *shape).T, f"{name}.residual")
+        vector = graph.op("MatMul", vector, around)
+    return graph.op("Add", result, vector)
 
 
-def _activate(graph: Graph, vector: str, activation: Activation) -> str:
-    match activation:
-        case "tanh":
-            return graph.op("Tanh", vector)
-        case "relu":
-            return graph.op("Relu", vector)
-        case "gelu":  # the exact one, with erf: ONNX itself has it only from opset 20
-            return graph.op("Gelu", vector, domain=CONTRIB)
-        case "identity":
-            return vector
+def layer_norm(graph: Graph, vector: str, head: LayerNorm, name: str) -> str:
+    """(rows, size) → (rows, size), in operators of any opset. 1e-5 is torch.nn.LayerNorm's own."""
+    weights = read_weights([head.folder / "model.safetensors"])
+    scale, bias = (graph.constant(weights.get(f"norm.{part}", head.size), f"{name}.{part}") for part in _NORM)
+    size = graph.constant(np.array(head.size, np.float32))
+
+    def mean(value: str) -> str:  # (rows, size) → (rows, 1)
+        return graph.op("Div", graph.reduce("ReduceSum", value, -1, keepdims=1), size)
+
+    centred = graph.op("Sub", vector, mean(vector))
+    variance = graph.op("Add", mean(graph.op("Mul", centred, centred)), graph.constant(np.array(1e-5, np.float32)))
+    standard = graph.op("Div", centred, graph.op("Sqrt", variance))
+    return graph.op("Add", graph.op("Mul", standard, scale), bias)
 
 
 def normalize(graph: Graph, vector: str) -> str:
     """x / max(‖x‖₂, 1e-12), as torch.nn.functional.normalize."""
     norm = graph.reduce("ReduceL2", vector, -1, keepdims=1)
     return graph.op("Div", vector, graph.op("Max", norm, graph.constant(np.array(1e-12, np.float32))))
+
+
+def truncate(graph: Graph, vector: str, head: Truncate) -> str:
+    """(rows, width) → (rows, size)."""
+    start, stop, axis = (graph.constant(np.array([number])) for number in (0, head.size, -1))
+    return graph.op("Slice", vector, start, stop, axis)

@@ -12,7 +12,7 @@ from typing import Literal
 import service
 from models.hashes import FileHashes
 from models.sources import Place, slug
-from service.bundle import FORMAT
+from service.bundle import FORMAT, PoolingMode
 from service.precision import Precision
 
 COMPILER_REVISION = 7
@@ -22,7 +22,6 @@ COMPILER = f"embedserve {service.__version__}"
 
 Target = Literal["cpu"]
 Route = Literal["native", "onnx"]
-PoolingMode = Literal["cls", "mean", "max"]
 
 
 @dataclass(frozen=True)

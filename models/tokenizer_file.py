@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from models.checkpoint import Checkpoint, read_json
+from models.checkpoint import Checkpoint
+from models.descriptions import read_json
 from service.bundle import TOKENIZER_JSON
 from service.errors import BundleError, CheckpointError
 from service.tokenizer import Tokenizer

@@ -26,6 +26,9 @@ GOLDEN_JSON = "golden.json"
 
 Task = Literal["embedding", "sparse", "tokens", "score"]
 
+PoolingMode = Literal["cls", "mean", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
+"""How token vectors become one, in sentence-transformers' words; `models.poolings` has the formulas."""
+
 OUTPUT = "sentence_embedding"  # (rows, dimensions): pooled, dense-projected, normalised
 TOKEN_OUTPUT = "token_embeddings"  # (rows, length, width): the last hidden state, or what `tokens` makes of it
 SPARSE_OUTPUT = "sparse_embedding"  # (rows, vocabulary): a weight, mostly 0, for each token of the vocabulary
@@ -79,11 +82,12 @@ class Bundle(_Strict):
     prompts: dict[str, str] = {}
     default_prompt_name: str | None = None
     matryoshka_dimensions: tuple[int, ...] = ()
-    pooling: Literal["cls", "mean", "max"] | None = None  # in the graph already: for people. Older bundles lack it
+    pooling: str | None = None  # "mean", "cls+max": in the graph already, for people. Older bundles lack it
     mean_of_tokens: bool = False  # `sentence_embedding`, before normalisation, is the mean of `token_embeddings`
     labels: tuple[str, ...] = ()  # of the task score, in the order of the logits; a reranker has one
     activation: Activation = "identity"  # of the task score: what its authors make of the logits
     probabilities: Activation = "identity"  # and what brings them between 0 and 1
+    similarity_fn_name: Literal["cosine", "dot", "euclidean", "manhattan"] | None = None  # for whoever compares vectors
     provenance: Provenance
     files: dict[str, str]  # name → sha256, of every file but bundle.json
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import service
-from service.bundle import is_bundle, read_bundle
+from service.bundle import PoolingMode, is_bundle, read_bundle
 from service.errors import BundleError, StartupError
 from service.precision import Precision
 from service.settings import DEFAULT_MODEL, ENV_PREFIX, Settings, default_text, load_settings, server_first
@@ -238,7 +238,7 @@ def _add_compile(commands: Any) -> None:
     parser.add_argument("--output", type=Path, metavar="DIR", help="where to put the bundle (default: the cache)")
     parser.add_argument("--precision", choices=get_args(Precision), default="fp32", help=_PRECISION_HELP)
     parser.add_argument("--target", choices=["cpu"], default="cpu", help="what runs it (default: %(default)s)")
-    parser.add_argument("--pooling", choices=["cls", "mean", "max"], help="for a checkpoint that does not say")
+    parser.add_argument("--pooling", choices=get_args(PoolingMode), help="for a checkpoint that does not say")
     parser.add_argument("--cache-dir", type=Path, metavar="DIR", help="where checkpoints and bundles are kept")
     parser.add_argument("--tune", action="store_true", help="measure it on this machine as well: see embedserve tune")
 

@@ -64,8 +64,10 @@ def hidden_states(ids: Sequence[int], weights: Mapping[str, NDArray[Any]], confi
     return x
 
 
-def pool(hidden: Wide, mode: str) -> Wide:
-    """(length, hidden) → (hidden,)."""
+def pool(hidden: Wide, mode: str, prompt: int = 0) -> Wide:
+    """(length, hidden) → (hidden,), of what follows the first `prompt` tokens."""
+    places = np.arange(1, len(hidden) + 1)[prompt:, np.newaxis]
+    hidden = hidden[prompt:]
     match mode:
         case "cls":
             return np.asarray(hidden[0])
@@ -73,18 +75,58 @@ def pool(hidden: Wide, mode: str) -> Wide:
             return np.asarray(hidden.max(0))
         case "mean":
             return np.asarray(hidden.mean(0))
+        case "mean_sqrt_len_tokens":
+            return np.asarray(hidden.sum(0) / math.sqrt(len(hidden)))
+        case "weightedmean":
+            return np.asarray((hidden * places).sum(0) / places.sum())
+        case "lasttoken":
+            return np.asarray(hidden[-1])
     raise ValueError(mode)
 
 
-def dense(x: Wide, weights: Mapping[str, NDArray[Any]], activation: str) -> Wide:
+def sigmoid(x: Wide) -> Wide:
+    return np.asarray(1 / (1 + np.exp(-x)))
+
+
+def softplus(x: Wide) -> Wide:
+    return np.asarray(np.log1p(np.exp(x)))
+
+
+DENSE_ACTIVATIONS: dict[str, Callable[[Wide], Wide]] = {
+    "linear.Identity": lambda x: x,
+    "activation.Tanh": np.tanh,
+    "activation.GELU": gelu,
+    "activation.ReLU": relu,
+    "activation.Sigmoid": sigmoid,
+    "activation.SiLU": lambda x: np.asarray(x * sigmoid(x)),
+    "activation.ELU": lambda x: np.where(x > 0, x, np.expm1(x)),
+    "activation.CELU": lambda x: np.maximum(x, 0) + np.minimum(0, np.expm1(x)),
+    "activation.SELU": lambda x: 1.0507009873554805 * np.where(x > 0, x, 1.6732632423543772 * np.expm1(x)),
+    "activation.LeakyReLU": lambda x: np.where(x > 0, x, 0.01 * x),
+    "activation.ReLU6": lambda x: np.clip(x, 0, 6),
+    "activation.Hardtanh": lambda x: np.clip(x, -1, 1),
+    "activation.Hardsigmoid": lambda x: np.clip(x + 3, 0, 6) / 6,
+    "activation.Hardswish": lambda x: x * np.clip(x + 3, 0, 6) / 6,
+    "activation.Softplus": softplus,
+    "activation.Softsign": lambda x: x / (1 + np.abs(x)),
+    "activation.Mish": lambda x: np.asarray(x * np.tanh(softplus(x))),
+    "activation.LogSigmoid": lambda x: np.log(sigmoid(x)),
+    "activation.Tanhshrink": lambda x: np.asarray(x - np.tanh(x)),
+}
+"""torch.nn.modules.… → what its documentation says."""
+
+
+def dense(x: Wide, weights: Mapping[str, NDArray[Any]], activation: str, *, residual: bool = False) -> Wide:
     y = np.asarray(weights["linear.weight"].astype(np.float64) @ x + weights.get("linear.bias", np.zeros(1)))
-    functions: dict[str, Callable[[Wide], Wide]] = {
-        "identity": lambda z: z,
-        "tanh": np.tanh,
-        "relu": relu,
-        "gelu": gelu,
-    }
-    return np.asarray(functions[activation](y))
+    y = DENSE_ACTIVATIONS[activation](y)
+    if not residual:
+        return y
+    return np.asarray(y + (weights["residual.weight"].astype(np.float64) @ x if "residual.weight" in weights else x))
+
+
+def layer_norm(x: Wide, weights: Mapping[str, NDArray[Any]]) -> Wide:
+    standard = (x - x.mean()) / np.sqrt(x.var() + 1e-5)
+    return np.asarray(standard * weights["norm.weight"] + weights["norm.bias"])
 
 
 def normalize(x: Wide) -> Wide:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from models.checkpoint import Dense, Normalize, read_checkpoint
+from models.checkpoint import read_checkpoint
+from models.modules import Dense, Normalize, Pooling
 from service.errors import CheckpointError
 from tests.models import tiny
 from tests.models.tiny import Tiny, change_json, write_json
@@ -25,7 +26,7 @@ from tests.models.tiny import Tiny, change_json, write_json
 def test_modules_by_old_and_new_class_paths(tmp_path: Path, class_path: str) -> None:
     folder = Tiny(class_path=class_path, dense=tiny.dense_config("activation.Tanh")).write(tmp_path)
     found = read_checkpoint(folder)
-    assert found.pooling == "mean"
+    assert found.pooling == Pooling(("mean",), width=tiny.HIDDEN)
     assert found.heads == (Dense(folder / "2_Dense", tiny.HIDDEN, 20, True, "tanh"), Normalize())
     assert (found.dimensions, found.normalized) == (20, True)
 
@@ -81,10 +82,12 @@ def test_files_of_version_6(tmp_path: Path) -> None:
 def test_without_modules_the_pooling_must_be_given(tmp_path: Path) -> None:
     folder = Tiny().write(tmp_path)
     (folder / "modules.json").unlink()
-    with pytest.raises(CheckpointError, match="--pooling cls, mean or max"):
+    with pytest.raises(
+        CheckpointError, match=r"--pooling cls\|mean\|max\|mean_sqrt_len_tokens"
+    ):
         read_checkpoint(folder)
     found = read_checkpoint(folder, "cls")
-    assert (found.pooling, found.heads) == ("cls", ())
+    assert (found.pooling, found.heads) == (Pooling(("cls",)), ())
 
 
 def test_pooling_that_contradicts_is_refused(tmp_path: Path) -> None:
@@ -95,12 +98,13 @@ def test_pooling_that_contradicts_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"pooling_mode": "lasttoken"}, "pooling lasttoken is not supported"),
-        ({"pooling_mode": ["cls", "mean"]}, r"exactly one pooling mode is supported, this has cls \+ mean"),
-        ({"pooling_mode": None, "pooling_mode_weightedmean_tokens": True}, "pooling weightedmean is not supported"),
-        ({"pooling_mode": None, "pooling_mode_cls_token": True, "pooling_mode_max_tokens": True}, r"cls \+ max"),
-        ({"pooling_mode": None}, "this has none"),
-        ({"include_prompt": False}, "include_prompt = false"),
+        ({"pooling_mode": "attention"}, "pooling attention is not supported"),
+        ({"pooling_mode": None, "pooling_mode_sum_tokens": True}, "pooling_mode_sum_tokens is not understood"),
+        ({"pooling_mode": None, "pooling_mode_cls_token": True}, "pooling_mode_mean_tokens is missing"),
+        ({"pooling_mode": None}, "it names no pooling mode"),
+        ({"pooling_mode": []}, "it names no pooling mode"),
+        ({"pooling_mode": None, "pooling_mode_mean_tokens": False}, "it names no pooling mode"),
+        ({"embedding_dimension": 31}, "it is for vectors of 31, what comes is 32"),
         ({"weighting": "idf"}, "weighting = 'idf' is not understood"),
         ({"pooling_mode": 3}, "pooling_mode"),
     ],
@@ -115,8 +119,9 @@ def test_pooling_refusals(tmp_path: Path, change: dict[str, Any], message: str) 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"activation_function": "torch.nn.modules.activation.SiLU"}, "SiLU is not one of identity, tanh, gelu, relu"),
-        ({"use_residual": True}, "use_residual is not supported"),
+        ({"activation_function": "torch.nn.modules.activation.PReLU"}, "activation.PReLU is none of torch.nn's"),
+        ({"activation_function": "transformers.activations.Tanh"}, "transformers.activations.Tanh is none of torch"),
+        ({"activation_function": "Tanh"}, "activation_function Tanh is none of torch"),
         ({"module_input_name": "token_embeddings"}, "reads or writes token_embeddings"),
         ({"in_features": 31}, "in_features is 31, what comes is 32"),
         ({"out_features": None}, "out_features: Field required"),
@@ -140,16 +145,44 @@ def test_pickled_dense_weights_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kinds", "message"),
     [
-        (["Transformer", "Pooling", "LSTM"], "module LSTM is not understood after Pooling"),
-        (["Transformer", "WordWeights", "Pooling"], "the modules are Transformer, WordWeights, Pooling"),
-        (["StaticEmbedding"], "the modules are StaticEmbedding"),
-        ([], "the modules are "),
+        (["Transformer", "Pooling", "LSTM"], "module LSTM is a network over token vectors"),
+        (["Transformer", "CNN", "Pooling"], "module CNN is a network over token vectors"),
+        (["Transformer", "WeightedLayerPooling", "Pooling"], "module WeightedLayerPooling needs the vectors of all"),
+        (["Transformer", "WordWeights", "Pooling"], "module WordWeights weights each word"),
+        (["WordEmbeddings", "Pooling"], "module WordEmbeddings reads words by a tokenizer of its own"),
+        (["BoW"], "module BoW reads words by a tokenizer of its own"),
+        (["CLIPModel"], "module CLIPModel reads images"),
+        (["Router"], "module Router leads queries and documents through models of their own"),
+        (["Transformer", "Pooling", "Asym"], "module Asym leads queries and documents"),
+        (["Transformer", "Pooling", "Pooling"], "module Pooling is not understood after Pooling"),
+        (["Transformer", "Dropout", "Pooling"], "the modules are Transformer, Dropout, Pooling"),
+        (["Transformer"], "the modules are Transformer;"),
+        ([], "the modules are none"),
     ],
 )
 def test_other_modules_are_refused(tmp_path: Path, kinds: list[str], message: str) -> None:
     folder = Tiny().write(tmp_path)
     paths = {"Transformer": "", "Pooling": "1_Pooling"}
-    write_json(folder / "modules.json", [{"type": f"x.{kind}", "path": paths.get(kind, kind)} for kind in kinds])
+    listed = [{"type": f"sentence_transformers.models.{kind}", "path": paths.get(kind, kind)} for kind in kinds]
+    write_json(folder / "modules.json", listed)
+    with pytest.raises(CheckpointError, match=message):
+        read_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"type": "custom_st.Transformer"}, "module custom_st.Transformer is code of the model's own"),
+        (
+            {"kwargs": ["task"]},
+            r"models\.Transformer takes arguments of each call \(task\)",
+        ),
+    ],
+)
+def test_modules_of_ones_own_are_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    folder = Tiny().write(tmp_path)
+    listed = json.loads((folder / "modules.json").read_text("utf-8"))
+    write_json(folder / "modules.json", [listed[0] | change, *listed[1:]])
     with pytest.raises(CheckpointError, match=message):
         read_checkpoint(folder)
 
@@ -161,7 +194,7 @@ def test_other_modules_are_refused(tmp_path: Path, kinds: list[str], message: st
         ("sentence_bert_config.json", {"transformer_task": "text-generation"}, "transformer_task text-generation"),
         ("sentence_bert_config.json", {"query_length": 32}, "query_length = 32 is not understood"),
         ("sentence_bert_config.json", {"modality_config": {"image": {}}}, "modality image"),
-        ("config_sentence_transformers.json", {"truncate_dim": 16}, "truncate_dim = 16 is not supported"),
+        ("config_sentence_transformers.json", {"truncate_dim": 0}, "truncate_dim = 0 is no number of dimensions"),
         ("config_sentence_transformers.json", {"model_type": "SparseEncoder"}, "model_type SparseEncoder"),
         ("config_sentence_transformers.json", {"default_prompt_name": "query"}, "'query' is not among the prompts"),
         ("config.json", {"max_position_embeddings": None}, "max_position_embeddings is None"),

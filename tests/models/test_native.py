@@ -35,35 +35,6 @@ def expected(rows: list[list[int]], mode: str, config: dict[str, Any] | None = N
     return [reference.pool(reference.hidden_states(row, weights, settings), mode) for row in rows]
 
 
-@pytest.mark.parametrize("mode", ["cls", "mean", "max"])
-@pytest.mark.parametrize("normalize", [True, False])
-def test_pooling_matches_the_reference(tmp_path: Path, compiled: Compile, mode: str, normalize: bool) -> None:
-    pooling = {"word_embedding_dimension": tiny.HIDDEN}
-    names = {"cls": "cls_token", "mean": "mean_tokens", "max": "max_tokens"}
-    pooling |= {f"pooling_mode_{name}": key == mode for key, name in names.items()}
-    folder = compiled(Tiny(pooling=pooling, normalize=normalize).write(tmp_path / "tiny"))
-    rows, vectors = embed(folder)
-    wanted = expected(rows, mode)
-    if normalize:
-        wanted = [reference.normalize(vector) for vector in wanted]
-    np.testing.assert_allclose(vectors, np.stack(wanted), atol=2e-5)
-    assert read_bundle(folder).normalized is normalize
-    assert len({len(row) for row in rows}) > 3
-    assert max(map(len, rows)) == read_bundle(folder).max_seq_length
-
-
-@pytest.mark.parametrize("path", ["linear.Identity", "activation.Tanh", "activation.GELU", "activation.ReLU"])
-@pytest.mark.parametrize("bias", [True, False])
-def test_dense_matches_the_reference(tmp_path: Path, compiled: Compile, path: str, bias: bool) -> None:
-    settings = tiny.dense_config(path, bias=bias)
-    folder = compiled(Tiny(dense=settings).write(tmp_path / "tiny"))
-    rows, vectors = embed(folder)
-    activation = path.rpartition(".")[2].lower()
-    projected = [reference.dense(x, tiny.dense_weights(settings), activation) for x in expected(rows, "mean")]
-    np.testing.assert_allclose(vectors, np.stack([reference.normalize(x) for x in projected]), atol=2e-5)
-    assert read_bundle(folder).dimensions == settings["out_features"]
-
-
 @pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu"])
 def test_hidden_activations(tmp_path: Path, compiled: Compile, activation: str) -> None:
     config = {"hidden_act": activation}

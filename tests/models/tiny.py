@@ -29,6 +29,7 @@ class Tiny:
         default_factory=lambda: {"pooling_mode": "mean", "embedding_dimension": HIDDEN}
     )
     dense: dict[str, Any] | None = None
+    heads: list[tuple[str, dict[str, Any], dict[str, Array]]] = field(default_factory=list)  # behind it: kind, …
     normalize: bool = True
     prefix: str = ""
     dtype: type[np.floating[Any]] = np.float32
@@ -60,6 +61,11 @@ class Tiny:
             modules.append(("Dense", "2_Dense"))
             write_json(folder / "2_Dense" / "config.json", self.dense)
             save_file(dense_weights(self.dense), folder / "2_Dense" / "model.safetensors")
+        for kind, described, tensors in self.heads:
+            modules.append((kind, path := f"{len(modules)}_{kind}"))
+            write_json(folder / path / "config.json", described)
+            if tensors:
+                save_file(tensors, folder / path / "model.safetensors")
         if self.normalize:
             modules.append(("Normalize", f"{len(modules)}_Normalize"))
         listed = [
@@ -94,12 +100,19 @@ def dense_config(activation: str, out: int = 20, *, bias: bool = True) -> dict[s
     }
 
 
-def dense_weights(dense: dict[str, Any]) -> dict[str, Array]:
-    rng = np.random.default_rng(7)
+def dense_weights(dense: dict[str, Any], seed: int = 7) -> dict[str, Array]:
+    rng = np.random.default_rng(seed)
     found = {"linear.weight": rng.normal(0, 0.3, (dense["out_features"], dense["in_features"])).astype(np.float32)}
     if dense["bias"]:
         found["linear.bias"] = rng.normal(0, 0.3, dense["out_features"]).astype(np.float32)
+    if dense.get("use_residual") and dense["in_features"] != dense["out_features"]:
+        found["residual.weight"] = rng.normal(0, 0.3, found["linear.weight"].shape).astype(np.float32)
     return found
+
+
+def layer_norm_weights(size: int) -> dict[str, Array]:
+    rng = np.random.default_rng(8)
+    return {f"norm.{part}": rng.normal(1, 0.3, size).astype(np.float32) for part in ("weight", "bias")}
 
 
 def weights(seed: int = 0) -> dict[str, Array]:

@@ -1,0 +1,68 @@
+"""The JSON files of a checkpoint: read, held to what is understood of them, refused with a reason."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from service.errors import CheckpointError
+
+NOT_AS_MEANT = "this model cannot be served as its authors meant it"
+
+
+class Described(BaseModel):
+    """A file whose other keys are kept in `model_extra`, to be looked at one by one."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+
+Description = TypeVar("Description", bound=BaseModel)
+
+
+def parse(kind: type[Description], path: Path, *, optional: bool = False) -> Description:
+    """The file as `kind`; the defaults where an optional one does not exist. Raises CheckpointError."""
+    try:
+        return kind.model_validate(read_json(path, optional=optional))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise refused(path, f"{where}: {first['msg']}") from error
+
+
+def read_json(path: Path, *, optional: bool = False) -> dict[str, Any]:
+    """A JSON object; empty where an optional file does not exist. Raises CheckpointError."""
+    if optional and not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}", "the checkpoint is incomplete") from error
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not JSON: {error}", "fetch the checkpoint again") from error
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path} is not a JSON object", "fetch the checkpoint again")
+    return found
+
+
+def require_int(config: Mapping[str, Any], key: str) -> int:
+    """A positive size from config.json. Raises CheckpointError."""
+    found = config.get(key)
+    if not isinstance(found, int) or found <= 0:
+        raise refused("config.json", f"{key} is {found!r}, not a positive number")
+    return found
+
+
+def refuse_unknown(path: Path, extra: Mapping[str, Any]) -> None:
+    """A setting that is off, empty or null changes nothing, whatever it means."""
+    for key, value in extra.items():
+        if value not in (None, False, "", [], {}):
+            raise refused(path, f"{key} = {value!r} is not understood")
+
+
+def refused(path: Path | str, reason: str, remedy: str = NOT_AS_MEANT) -> CheckpointError:
+    """To be raised for what `path` says."""
+    return CheckpointError(f"{path}: {reason}", remedy)
