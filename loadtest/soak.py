@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from loadtest.small_bundle import write_small_bundle
 from service.batcher import Batcher
 from service.bundle import TOKENIZER_JSON, read_bundle
 from service.cores import usable_cores
+from service.device import Device
 from service.encoder import Encoder
 from service.runtime.providers import CPU, Execution
 from service.settings import DEFAULT_MODEL, ModelSettings, load_settings
@@ -147,11 +149,12 @@ def _soak(policy: str, folder: Path, requests: int) -> Soaked:
 
 async def _load(encoder: Encoder, cores: int, ids: Sequence[int], requests: int) -> tuple[list[float], int, float]:
     """Memory in MB, tokens, seconds."""
+    device: Device[Any] = Device(cores)
     batcher = Batcher(
         encoder.run,
         encoder.run_lone,
         model="soak",
-        executors=cores,
+        device=device,
         max_batch_tokens=ModelSettings().max_batch_tokens,
         max_queue_tokens=10**9,
     )
@@ -173,6 +176,7 @@ async def _load(encoder: Encoder, cores: int, ids: Sequence[int], requests: int)
     await asyncio.gather(*(client() for _ in range(_CLIENTS)))
     seconds = time.perf_counter() - started
     await batcher.close()
+    device.close()
     return [*memory, _memory()], tokens, seconds
 
 

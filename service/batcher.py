@@ -1,7 +1,7 @@
 """Requests in, batches out: the queue's limit, deadlines, cancellation and failures. `scheduling` says who runs when.
 
-The event loop owns every field here; executor threads only run the callable they are given. No timer ever delays an
-idle runtime.
+Batchers of several models, or of several outputs of one, share a `Device`, each with a lane of its own there. The event
+loop owns every field here; executor threads only run the callable they are given. No timer ever delays an idle runtime.
 
 One request is one Job, and what it asks for are Rows of token ids. Rows that are alike are one Row, which is computed
 once for all jobs that ask for it while it waits or runs. A job ends once: with all its results, with its own error,
@@ -16,17 +16,17 @@ from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service import metrics
 from service.cache import Cache
+from service.device import Device
 from service.errors import ClientGone, DeadlineExceeded, InferenceError, Overloaded, Unavailable
-from service.executors import Executors
 from service.packing import BATCH_OVERHEAD, batch_tokens, computed_tokens
-from service.scheduling import Scheduler, Turn
+from service.scheduling import Share, Turn
 from service.types import Matrix, TwoPartRow
 from service.waiting import Deadlines, retry_after
 
@@ -117,7 +117,8 @@ class Batcher:
         /,
         *,
         model: str,
-        executors: int,
+        device: Device[Any],
+        share: Share | None = None,
         max_batch_tokens: int,
         max_queue_tokens: int,
         cache: Cache | None = None,
@@ -127,26 +128,25 @@ class Batcher:
         """`cache_scope` says, for a cache that others use too, what `run` makes of a row: model and output.
 
         `run_lone` does the same for a batch beside which nothing runs or waits, and may use the whole machine.
+        Batchers of one model have the same `share` of the device; None is one that no other has.
         """
         self._run = run
         self._run_lone = run_lone or run
-        self._executors = executors
         self._max_queue_tokens = max_queue_tokens
         self._cache = cache
         self._cache_scope = cache_scope
-        self._pool = Executors(executors, f"executor-{model}")
-        self._express = Executors(1, f"express-{model}")
-        self._scheduler: Scheduler[_Row] = Scheduler(executors, max_batch_tokens, batch_overhead)
-        self._queue = self._scheduler.queue
+        self._device: Device[_Row] = device
+        self._share = share or Share()
+        self._lane = device.join(self._begin, self._share, max_batch_tokens, batch_overhead)
+        self._queue = self._lane.queue
         self._rows: dict[bytes, _Row] = {}  # all that wait or run
         self._running: set[_Batch] = set()
-        self._dispatch_is_due = False
         self._closed = False
         self._deadlines = Deadlines()
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._idle = asyncio.Event()  # of use once it is closed
         self._rate = _FIRST_GUESS_OF_RATE
         self._metrics = _BatcherMetrics(model)
+        self._metrics.watch(lambda: self._queue.tokens, lambda: len(self._queue), lambda: self._lane.running)
 
     # --- what callers see -------------------------------------------------------------------------------------
 
@@ -184,11 +184,13 @@ class Batcher:
         return max((time.monotonic() - batch.started_at for batch in self._running), default=0.0)
 
     async def close(self) -> None:
-        """Waits for what is queued or running, then ends the threads."""
+        """Waits for what is queued or running, leaves the device, and lets go of what it ran."""
         self._closed = True
+        self._settle()
         await self._idle.wait()
-        self._pool.close()
-        self._express.close()
+        if self._run is not _closed:
+            self._device.leave(self._lane)
+        self._run = self._run_lone = _closed
 
     # --- the queue --------------------------------------------------------------------------------------------
 
@@ -222,9 +224,8 @@ class Batcher:
             self._rows[row.key] = row
         if len(askers) > len(new):
             self._metrics.deduplicated(len(askers) - len(new))
-        self._queue.add(new, waiting)
-        self._idle.clear()
-        self._dispatch_soon()
+        self._lane.add(new, waiting)
+        self._device.dispatch_soon()
         return asked.values()
 
     def _admit(self, new: Lengths, waiting: Lengths) -> None:
@@ -232,7 +233,8 @@ class Batcher:
         tokens = sum(length for _, length in waiting) if waiting else 0
         total = tokens + sum(length for _, length in new)
         if new and self._queue.is_full_for(total, self._max_queue_tokens, tokens):
-            seconds = retry_after(self._queue.tokens / self._rate)
+            share = self._device.scheduler.fraction(self._share)
+            seconds = retry_after(self._queue.tokens / (self._rate * share))
             raise Overloaded("The server has more work queued than it accepts.", seconds)
 
     def _abandon(self, job: _Job, rows: Iterable[_Row], reason: str) -> None:
@@ -245,7 +247,7 @@ class Batcher:
             self._forget(row)
         if unrun:
             self._metrics.dropped(reason, len(unrun))
-        self._measure_queue()
+        self._settle()
 
     def _forget(self, row: _Row) -> None:
         """Who asks for the like of it from now on gets a new one."""
@@ -254,50 +256,45 @@ class Batcher:
 
     # --- forming and running batches --------------------------------------------------------------------------
 
-    def _dispatch_soon(self) -> None:
-        """Once per turn of the loop, so that requests arriving together are packed together."""
-        if not self._dispatch_is_due:
-            self._dispatch_is_due = True
-            asyncio.get_running_loop().call_soon(self._dispatch)
-
-    def _dispatch(self) -> None:
-        self._dispatch_is_due = False
-        while turn := self._scheduler.start():
-            if living := self._living(turn.rows):
-                self._start(turn, living)
-            else:
-                self._scheduler.ended(turn)
-        self._measure_queue()
+    def _begin(self, turn: Turn[_Row]) -> None:
+        if living := self._living(turn.rows):
+            self._start(turn, living)
+        else:
+            self._device.scheduler.ended(turn)
+            self._settle()
 
     def _start(self, turn: Turn[_Row], rows: list[_Row]) -> None:
-        batch = _Batch(turn, rows, time.monotonic(), self._scheduler.is_alone)
+        batch = _Batch(turn, rows, time.monotonic(), self._device.scheduler.is_alone)
         self._running.add(batch)
         self._metrics.started(batch)
         for row in rows:
             row.has_started = True
-        pool = self._express if turn.is_express else self._pool
         run = self._run_lone if batch.is_lone else self._run
-        pool.start(partial(_timed, run, [row.ids for row in rows]), partial(self._finish, batch))
+        self._device.run(turn, partial(_timed, run, [row.ids for row in rows]), partial(self._finish, batch))
 
     def _finish(self, batch: _Batch, ran: tuple[Results, float], error: BaseException | None) -> None:
         self._running.discard(batch)
-        self._scheduler.ended(batch.turn)
         if error is not None:
+            self._device.scheduler.ended(batch.turn)
             self._split_or_fail(batch, error)
-            self._dispatch_soon()  # after the failed requests have taken the rest of their rows away
+            self._device.dispatch_soon()  # after the failed requests have taken the rest of their rows away
         else:
             results, seconds = ran
-            if not batch.is_lone:  # which may have had the other executors' cores
+            # A lone batch may have had the other executors' cores.
+            taken = seconds * self._device.executors if batch.is_lone else seconds
+            self._device.scheduler.ended(batch.turn, taken)
+            if not batch.is_lone:
                 self._rate = _RATE_MEMORY * self._rate + (1 - _RATE_MEMORY) * self._observed_rate(batch, seconds)
             self._metrics.finished(batch, seconds)
             longest = max(len(row.ids) for row in batch.rows)
             for row, result in zip(batch.rows, results, strict=True):
                 self._deliver(row, result, computed_tokens(1, longest, len(row.ids)))
-            self._dispatch()
+            self._device.dispatch()
+        self._settle()
 
     def _observed_rate(self, batch: _Batch, seconds: float) -> float:
         """Tokens per second of the whole pool, were every executor as fast as this one just was."""
-        return _tokens(batch.rows) / max(seconds, 1e-6) * self._executors
+        return _tokens(batch.rows) / max(seconds, 1e-6) * self._device.executors
 
     def _deliver(self, row: _Row, result: Result, cost: int) -> None:
         """To all who asked for it and still wait; the first of them is charged."""
@@ -319,7 +316,7 @@ class Batcher:
         if len(batch.rows) > 1:
             middle = len(living) // 2
             for half in filter(None, (living[:middle], living[middle:])):
-                self._scheduler.again(batch.turn, half)
+                self._device.scheduler.again(batch.turn, half)
             return
         for row in living:
             self._forget(row)
@@ -337,10 +334,14 @@ class Batcher:
                 self._forget(row)
         return living
 
-    def _measure_queue(self) -> None:
-        if self._scheduler.is_idle:
+    def _settle(self) -> None:
+        if self._closed and self._lane.is_idle:
             self._idle.set()
-        self._metrics.queue(self._queue.tokens, len(self._queue), self._scheduler.running)
+
+
+def _closed(rows: Rows) -> Results:
+    """In place of what a batcher ran, which is not kept in memory for it."""
+    raise InferenceError("the batcher is closed")
 
 
 def _content(row: array[int]) -> bytes:
@@ -385,9 +386,6 @@ class _BatcherMetrics:
         self._hits = metrics.CACHE_HITS.labels(model)
         self._misses = metrics.CACHE_MISSES.labels(model)
         self._evictions = metrics.CACHE_EVICTIONS.labels(model)
-        self._queue_tokens = metrics.QUEUE_TOKENS.labels(model)
-        self._queue_entries = metrics.QUEUE_ENTRIES.labels(model)
-        self._running = metrics.RUNNING_BATCHES.labels(model)
 
     def started(self, batch: _Batch) -> None:
         for row in batch.rows:
@@ -416,7 +414,8 @@ class _BatcherMetrics:
     def evicted(self, entries: int) -> None:
         self._evictions.inc(entries)
 
-    def queue(self, tokens: int, entries: int, running: int) -> None:
-        self._queue_tokens.set(tokens)
-        self._queue_entries.set(entries)
-        self._running.set(running)
+    def watch(self, tokens: Callable[[], int], entries: Callable[[], int], running: Callable[[], int]) -> None:
+        """Of the queue, whenever it is asked for."""
+        metrics.QUEUE_TOKENS.labels(self._model).set_function(tokens)
+        metrics.QUEUE_ENTRIES.labels(self._model).set_function(entries)
+        metrics.RUNNING_BATCHES.labels(self._model).set_function(running)

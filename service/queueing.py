@@ -50,6 +50,7 @@ class FairQueue(Generic[Row]):
         self._limits = [max_batch_tokens * GROWTH**i for i in range(CLASSES - 1)]  # tokens of a request, inclusive
         self._classes: list[_Class[Row]] = [_Class() for _ in range(CLASSES)]
         self._clock = 0  # `served` of the class that went last, before it went
+        self.taken = 0  # cost in tokens of all batches so far
 
     def __bool__(self) -> bool:
         return any(one.waiting for one in self._classes)
@@ -107,7 +108,9 @@ class FairQueue(Generic[Row]):
             for i in pack([length for _, length in candidates], self._max_batch_tokens, self._batch_overhead)
         ]
         self._clock = its.served
-        its.served += batch_tokens([length for _, length in chosen]) + self._batch_overhead
+        cost = batch_tokens([length for _, length in chosen]) + self._batch_overhead
+        its.served += cost
+        self.taken += cost
         rows = [row for row, _ in chosen]
         its.remove(rows)
         return rows

@@ -11,13 +11,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from service import metrics
 from service.batcher import Batcher, Results, Rows
 from service.bundle import OUTPUTS, RECOMPILE, TOKEN_OUTPUT, TOKENIZER_JSON, Bundle, Task, read_bundle, verify_files
 from service.cache import Cache
 from service.cores import usable_cores
+from service.device import Device
 from service.encoder import Encoder
 from service.errors import (
     BundleError,
@@ -35,6 +36,7 @@ from service.pipeline import Embedder
 from service.reader import Reader
 from service.runtime.providers import CPU
 from service.runtime.session import runtime_version
+from service.scheduling import Share
 from service.scoring import Scorer
 from service.settings import ModelSettings, Settings
 from service.tokenizer import Tokenizer
@@ -145,19 +147,24 @@ def _check_settings(settings: ModelSettings, bundle: Bundle, tokenizer: Tokenize
         raise StartupError(f"the settings do not fit the model {bundle.model_id}: {error}", remedy) from None
 
 
-def assemble(parts: Parts, name: str, aliases: Sequence[str], settings: ModelSettings, max_tokens: int) -> Model:
-    """Parts → a model that answers. `max_tokens` as in Embedder."""
+def assemble(
+    parts: Parts, name: str, aliases: Sequence[str], settings: ModelSettings, max_tokens: int, device: Device[Any]
+) -> Model:
+    """Parts → a model that answers, on executors that it shares. `max_tokens` as in Embedder."""
     chosen, encoder = parts.plan, parts.encoder
     cache = _cache(name, settings.cache_bytes)
 
+    share = Share()
+
     def batcher(
-        run: Callable[[Rows], Results], run_lone: Callable[[Rows], Results], output: str, model: str, executors: int
+        run: Callable[[Rows], Results], run_lone: Callable[[Rows], Results], output: str, model: str
     ) -> Batcher:
         return Batcher(
             run,
             run_lone,
             model=model,
-            executors=executors,
+            device=device,
+            share=share,
             max_batch_tokens=chosen.max_batch_tokens,
             max_queue_tokens=settings.max_queue_tokens,
             cache=cache,
@@ -167,11 +174,11 @@ def assemble(parts: Parts, name: str, aliases: Sequence[str], settings: ModelSet
 
     bundle, tokenizer = parts.bundle, parts.tokenizer
     workers = Workers(usable_cores(), _CHARACTERS_PER_TOKEN * settings.max_queue_tokens, name)
-    results = batcher(encoder.run, encoder.run_lone, OUTPUTS[bundle.task][0], name, chosen.executors)
+    results = batcher(encoder.run, encoder.run_lone, OUTPUTS[bundle.task][0], name)
     reader: Reader
     batchers: tuple[Batcher, ...] = (results,)
     if bundle.task == "embedding":
-        states = batcher(encoder.run_tokens, encoder.run_tokens, TOKEN_OUTPUT, f"{name} (tokens)", 1)
+        states = batcher(encoder.run_tokens, encoder.run_tokens, TOKEN_OUTPUT, f"{name} (tokens)")
         reader = Embedder(bundle, tokenizer, results, states, workers, settings, max_tokens)
         batchers = results, states
     elif bundle.task == "score":
@@ -222,13 +229,16 @@ class Registry:
         self._models: dict[str, Model] = {}
         self._names: dict[str, Model] = {}
         self._leaving = False
+        self._device: Device[Any] | None = None
 
     async def load(self, folder: Path, settings: Settings) -> Model:
         """Opens a bundle beside the event loop and serves it. Raises BundleError, StartupError."""
         parts = await asyncio.to_thread(open_bundle, folder, settings)
         name = settings.served_model_name or parts.bundle.model_id.rstrip("/").rpartition("/")[2]
         aliases = [*settings.model_aliases, parts.bundle.model_id]
-        model = assemble(parts, name, aliases, settings, settings.max_request_tokens)
+        if self._device is None:
+            self._device = Device(parts.plan.executors)
+        model = assemble(parts, name, aliases, settings, settings.max_request_tokens, self._device)
         self._models[name] = model
         _announce(model, parts.plan)
         for known in (name, *aliases):
@@ -270,3 +280,5 @@ class Registry:
             for batcher in model.batchers:
                 await batcher.close()
             model.workers.close()
+        if self._device is not None:
+            self._device.close()

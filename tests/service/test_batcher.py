@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from service import metrics
 from service.batcher import Batcher, Outcome
 from service.cache import Cache
+from service.device import Device
 from service.errors import DeadlineExceeded, InferenceError, Overloaded, Unavailable
 from service.types import Matrix, TwoPartRow
 
@@ -54,13 +56,22 @@ class Runtime:
             self.free.set()
 
 
+DEVICES: list[Device[Any]] = []
+
+
+def device(executors: int) -> Device[Any]:
+    """Closed when the test has passed."""
+    DEVICES.append(Device(executors))
+    return DEVICES[-1]
+
+
 def batcher(
     runtime: Runtime, *, executors: int = 1, budget: int = 64, queue: int = 10_000, cache: Cache | None = None
 ) -> Batcher:
     return Batcher(
         runtime.run,
         model="test",
-        executors=executors,
+        device=device(executors),
         max_batch_tokens=budget,
         max_queue_tokens=queue,
         cache=cache,
@@ -70,7 +81,14 @@ def batcher(
 
 def on_a_loop(test: Callable[[Runtime], Awaitable[None]]) -> Runtime:
     runtime = Runtime()
-    asyncio.run(asyncio.wait_for(test(runtime), 30))
+
+    async def run() -> None:
+        DEVICES.clear()
+        await asyncio.wait_for(test(runtime), 30)
+        for one in DEVICES:
+            one.close()
+
+    asyncio.run(run())
     return runtime
 
 
@@ -123,7 +141,7 @@ def test_a_batch_beside_which_nothing_runs_or_waits_may_use_the_whole_machine() 
     lone = Runtime()
 
     async def test(runtime: Runtime) -> None:
-        mine = Batcher(runtime.run, lone.run, model="test", executors=2, max_batch_tokens=8, max_queue_tokens=1000)
+        mine = Batcher(runtime.run, lone.run, model="test", device=device(2), max_batch_tokens=8, max_queue_tokens=1000)
         await mine.submit([row(1, 8)])
         assert (runtime.batches, lone.batches) == ([], [[row(1, 8)]])
         await mine.submit([row(n, 8) for n in (2, 3, 4)])
@@ -146,7 +164,9 @@ def test_a_lone_batch_that_fails_is_halved_as_any_other() -> None:
 
     async def test(runtime: Runtime) -> None:
         runtime.poison = 7
-        mine = Batcher(runtime.run, lone.run, model="test", executors=2, max_batch_tokens=64, max_queue_tokens=1000)
+        mine = Batcher(
+            runtime.run, lone.run, model="test", device=device(2), max_batch_tokens=64, max_queue_tokens=1000
+        )
         good, bad = await asyncio.gather(mine.submit([row(1)]), mine.submit([row(7)]), return_exceptions=True)
         assert isinstance(good, Outcome)
         assert isinstance(bad, InferenceError)
@@ -265,7 +285,7 @@ def test_what_a_runtime_raises_is_an_inference_error_to_the_caller() -> None:
         def broken(rows: Rows) -> Matrix:
             raise MemoryError("no room")
 
-        mine = Batcher(broken, model="test", executors=1, max_batch_tokens=8, max_queue_tokens=100)
+        mine = Batcher(broken, model="test", device=device(1), max_batch_tokens=8, max_queue_tokens=100)
         with pytest.raises(InferenceError) as failed:
             await mine.submit([row(1)])
         assert failed.value.detail == "MemoryError: no room"
@@ -312,7 +332,7 @@ def test_a_short_request_is_answered_while_a_document_keeps_every_executor() -> 
             assert rows[0][0] < 100 or let_go.wait(20), "nobody let the document go on"
             return runtime.run(rows)
 
-        mine = Batcher(run, model="test", executors=2, max_batch_tokens=8, max_queue_tokens=1000)
+        mine = Batcher(run, model="test", device=device(2), max_batch_tokens=8, max_queue_tokens=1000)
         document = asyncio.create_task(mine.submit([row(100 + i, 8) for i in range(50)]))
         await asyncio.sleep(0.01)
         for i in range(2):
@@ -622,8 +642,15 @@ def test_failures_and_other_scopes_do_not_get_into_the_cache() -> None:
             await mine.submit([row(13)])
         assert len(cache) == 0
         await mine.submit([row(1)])
-        limits = {"executors": 1, "max_batch_tokens": 64, "max_queue_tokens": 100}
-        other = Batcher(lambda rows: -runtime.run(rows), model="o", cache=cache, cache_scope=b"other", **limits)
+        other = Batcher(
+            lambda rows: -runtime.run(rows),
+            model="o",
+            device=device(1),
+            max_batch_tokens=64,
+            max_queue_tokens=100,
+            cache=cache,
+            cache_scope=b"other",
+        )
         assert [one.tolist() for one in (await other.submit([row(1)])).results] == [[-1, -4]]
         assert len(cache) == 2
         await mine.close()

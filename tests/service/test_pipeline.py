@@ -11,6 +11,7 @@ import pytest
 
 from service.batcher import Batcher, Outcome, Results, Rows
 from service.bundle import Bundle, Provenance
+from service.device import Device
 from service.errors import DimensionsUnsupported, InputTooLong, InvalidInput, TooManyChunks, TooManyTokens
 from service.pipeline import Embedder
 from service.settings import ModelSettings
@@ -41,7 +42,7 @@ class Listed(Batcher):
     """Remembers what it was asked for; the runtime sees rows that are alike but once."""
 
     def __init__(self, run: Callable[[Rows], Results], rows: list[list[int]]) -> None:
-        super().__init__(run, model="test", executors=1, max_batch_tokens=64, max_queue_tokens=1000)
+        super().__init__(run, model="test", device=Device(1), max_batch_tokens=64, max_queue_tokens=1000)
         self._listed = rows
 
     async def submit(self, rows: Rows, deadline: float | None = None) -> Outcome:

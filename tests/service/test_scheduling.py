@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from service.packing import BATCH_OVERHEAD
 from service.queueing import CLASSES
-from service.scheduling import Scheduler, Turn
+from service.scheduling import Lane, Scheduler, Share, Turn
 
 Row = tuple[str, int]  # name of its request, number
 BUDGET = 32
@@ -18,8 +18,26 @@ SHORT, LONG = [8], [16] * 1000
 lengths = st.lists(st.integers(1, 40), min_size=1, max_size=60)
 
 
-def fill(scheduler: Scheduler[Row], name: str, lengths: list[int]) -> None:
-    scheduler.queue.add([((name, number), length) for number, length in enumerate(lengths)])
+class Alone:
+    """A scheduler with one lane, as that of a server of one model."""
+
+    def __init__(self, executors: int, budget: int) -> None:
+        self._scheduler: Scheduler[Row] = Scheduler(executors)
+        self.lane: Lane[Row] = self._scheduler.lane(Share(), budget)
+        self.start, self.ended, self.again = self._scheduler.start, self._scheduler.ended, self._scheduler.again
+
+    @property
+    def running(self) -> int:
+        assert self.lane.running == self._scheduler.running
+        return self._scheduler.running
+
+    @property
+    def is_idle(self) -> bool:
+        return self.lane.is_idle
+
+
+def fill(scheduler: Alone, name: str, lengths: list[int]) -> None:
+    scheduler.lane.add([((name, number), length) for number, length in enumerate(lengths)])
 
 
 def names(turn: Turn[Row] | None) -> set[str]:
@@ -27,7 +45,7 @@ def names(turn: Turn[Row] | None) -> set[str]:
     return {name for name, _ in turn.rows}
 
 
-def started(scheduler: Scheduler[Row]) -> list[Turn[Row]]:
+def started(scheduler: Alone) -> list[Turn[Row]]:
     found = []
     while turn := scheduler.start():
         found.append(turn)
@@ -35,7 +53,7 @@ def started(scheduler: Scheduler[Row]) -> list[Turn[Row]]:
 
 
 def test_every_executor_gets_a_batch_of_longer_requests_and_no_more() -> None:
-    scheduler: Scheduler[Row] = Scheduler(3, BUDGET)
+    scheduler = Alone(3, BUDGET)
     fill(scheduler, "document", LONG)
     turns = started(scheduler)
     assert [turn.is_express for turn in turns] == [False] * 3
@@ -47,7 +65,7 @@ def test_every_executor_gets_a_batch_of_longer_requests_and_no_more() -> None:
 def test_a_short_request_starts_at_once_whatever_longer_ones_run_and_wait(
     executors: int, others: list[list[int]]
 ) -> None:
-    scheduler: Scheduler[Row] = Scheduler(executors, BUDGET)
+    scheduler = Alone(executors, BUDGET)
     fill(scheduler, "document", LONG)
     for number, other in enumerate(others):
         fill(scheduler, str(number), [40, *other])  # larger than a batch
@@ -59,7 +77,7 @@ def test_a_short_request_starts_at_once_whatever_longer_ones_run_and_wait(
 
 
 def test_the_express_executor_runs_one_batch_at_a_time() -> None:
-    scheduler: Scheduler[Row] = Scheduler(1, BUDGET)
+    scheduler = Alone(1, BUDGET)
     fill(scheduler, "document", LONG)
     started(scheduler)
     fill(scheduler, "first", SHORT)
@@ -71,7 +89,7 @@ def test_the_express_executor_runs_one_batch_at_a_time() -> None:
 
 
 def test_the_express_executor_takes_nothing_out_of_turn() -> None:
-    scheduler: Scheduler[Row] = Scheduler(1, BUDGET)
+    scheduler = Alone(1, BUDGET)
     fill(scheduler, "document", LONG)
     started(scheduler)
     for number in range(20):
@@ -84,7 +102,7 @@ def test_the_express_executor_takes_nothing_out_of_turn() -> None:
 
 
 def test_beside_short_requests_alone_the_express_executor_stands_idle() -> None:
-    scheduler: Scheduler[Row] = Scheduler(2, BUDGET)
+    scheduler = Alone(2, BUDGET)
     for number in range(10):
         fill(scheduler, str(number), [BUDGET])
     turns = started(scheduler)
@@ -94,7 +112,7 @@ def test_beside_short_requests_alone_the_express_executor_stands_idle() -> None:
 
 
 def test_only_full_batches_lie_ready() -> None:
-    scheduler: Scheduler[Row] = Scheduler(1, BUDGET)
+    scheduler = Alone(1, BUDGET)
     fill(scheduler, "first", [BUDGET])
     fill(scheduler, "second", [BUDGET - 1])
     assert len(started(scheduler)) == 1
@@ -103,7 +121,7 @@ def test_only_full_batches_lie_ready() -> None:
 
 
 def test_what_runs_once_more_goes_before_what_waits_when_an_executor_is_free() -> None:
-    scheduler: Scheduler[Row] = Scheduler(1, BUDGET)
+    scheduler = Alone(1, BUDGET)
     fill(scheduler, "document", LONG)
     (turn,) = started(scheduler)
     scheduler.again(turn, turn.rows[:1])
@@ -113,7 +131,7 @@ def test_what_runs_once_more_goes_before_what_waits_when_an_executor_is_free() -
 
 
 def test_idle_is_when_nothing_waits_and_nothing_runs() -> None:
-    scheduler: Scheduler[Row] = Scheduler(1, BUDGET)
+    scheduler = Alone(1, BUDGET)
     assert scheduler.is_idle
     fill(scheduler, "short", SHORT)
     assert not scheduler.is_idle
@@ -134,7 +152,7 @@ def test_idle_is_when_nothing_waits_and_nothing_runs() -> None:
 def test_nobody_starves(executors: int, sizes: list[list[int]], oldest: list[int], ends: list[int]) -> None:
     """Requests of any sizes that come again whenever they are done, and batches that end in any order: one request
     more has run after a number of batches that its own size and the number of classes bound."""
-    scheduler: Scheduler[Row] = Scheduler(executors, BUDGET)
+    scheduler = Alone(executors, BUDGET)
     requests = {str(number): size for number, size in enumerate(sizes)}
     left = {name: len(size) for name, size in requests.items()}
     for name, size in requests.items():
