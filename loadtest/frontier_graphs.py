@@ -14,8 +14,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from models import bert_int8, quantise, verify
+from models import quantise, verify
 from models.compile import compile_checkpoint
+from models.families import bert_int8
 from models.graph import CONTRIB
 from models.quantise import STEPS
 from service.bundle import MODEL_ONNX, Bundle, read_bundle

@@ -13,7 +13,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from models.descriptions import Described, parse, read_json, refuse_unknown, refused, require_int
+from models.architecture import architecture_of
+from models.descriptions import Described, parse, read_json, refuse_unknown, refused
 from models.modules import Head, Normalize, Pooling, Truncate, check_widths, read_modules
 from service.bundle import PoolingMode, is_bundle
 from service.errors import CheckpointError
@@ -51,12 +52,12 @@ class Checkpoint:
     @property
     def hidden_size(self) -> int:
         """Width of the token vectors."""
-        return require_int(self.config, "hidden_size")
+        return architecture_of(self.config).hidden_size
 
     @property
     def vocab_size(self) -> int:
         """Rows of the embedding matrix."""
-        return require_int(self.config, "vocab_size")
+        return architecture_of(self.config).vocab_size
 
     @property
     def dimensions(self) -> int:
@@ -95,7 +96,7 @@ def read_checkpoint(root: Path, pooling: PoolingMode | None = None) -> Checkpoin
     if saved.model_type not in (None, "SentenceTransformer"):
         raise refused(_SAVED, f"model_type {saved.model_type} is not a sentence embedding model")
     prompts, default_prompt_name = _prompts(saved)
-    hidden_size = require_int(config, "hidden_size")
+    hidden_size = architecture_of(config).hidden_size
     heads = (*modules.heads, *_truncation(saved, check_widths(modules.pooling, modules.heads, hidden_size)))
     width = check_widths(modules.pooling, heads, hidden_size)
     return Checkpoint(
@@ -122,8 +123,10 @@ def _max_seq_length(sentence: _SentenceBert, tokenizer_config: Mapping[str, Any]
     stated = sentence.max_seq_length or (
         int(limit) if isinstance(limit, int | float) and 0 < limit < _SANE_LENGTH else None
     )
-    positions = require_int(config, "max_position_embeddings")
-    return min(stated, positions) if stated else positions
+    found = [length for length in (stated, architecture_of(config).positions) if length is not None]
+    if not found:
+        raise refused("config.json", "it does not say how many tokens the model reads (max_position_embeddings)")
+    return min(found)
 
 
 def _sentence(folder: Path) -> _SentenceBert:
@@ -161,7 +164,7 @@ def _truncation(saved: _SentenceTransformer, width: int) -> tuple[Truncate, ...]
 def _pad_token_id(config: Mapping[str, Any]) -> int:
     """Masked positions may hold any id of the vocabulary: 0 where the model names none."""
     found = config.get("pad_token_id")
-    return found if isinstance(found, int) and 0 <= found < require_int(config, "vocab_size") else 0
+    return found if isinstance(found, int) and 0 <= found < architecture_of(config).vocab_size else 0
 
 
 def _matryoshka(saved: _SentenceTransformer, config: Mapping[str, Any]) -> tuple[int, ...]:

@@ -166,7 +166,7 @@ def _quantised(checkpoint: Checkpoint, folder: Path, bundle: Bundle) -> Graph:
     """The graph of `checkpoint` in 8 bits, whose float32 graph lies in `folder`."""
     from models import calibrate, native
 
-    return native.build_int8(checkpoint, calibrate.peaks(folder, bundle, int(checkpoint.config["vocab_size"])))
+    return native.build_int8(checkpoint, calibrate.peaks(folder, bundle, checkpoint.vocab_size))
 
 
 def _write_golden(folder: Path, bundle: Bundle, place: Place) -> None:

@@ -48,14 +48,6 @@ def read_json(path: Path, *, optional: bool = False) -> dict[str, Any]:
     return found
 
 
-def require_int(config: Mapping[str, Any], key: str) -> int:
-    """A positive size from config.json. Raises CheckpointError."""
-    found = config.get(key)
-    if not isinstance(found, int) or found <= 0:
-        raise refused("config.json", f"{key} is {found!r}, not a positive number")
-    return found
-
-
 def refuse_unknown(path: Path, extra: Mapping[str, Any]) -> None:
     """A setting that is off, empty or null changes nothing, whatever it means."""
     for key, value in extra.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +15,32 @@ Array = NDArray[np.float32]
 
 
 class Weights:
-    """Named tensors. `prefix` is prepended to every name that is asked for, e.g. "bert."."""
+    """Named tensors. In every name that is asked for, `names` are replaced one after another; then `prefix` goes
+    before it, e.g. "bert."."""
 
-    def __init__(self, tensors: dict[str, Array], prefix: str = "") -> None:
+    def __init__(self, tensors: dict[str, Array], prefix: str = "", names: Sequence[tuple[str, str]] = ()) -> None:
         self._tensors = tensors
         self._prefix = prefix
+        self._names = names
 
     def below(self, prefix: str, marker: str) -> Weights:
         """The same tensors seen from `prefix`, if `marker` is found there; otherwise from the root.
 
         Checkpoints saved from a task model carry the encoder under its name, others do not.
         """
-        return Weights(self._tensors, prefix if prefix + marker in self._tensors else "")
+        return Weights(self._tensors, prefix if prefix + marker in self._tensors else "", self._names)
+
+    def renamed(self, names: Sequence[tuple[str, str]]) -> Weights:
+        """The same tensors, to be asked for by other names: (asked for, found under) of parts of them."""
+        return Weights(self._tensors, self._prefix, names)
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a tensor, of whatever shape."""
+        return self._own(name) in self._tensors
 
     def get(self, name: str, *shape: int) -> Array:
         """The tensor of exactly that shape. Raises CheckpointError naming it."""
-        name = self._prefix + name
+        name = self._own(name)
         tensor = self._tensors.get(name)
         if tensor is None:
             raise CheckpointError(
@@ -43,6 +53,11 @@ class Weights:
                 "the checkpoint's config.json and weights do not belong together: fetch both again",
             )
         return tensor
+
+    def _own(self, name: str) -> str:
+        for asked, found in self._names:
+            name = name.replace(asked, found)
+        return self._prefix + name
 
 
 def read_weights(files: Iterable[Path]) -> Weights:
@@ -59,8 +74,13 @@ def read_weights(files: Iterable[Path]) -> Weights:
         except safetensors.SafetensorError as error:
             raise CheckpointError(f"{path} is corrupt: {error}", "fetch the checkpoint again") from error
         for name, tensor in found:
-            tensors[name] = _widened(path, name, tensor["dtype"], tensor["data"]).reshape(tensor["shape"])
+            tensors[_modern(name)] = _widened(path, name, tensor["dtype"], tensor["data"]).reshape(tensor["shape"])
     return Weights(tensors)
+
+
+def _modern(name: str) -> str:
+    """Checkpoints from before 2019 have TensorFlow's names for a normalisation's scale and bias."""
+    return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
 
 
 def _widened(path: Path, name: str, dtype: str, data: bytes) -> Array:

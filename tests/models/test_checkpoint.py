@@ -82,9 +82,7 @@ def test_files_of_version_6(tmp_path: Path) -> None:
 def test_without_modules_the_pooling_must_be_given(tmp_path: Path) -> None:
     folder = Tiny().write(tmp_path)
     (folder / "modules.json").unlink()
-    with pytest.raises(
-        CheckpointError, match=r"--pooling cls\|mean\|max\|mean_sqrt_len_tokens"
-    ):
+    with pytest.raises(CheckpointError, match=r"--pooling cls\|mean\|max\|mean_sqrt_len_tokens"):
         read_checkpoint(folder)
     found = read_checkpoint(folder, "cls")
     assert (found.pooling, found.heads) == (Pooling(("cls",)), ())

@@ -10,8 +10,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from models import bert
 from models.graph import Graph
+from models.native import FAMILIES
 from models.weights import Weights
 from service.bundle import read_bundle
 from service.errors import CheckpointError
@@ -24,7 +24,7 @@ from tests.models.tiny import Tiny
 def encoder(output: str = "last_hidden_state") -> onnx.ModelProto:
     """The tiny BERT alone, without pooling, as an exporter would leave it."""
     graph = Graph()
-    hidden = bert.encode(graph, tiny.config(), Weights(tiny.weights()))
+    hidden = FAMILIES["bert"].build(graph, tiny.config(), Weights(tiny.weights()))
     graph.output(hidden, output, "rows", "length", tiny.HIDDEN)
     return graph.model
 

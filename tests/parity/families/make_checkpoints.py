@@ -84,12 +84,13 @@ def make_encoder(row: dict[str, Any], tokenizer: Any) -> Any:
 
 def assemble(row: dict[str, Any], encoder: str) -> Any:
     """The encoder of that folder and the modules after it."""
-    from sentence_transformers import SentenceTransformer, models
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer import modules as kinds  # type: ignore[import-not-found, unused-ignore]
 
-    transformer = models.Transformer(encoder, max_seq_length=row["max_seq_length"])
-    modules = [transformer, models.Pooling(transformer.get_embedding_dimension(), pooling_mode=row["pooling"])]
+    transformer = kinds.Transformer(encoder, max_seq_length=row["max_seq_length"])
+    modules = [transformer, kinds.Pooling(transformer.get_embedding_dimension(), pooling_mode=row["pooling"])]
     if row["normalize"]:
-        modules.append(models.Normalize())
+        modules.append(kinds.Normalize())
     return SentenceTransformer(modules=modules, device="cpu", **row["settings"])
 
 

@@ -28,24 +28,36 @@ class Row:
     pooling: str | tuple[str, ...] = "mean"  # several: concatenated
     tokenizer: TokenizerKind = "wordpiece"
     normalize: bool = True
-    max_seq_length: int | None = None  # None: as far as the positions reach
+    max_seq_length: int | None = None  # None: max_position_embeddings, which RoBERTa's relatives cannot read
     model_class: str = "AutoModel"  # of transformers, whose weights are saved
     note: str = ""  # what is special about it, for the table
     settings: Mapping[str, Any] = field(default_factory=dict)  # arguments of SentenceTransformer
 
 
-_BERT = {
-    "model_type": "bert",
-    "hidden_size": 64,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "intermediate_size": 96,
-    "max_position_embeddings": 48,
-}
+_LAYERS = {"num_hidden_layers": 3, "num_attention_heads": 4, "hidden_size": 64, "intermediate_size": 96}
+_BERT = {"model_type": "bert", **_LAYERS, "max_position_embeddings": 48}
+_ROBERTA = {"model_type": "roberta", **_LAYERS, "max_position_embeddings": 50, "type_vocab_size": 1}
+_DISTILBERT = {"model_type": "distilbert", "n_layers": 3, "n_heads": 4, "dim": 64, "hidden_dim": 96}
+_ELECTRA = {"model_type": "electra", **_LAYERS, "max_position_embeddings": 48, "embedding_size": 64}
+_MPNET = {"model_type": "mpnet", **_LAYERS, "max_position_embeddings": 300}
 
 ROWS: tuple[Row, ...] = (
     Row("bert", "BERT", _BERT),
-    Row("bert-tanh-gelu", "BERT", {**_BERT, "hidden_act": "gelu_new"}, pooling="cls", note="gelu_new"),
+    Row("bert-tanh-gelu", "BERT", {**_BERT, "hidden_act": "gelu_new"}, pooling="cls", note="`gelu_new`"),
+    Row("roberta", "RoBERTa", _ROBERTA, tokenizer="bpe", max_seq_length=48),
+    Row(
+        "xlm-roberta",
+        "XLM-RoBERTa",
+        {**_ROBERTA, "model_type": "xlm-roberta"},
+        tokenizer="unigram",
+        pooling="cls",
+        max_seq_length=48,
+    ),
+    Row("camembert", "CamemBERT", {**_ROBERTA, "model_type": "camembert"}, tokenizer="unigram", max_seq_length=48),
+    Row("distilbert", "DistilBERT", {**_DISTILBERT, "max_position_embeddings": 48}),
+    Row("electra", "ELECTRA", _ELECTRA, pooling="cls"),
+    Row("electra-narrow", "ELECTRA", {**_ELECTRA, "embedding_size": 24}, note="narrow word vectors, projected"),
+    Row("mpnet", "MPNet", _MPNET, max_seq_length=298),
 )
 
 TEXTS: tuple[str, ...] = (

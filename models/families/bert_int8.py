@@ -11,14 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
-from models.bert import Bert, Hidden
+from models.families.bert import Bert, BertConfig, Hidden
 from models.graph import CONTRIB, Graph
 from models.quantise import MIDDLE, Columns, columns, units
 from models.weights import Array, Weights
+from service.errors import CheckpointError
 
 # GELU is never below −0.17, so that most of the range is better spent on what is above.
 _ACTIVATED_ZERO_POINT = 24
@@ -26,21 +26,17 @@ _HIGHEST = 255
 _SMALLEST_STEP = 1e-10  # a token of nothing but zeros has steps, too
 
 
-def encode(graph: Graph, raw_config: Mapping[str, Any], weights: Weights, peaks: Mapping[str, Array]) -> str:
-    """As `bert.encode`. `peaks` (hidden,) of what each LayerNormalization gives, by the name of its scale.
+class Int8Bert(Bert):
+    """As `Bert`. Values that a LayerNormalization gives are read as uint8 codes, in units of each channel's own."""
 
-    Raises CheckpointError for a configuration or a tensor that does not fit.
-    """
-    return _Int8Bert(graph, raw_config, weights, peaks).encode()
+    def __init__(self, graph: Graph, config: BertConfig, weights: Weights, peaks: Mapping[str, Array]) -> None:
+        """`peaks` (hidden,) of what each LayerNormalization gives, by the name of its scale.
 
-
-class _Int8Bert(Bert):
-    """Values that a LayerNormalization gives are read as uint8 codes, in units of each channel's own."""
-
-    def __init__(
-        self, graph: Graph, raw_config: Mapping[str, Any], weights: Weights, peaks: Mapping[str, Array]
-    ) -> None:
-        super().__init__(graph, raw_config, weights)
+        Raises CheckpointError for a configuration that has no 8-bit graph.
+        """
+        super().__init__(graph, config, weights)
+        if self._width != config.hidden_size:
+            raise CheckpointError("projected word vectors (embedding_size) have no int8 graph", "leave --precision out")
         self._peaks = peaks
         self._units: dict[str, Array] = {}  # of codes, by their name
 

@@ -1,0 +1,52 @@
+"""What the compiler knows of a family of encoders, and how a family says no."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from models.graph import Graph
+from models.weights import Array, Weights
+from service.errors import CheckpointError
+
+Builder = Callable[[Graph, Mapping[str, Any], Weights], str]
+"""Graph, config.json, weights → the last hidden state (rows, length, hidden).
+
+It declares input_ids and attention_mask. Where the graph has an input token_type_ids already, tokens are of the
+segments that it says; otherwise all of them are of the first. Raises CheckpointError for what it would get wrong.
+"""
+
+Int8Builder = Callable[[Graph, Mapping[str, Any], Weights, Mapping[str, Array]], str]
+"""The same with 8-bit weights; it also takes what `calibrate.peaks` gives."""
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """How the encoders of one model type are built; `build_int8` is None where 8 bits are not supported."""
+
+    build: Builder
+    build_int8: Int8Builder | None = None
+
+
+_Config = TypeVar("_Config", bound=BaseModel)
+
+
+def validated(kind: type[_Config], config: Mapping[str, Any], names: Mapping[str, str] | None = None) -> _Config:
+    """The fields of `kind` from config.json, where they may have other `names`. Raises CheckpointError."""
+    own = {field: (names or {}).get(field, field) for field in kind.model_fields}
+    try:
+        return kind.model_validate({field: config[name] for field, name in own.items() if name in config})
+    except ValidationError as error:
+        first = error.errors()[0]
+        field, *inner = map(str, first["loc"])
+        raise refused(f"{'.'.join([own.get(field, field), *inner])}: {first['msg']}") from error
+
+
+def refused(reason: str) -> CheckpointError:
+    """For a configuration that the family's builder does not understand."""
+    return CheckpointError(
+        f"config.json: {reason}", "this model cannot be compiled from its weights; try its ONNX file"
+    )
