@@ -9,15 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
 from models.architecture import architecture_of
 from models.descriptions import Described, parse, read_json, refuse_unknown, refused
-from models.modules import Head, Normalize, Pooling, Truncate, check_widths, read_modules
-from service.bundle import PoolingMode, is_bundle
+from models.modules import Head, Modules, Normalize, Pooling, Truncate, check_widths, read_modules
+from service.bundle import PoolingMode, Task, is_bundle
 from service.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from models.splade import Splade
 
 # transformers writes 1e30 into tokenizer_config.json where it knows no limit.
 _SANE_LENGTH = 10_000_000
@@ -48,6 +51,8 @@ class Checkpoint:
     default_prompt_name: str | None
     matryoshka_dimensions: tuple[int, ...]
     similarity_fn_name: str | None = None
+    task: Task = "embedding"
+    splade: Splade | None = None  # where the task is sparse; `pooling` and `heads` mean nothing then
 
     @property
     def hidden_size(self) -> int:
@@ -61,19 +66,34 @@ class Checkpoint:
 
     @property
     def dimensions(self) -> int:
-        """Width of the sentence vectors."""
+        """Width of the sentence vectors; of sparse ones the vocabulary."""
+        if self.task == "sparse":
+            return self.vocab_size
         return check_widths(self.pooling, self.heads, self.hidden_size)
 
     @property
     def mean_of_tokens(self) -> bool:
         """Whether the vector, before normalisation, is the mean of the token vectors."""
         is_mean = self.pooling.modes == ("mean",) and self.pooling.include_prompt
-        return is_mean and all(isinstance(head, Normalize) for head in self.heads)
+        return self.task == "embedding" and is_mean and all(isinstance(head, Normalize) for head in self.heads)
 
     @property
     def normalized(self) -> bool:
         """Whether the last step is an L2 normalisation."""
         return bool(self.heads) and isinstance(self.heads[-1], Normalize)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What one kind of model has in the files that all kinds have; anything else there is refused.
+
+    `settings` are keys of sentence_bert_config.json which the reader of that kind looks at by itself.
+    """
+
+    model_types: tuple[str, ...] = ("SentenceTransformer",)
+    transformer_task: str = "feature-extraction"
+    method_output: str = "last_hidden_state"
+    settings: frozenset[str] = frozenset()
 
 
 def read_checkpoint(root: Path, pooling: PoolingMode | None = None) -> Checkpoint:
@@ -88,13 +108,17 @@ def read_checkpoint(root: Path, pooling: PoolingMode | None = None) -> Checkpoin
             f"{root} is not a checkpoint: it has neither modules.json nor config.json",
             "pass the folder of a sentence-transformers model",
         )
-    modules = read_modules(root, pooling)
+    return described(root, read_modules(root, pooling), Kind())
+
+
+def described(root: Path, modules: Modules, kind: Kind) -> Checkpoint:
+    """What the files of every kind of model say: the encoder's own in its folder, the others in `root`."""
     folder = modules.folder
     config = read_json(folder / "config.json")
-    sentence = _sentence(folder)
+    sentence = _sentence(folder, kind)
     saved = parse(_SentenceTransformer, root / _SAVED, optional=True)
-    if saved.model_type not in (None, "SentenceTransformer"):
-        raise refused(_SAVED, f"model_type {saved.model_type} is not a sentence embedding model")
+    if saved.model_type not in (None, *kind.model_types):
+        raise refused(_SAVED, f"model_type {saved.model_type} is not {' or '.join(kind.model_types)}")
     prompts, default_prompt_name = _prompts(saved)
     hidden_size = architecture_of(config).hidden_size
     heads = (*modules.heads, *_truncation(saved, check_widths(modules.pooling, modules.heads, hidden_size)))
@@ -129,18 +153,19 @@ def _max_seq_length(sentence: _SentenceBert, tokenizer_config: Mapping[str, Any]
     return min(found)
 
 
-def _sentence(folder: Path) -> _SentenceBert:
+def _sentence(folder: Path, kind: Kind) -> _SentenceBert:
     """sentence_bert_config.json, by whichever of its names. Raises CheckpointError."""
     path = next((path for name in _SENTENCE_FILES if (path := folder / name).is_file()), folder / _SENTENCE_FILES[0])
     found = parse(_SentenceBert, path, optional=True)
-    if found.transformer_task not in (None, "feature-extraction"):
+    if found.transformer_task not in (None, kind.transformer_task):
         raise refused(path, f"transformer_task {found.transformer_task} is not supported")
     if found.module_output_name not in (None, "token_embeddings"):
         raise refused(path, f"module_output_name {found.module_output_name} is not supported")
     for modality, settings in (found.modality_config or {}).items():
-        if modality != "text" or settings.get("method_output_name") not in (None, "last_hidden_state"):
+        if modality != "text" or settings.get("method_output_name") not in (None, kind.method_output):
             raise refused(path, f"modality {modality} with {settings} is not supported")
-    refuse_unknown(path, found.model_extra or {})
+    extra = found.model_extra or {}
+    refuse_unknown(path, {key: value for key, value in extra.items() if key not in kind.settings})
     return found
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from models.hashes import FileHashes
-from models.recipe import COMPILER, Options, Recipe, Route, Target, recipe_of
+from models.recipe import COMPILER, Options, PoolingChoice, Recipe, Route, Target, recipe_of
 from models.sources import Place, Say, fetch, locate, memo
 from models.staging import staged
 from service.bundle import (
@@ -16,7 +16,6 @@ from service.bundle import (
     GOLDEN_JSON,
     TOKENIZER_JSON,
     Bundle,
-    PoolingMode,
     Provenance,
     is_bundle,
     sha256_of,
@@ -35,7 +34,7 @@ def find_cached(
     cache_dir: Path,
     precision: Precision = "fp32",
     target: Target = "cpu",
-    pooling: PoolingMode | None = None,
+    pooling: PoolingChoice | None = None,
     route: Route | None = None,
 ) -> Path | None:
     """The bundle that `compile_checkpoint` would return, if it is here already. Quick; imports nothing heavy."""
@@ -56,7 +55,7 @@ def compile_checkpoint(
     output: Path | None = None,
     precision: Precision = "fp32",
     target: Target = "cpu",
-    pooling: PoolingMode | None = None,
+    pooling: PoolingChoice | None = None,
     route: Route | None = None,
 ) -> Path:
     """The bundle's folder: `output`, or a place in the cache, where it is found again by its recipe.
@@ -95,11 +94,11 @@ def _recipe(place: Place, options: Options, hashes: FileHashes) -> Recipe:
 
 def _write_bundle(folder: Path, source: str, place: Place, recipe: Recipe, say: Say) -> None:
     """Fills an empty folder with a verified bundle."""
-    from models.checkpoint import read_checkpoint
+    from models.kinds import read
     from models.tokenizer_file import write_tokenizer
 
     options = recipe.options
-    checkpoint = read_checkpoint(place.folder, options.pooling)
+    checkpoint = read(place.folder, options.pooling)
     write_tokenizer(checkpoint, folder)
     route = options.route or _route(checkpoint)
     if options.precision == "int8" and route != "native":
@@ -116,6 +115,7 @@ def _write_bundle(folder: Path, source: str, place: Place, recipe: Recipe, say: 
         dimensions=checkpoint.dimensions,
         max_seq_length=checkpoint.max_seq_length,
         normalized=checkpoint.normalized,
+        task=checkpoint.task,
         inputs=graph.inputs,
         pad_token_id=checkpoint.pad_token_id,
         precision=options.precision,
@@ -123,9 +123,10 @@ def _write_bundle(folder: Path, source: str, place: Place, recipe: Recipe, say: 
         prompts=dict(checkpoint.prompts),
         default_prompt_name=checkpoint.default_prompt_name,
         matryoshka_dimensions=checkpoint.matryoshka_dimensions,
-        pooling=str(checkpoint.pooling),
+        pooling=str(checkpoint.pooling) if checkpoint.task == "embedding" else None,
         mean_of_tokens=checkpoint.mean_of_tokens,
         similarity_fn_name=checkpoint.similarity_fn_name,
+        max_active_dimensions=checkpoint.splade.max_active_dimensions if checkpoint.splade else None,
         provenance=Provenance(source=source, route=route, compiler=COMPILER, checkpoint=recipe.checkpoint),
         files={},
     )

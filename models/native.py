@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from models import heads
+from models import heads, splade
 from models.checkpoint import Checkpoint
 from models.families import distilbert, electra, mpnet, roberta
 from models.families.bert import read_config
@@ -29,8 +29,8 @@ FAMILIES: dict[str, Family] = {
 def build(checkpoint: Checkpoint) -> Graph:
     """The whole graph, from token ids to the sentence vector. Raises CheckpointError."""
     graph = Graph()
-    hidden = family_of(checkpoint).build(graph, checkpoint.config, _weights(checkpoint))
-    heads.append(graph, hidden, "attention_mask", checkpoint)
+    weights = _weights(checkpoint)
+    _finish(graph, family_of(checkpoint).build(graph, checkpoint.config, weights), checkpoint, weights)
     return graph
 
 
@@ -42,8 +42,8 @@ def build_int8(checkpoint: Checkpoint, peaks: Mapping[str, Array]) -> Graph:
             f"model_type {checkpoint.config['model_type']!r} has no int8 graph", "leave --precision out"
         )
     graph = Graph()
-    hidden = builder(graph, checkpoint.config, _weights(checkpoint), peaks)
-    heads.append(graph, hidden, "attention_mask", checkpoint)
+    weights = _weights(checkpoint)
+    _finish(graph, builder(graph, checkpoint.config, weights, peaks), checkpoint, weights)
     return graph
 
 
@@ -56,6 +56,13 @@ def family_of(checkpoint: Checkpoint) -> Family:
         f"model_type {model_type!r} cannot be built from its weights ({', '.join(FAMILIES)} can)",
         "put an ONNX export of the encoder into the folder as onnx/model.onnx and compile with --route onnx",
     )
+
+
+def _finish(graph: Graph, hidden: str, checkpoint: Checkpoint, weights: Weights) -> None:
+    if checkpoint.task == "sparse":
+        splade.append(graph, hidden, "attention_mask", checkpoint, weights)
+    else:
+        heads.append(graph, hidden, "attention_mask", checkpoint)
 
 
 def _weights(checkpoint: Checkpoint) -> Weights:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import TensorProto
 
-from models import heads
+from models import heads, splade
 from models.checkpoint import Checkpoint
 from models.graph import MINIMUM_OPSET, Graph
-from service.bundle import OUTPUT, TOKEN_OUTPUT
+from service.bundle import OUTPUT, SPARSE_OUTPUT, TOKEN_OUTPUT
 from service.errors import CheckpointError
 
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 _HIDDEN_NAMES = ("last_hidden_state", "token_embeddings")
+_LOGITS_NAMES = ("logits",)
+_OWN_NAMES = (OUTPUT, TOKEN_OUTPUT, SPARSE_OUTPUT)
 
 
 def find_graph(folder: Path) -> Path | None:
@@ -30,20 +33,25 @@ def build(checkpoint: Checkpoint) -> Graph:
         raise CheckpointError(f"{checkpoint.folder} has no onnx/model.onnx", "leave --route out, or add the export")
     model = _load(path)
     _check_inputs(model, path)
-    hidden = _hidden_state(model, path)
+    is_sparse = checkpoint.task == "sparse"
+    hidden = _token_output(model, path, _LOGITS_NAMES if is_sparse else _HIDDEN_NAMES)
     width = hidden.type.tensor_type.shape.dim[2]
-    if width.dim_value not in (0, checkpoint.hidden_size):  # 0: the export left it open
-        raise _refused(path, f"{hidden.name} is {width.dim_value} wide, config.json says {checkpoint.hidden_size}")
+    expected = checkpoint.vocab_size if is_sparse else checkpoint.hidden_size
+    if width.dim_value not in (0, expected):  # 0: the export left it open
+        raise _refused(path, f"{hidden.name} is {width.dim_value} wide, config.json says {expected}")
     del model.graph.output[:]
-    for name in (OUTPUT, TOKEN_OUTPUT):
+    for name in _OWN_NAMES:
         _free_name(model, name)
     graph = Graph(model)
     if graph.opset < MINIMUM_OPSET:
         raise _refused(path, f"opset {graph.opset} is older than {MINIMUM_OPSET}")
-    value = hidden.name if hidden.name not in (OUTPUT, TOKEN_OUTPUT) else f"{hidden.name}/found"
+    value = hidden.name if hidden.name not in _OWN_NAMES else f"{hidden.name}/found"
     if hidden.type.tensor_type.elem_type != TensorProto.FLOAT:
         value = graph.cast(value, TensorProto.FLOAT)
-    heads.append(graph, value, "attention_mask", checkpoint)
+    if is_sparse:
+        splade.append_to_logits(graph, value, "attention_mask", checkpoint)
+    else:
+        heads.append(graph, value, "attention_mask", checkpoint)
     return graph
 
 
@@ -75,10 +83,10 @@ def _check_inputs(model: onnx.ModelProto, path: Path) -> None:
         raise _refused(path, f"it has no input {', '.join(sorted(missing))}")
 
 
-def _hidden_state(model: onnx.ModelProto, path: Path) -> onnx.ValueInfoProto:
-    """The output that holds the token vectors: by its usual names, else the first float one of rank 3."""
+def _token_output(model: onnx.ModelProto, path: Path, usual: Sequence[str]) -> onnx.ValueInfoProto:
+    """The output that holds the token vectors or logits: by its usual names, else the first float one of rank 3."""
     outputs: dict[str, onnx.ValueInfoProto] = {value.name: value for value in model.graph.output}
-    for name in _HIDDEN_NAMES:
+    for name in usual:
         if name in outputs:
             candidates = [outputs[name]]
             break

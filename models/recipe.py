@@ -22,6 +22,8 @@ COMPILER = f"embedserve {service.__version__}"
 
 Target = Literal["cpu"]
 Route = Literal["native", "onnx"]
+PoolingChoice = PoolingMode | Literal["splade"]
+"""What --pooling takes; the last makes a sparse model of one for masked language modelling."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Options:
 
     precision: Precision = "fp32"
     target: Target = "cpu"
-    pooling: PoolingMode | None = None
+    pooling: PoolingChoice | None = None
     route: Route | None = None
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from models.golden_vectors import golden_matrix, golden_rows
 from service.bundle import TOKENIZER_JSON, Bundle, Golden, read_bundle, read_golden, verify_files
 from service.encoder import Encoder
 from service.errors import BundleError
@@ -84,7 +85,7 @@ def check(folder: Path) -> CheckReport:
     bundle = read_bundle(folder)
     verify_files(folder, bundle)
     golden = read_golden(folder)
-    expected = np.array(golden.vectors, np.float32)
+    expected = golden_matrix(golden, bundle.dimensions)
     if not golden.texts or expected.shape != (len(golden.texts), bundle.dimensions):
         raise BundleError(
             f"{folder}: golden vectors of shape {expected.shape} for {len(golden.texts)} texts "
@@ -126,11 +127,8 @@ def record_golden(folder: Path, bundle: Bundle, reference: str) -> Golden:
     """The vectors this very bundle gives for GOLDEN_TEXTS, one text at a time."""
     encoder = Encoder(folder, bundle, CPU)
     vectors = np.concatenate([encoder.run([row]) for row in token_rows(folder, bundle, GOLDEN_TEXTS)])
-    return Golden(
-        reference=reference,
-        texts=GOLDEN_TEXTS,
-        vectors=tuple(tuple(map(float, row)) for row in _unit(vectors)),
-    )
+    indices, numbers = golden_rows(_unit(vectors), is_sparse=bundle.task == "sparse")
+    return Golden(reference=reference, texts=GOLDEN_TEXTS, vectors=numbers, indices=indices)
 
 
 def token_rows(folder: Path, bundle: Bundle, texts: Sequence[str]) -> list[list[int]]:
@@ -151,12 +149,17 @@ def _compare(
         TextResult(
             text=text,
             tokens=len(rows[i]),
-            cosine=float(units[i] @ golden[i]),
+            cosine=_cosine(units[i], golden[i]),
             max_abs_difference=float(np.abs(units[i] - golden[i]).max()),
-            batch_cosine=float(units[i] @ batch_units[i]),
+            batch_cosine=_cosine(units[i], batch_units[i]),
         )
         for i, text in enumerate(texts)
     )
+
+
+def _cosine(left: NDArray[np.float64], right: NDArray[np.float64]) -> float:
+    """Of unit vectors; two empty ones are alike: a sparse vector may hold nothing."""
+    return float(left @ right) if left.any() or right.any() else 1.0
 
 
 def _unit(vectors: Matrix) -> NDArray[np.float64]:

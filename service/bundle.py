@@ -88,16 +88,21 @@ class Bundle(_Strict):
     activation: Activation = "identity"  # of the task score: what its authors make of the logits
     probabilities: Activation = "identity"  # and what brings them between 0 and 1
     similarity_fn_name: Literal["cosine", "dot", "euclidean", "manhattan"] | None = None  # for whoever compares vectors
+    max_active_dimensions: int | None = None  # of a sparse vector only so many of the largest weights are kept
     provenance: Provenance
     files: dict[str, str]  # name → sha256, of every file but bundle.json
 
 
 class Golden(_Strict):
-    """golden.json: `vectors` (texts, dimensions), L2-normalised, computed one text at a time by `reference`."""
+    """golden.json: `vectors` (texts, dimensions), L2-normalised, computed one text at a time by `reference`.
+
+    Where there are `indices`, `vectors` are sparse: the numbers at those places, all others being 0.
+    """
 
     reference: str
     texts: tuple[str, ...]
     vectors: tuple[tuple[float, ...], ...]
+    indices: tuple[tuple[int, ...], ...] | None = None
 
 
 def is_bundle(folder: Path) -> bool:

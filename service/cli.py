@@ -238,7 +238,8 @@ def _add_compile(commands: Any) -> None:
     parser.add_argument("--output", type=Path, metavar="DIR", help="where to put the bundle (default: the cache)")
     parser.add_argument("--precision", choices=get_args(Precision), default="fp32", help=_PRECISION_HELP)
     parser.add_argument("--target", choices=["cpu"], default="cpu", help="what runs it (default: %(default)s)")
-    parser.add_argument("--pooling", choices=get_args(PoolingMode), help="for a checkpoint that does not say")
+    poolings = [*get_args(PoolingMode), "splade"]
+    parser.add_argument("--pooling", choices=poolings, help="for a checkpoint that does not say")
     parser.add_argument("--cache-dir", type=Path, metavar="DIR", help="where checkpoints and bundles are kept")
     parser.add_argument("--tune", action="store_true", help="measure it on this machine as well: see embedserve tune")
 
