@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from service.boundaries import Places
 from service.postprocess import normalize
-from service.types import Aggregation, Boundary, Chunk, Encoding, Matrix, Span, TruncationSide, Vector
+from service.types import Aggregation, Boundary, Chunk, Encoding, Matrix, Span, TruncationSide, TwoPartRow, Vector
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +33,20 @@ class Window:
     def row(self, encoding: Encoding, start: int, stop: int) -> Sequence[int]:
         """The prompt and the tokens in [start, stop), 4 bytes each."""
         prompt = encoding.ids[: encoding.prompt_length]
-        return array("i", (*self.prefix, *prompt, *encoding.ids[start:stop], *self.suffix))
+        row = array("i", (*self.prefix, *prompt, *encoding.ids[start:stop], *self.suffix))
+        return _parted(row, encoding.pooled_from) if encoding.pooled_from else row
+
+
+def _parted(row: Sequence[int], pooled_from: int) -> TwoPartRow:
+    """Something is always left to pool: a tokenizer may make more of the prompt alone than of prompt and text."""
+    return TwoPartRow(row, max(0, min(pooled_from, len(row) - 1)))
 
 
 def whole(encoding: Encoding, text: str, window: Window) -> Chunk:
     """An input that fits, as its only chunk."""
-    row = [*window.prefix, *encoding.ids, *window.suffix]
+    row: Sequence[int] = [*window.prefix, *encoding.ids, *window.suffix]
+    if encoding.pooled_from:
+        row = _parted(row, encoding.pooled_from)
     return Chunk(row, len(encoding.ids) - encoding.prompt_length, _stripped(text, 0, len(text)))
 
 
@@ -72,7 +80,7 @@ def truncate(encoding: Encoding, text: str, window: Window, side: TruncationSide
     room = max(0, window.size - length)
     start = length if side is TruncationSide.RIGHT else max(length, len(encoding.ids) - room)
     stop = min(start + room, len(encoding.ids))
-    fitting = Encoding(encoding.ids, min(length, window.size), encoding.starts, encoding.ends)
+    fitting = encoding._replace(prompt_length=min(length, window.size))
     return Chunk(window.row(fitting, start, stop), stop - start, _span(encoding, text, start, stop))
 
 
@@ -137,20 +145,23 @@ def weights(token_counts: Sequence[int], aggregation: Aggregation) -> NDArray[np
     return shares
 
 
-def aggregate(vectors: Matrix, token_counts: Sequence[int], aggregation: Aggregation = Aggregation.MEAN) -> Vector:
-    """Vectors of several chunks (chunks, dimensions) → the input's (dimensions,), L2-normalised.
+def aggregate(
+    vectors: Matrix, token_counts: Sequence[int], aggregation: Aggregation = Aggregation.MEAN, *, unit: bool = True
+) -> Vector:
+    """Vectors of several chunks (chunks, dimensions) → the input's (dimensions,).
 
         mean             v = Σ nᵢ·vᵢ / Σ nᵢ, nᵢ being the tokens of chunk i
         mean_unweighted  v = Σ vᵢ / chunks
         max              v_d = maxᵢ vᵢ_d, in each dimension d
         first            v = v₀
 
-    and then v / ‖v‖₂. The weighted mean is that of OpenAI's cookbook ("Embedding texts that are longer than the model's
-    maximum context length"); `first` is what ranking by a document's first passage comes to (FirstP, arXiv:1905.09217).
+    and then v / ‖v‖₂, unless the model's vectors have lengths of their own (not `unit`). The weighted mean is that of
+    OpenAI's cookbook ("Embedding texts that are longer than the model's maximum context length"); `first` is what
+    ranking by a document's first passage comes to (FirstP, arXiv:1905.09217).
     """
     if aggregation is Aggregation.MAX:
         combined = vectors.max(axis=0)
     else:
         combined = (weights(token_counts, aggregation) @ vectors).astype(np.float32)
-    result: Vector = normalize(combined[np.newaxis])[0]
+    result: Vector = normalize(combined[np.newaxis])[0] if unit else combined
     return result

@@ -62,7 +62,7 @@ class Embedder(Reader):
         ran = await self._run(cuts, deadline)
         vectors = _stacked(ran.results)
         return EmbedResult(
-            self._finished(_combined(vectors, cuts, rules.aggregation), request),
+            self._finished(_combined(vectors, cuts, rules.aggregation, self.bundle.normalized), request),
             [one.tokens for one in cuts],
             [one.truncated for one in cuts],
             sum(len(one.rows) for one in cuts),
@@ -115,9 +115,11 @@ class Embedder(Reader):
         return normalize(vectors) if self.bundle.normalized else vectors
 
     def _finished(self, vectors: Matrix, request: EmbedRequest) -> Matrix:
+        """Vectors of a model that does not normalise have lengths that mean something, unless the request says."""
+        unit = request.normalize or self.bundle.normalized
         if request.normalize and not self.bundle.normalized:
             vectors = normalize(vectors)
-        return shorten(vectors, request.dimensions)
+        return shorten(vectors, request.dimensions, unit=bool(unit))
 
     def _chunks(self, vectors: Matrix, cuts: Sequence[Cut], request: EmbedRequest) -> list[Chunks]:
         return [
@@ -138,13 +140,15 @@ def _per_input(vectors: Matrix, cuts: Sequence[Cut]) -> Iterator[tuple[Cut, Matr
         yield one, vectors[start:stop]
 
 
-def _combined(vectors: Matrix, cuts: Sequence[Cut], aggregation: Aggregation) -> Matrix:
+def _combined(vectors: Matrix, cuts: Sequence[Cut], aggregation: Aggregation, unit: bool) -> Matrix:
     """One row a chunk → one an input (inputs, dimensions). That of an only chunk stays as it is."""
     if len(vectors) == len(cuts):
         return vectors
     return np.stack(
         [
-            mine[0] if len(mine) == 1 else aggregate(mine, [chunk.token_count for chunk in one.chunks], aggregation)
+            mine[0]
+            if len(mine) == 1
+            else aggregate(mine, [chunk.token_count for chunk in one.chunks], aggregation, unit=unit)
             for one, mine in _per_input(vectors, cuts)
         ]
     )

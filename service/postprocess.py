@@ -21,11 +21,13 @@ def normalize(vectors: Matrix) -> Matrix:
     return result
 
 
-def shorten(vectors: Matrix, dimensions: int | None) -> Matrix:
-    """The first `dimensions` columns, normalised again (Matryoshka Representation Learning, arXiv:2205.13147)."""
+def shorten(vectors: Matrix, dimensions: int | None, *, unit: bool = True) -> Matrix:
+    """The first `dimensions` columns (Matryoshka Representation Learning, arXiv:2205.13147), of vectors of length one
+    normalised again."""
     if dimensions is None or dimensions == vectors.shape[-1]:
         return vectors
-    return normalize(vectors[:, :dimensions])
+    cut = vectors[:, :dimensions]
+    return normalize(cut) if unit else cut
 
 
 # The numbers of a unit vector of d dimensions spread around zero by 1/√d; this many spreads fill an int8. One in

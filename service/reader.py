@@ -36,6 +36,7 @@ class Reader:
         self._workers = workers
         self._settings = settings
         self._max_tokens = max_tokens
+        self._pools_after_prompt = "pooling_mask" in bundle.inputs
         self._rules = lru_cache(_RULES_KEPT)(self._make_rules)
 
     def prompt(self, name: str | None) -> str:
@@ -117,7 +118,12 @@ class Reader:
             total = sum(len(encoding.ids) + self._tokenizer.special_tokens for encoding in encodings)
             if total > self._max_tokens:
                 raise TooManyTokens(self._max_tokens, total)
-        return encodings
+        return self._without_prompts(encodings, prompts) if self._pools_after_prompt else encodings
+
+    def _without_prompts(self, encodings: Sequence[Encoding], prompts: Sequence[str]) -> list[Encoding]:
+        """What pooling leaves out depends on the prompt alone, not on how it meets the text."""
+        places = {prompt: self._tokenizer.place_behind(prompt) if prompt else 0 for prompt in set(prompts)}
+        return [one._replace(pooled_from=places[prompt]) for one, prompt in zip(encodings, prompts, strict=True)]
 
     def _text_of(self, one: Input) -> str:
         """What will be tokenised. Token ids become text again; natively meant ones stay ids."""

@@ -157,6 +157,15 @@ class Tokenizer:
             total += len(self._tokenizer.encode_batch_fast([text[start:stop]], add_special_tokens=False)[0])
         return total
 
+    def place_behind(self, prompt: str) -> int:
+        """Where in a row the prompt ends, as sentence-transformers measures it: the tokens of the prompt alone, with
+        the special ones around it but for the last one, if that is special."""
+        (found,) = self._ids([prompt])
+        row = [*self.prefix, *found, *self.suffix]
+        added = self._tokenizer.get_added_tokens_decoder().items()
+        special = {*self.prefix, *self.suffix, *(number for number, one in added if one.special)}
+        return len(row) - (row[-1] in special if row else 0)
+
     def adopt(self, ids: Sequence[int], prompt: Encoding) -> Encoding:
         """Ids of this tokenizer, from a client, behind an encoded prompt.
 

@@ -75,13 +75,15 @@ class Encoding(NamedTuple):
 
     `ids[:prompt_length]` are the prompt's, the rest are the text's. Token i covers the code points
     `starts[i]:ends[i]` of the text. `prompt_length` and the offsets are left out (0, empty) where all ids fit one
-    window, and the offsets where the input came as token ids.
+    window, and the offsets where the input came as token ids. `pooled_from` is the place in its rows, special tokens
+    counted, before which pooling leaves out what there is: the prompt of models that do so, else 0.
     """
 
     ids: Sequence[int]
     prompt_length: int = 0
     starts: Sequence[int] = ()
     ends: Sequence[int] = ()
+    pooled_from: int = 0
 
 
 Span = tuple[int, int]

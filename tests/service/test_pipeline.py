@@ -74,12 +74,13 @@ def embed(
     *,
     made: Bundle | None = None,
     max_tokens: int = 1000,
+    run: Callable[[Rows], Results] = counts,
     **settings: Any,
 ) -> tuple[EmbedResult, list[list[int]]]:
     rows: list[list[int]] = []
 
     async def go() -> EmbedResult:
-        batcher, token_batcher = Listed(counts, rows), Listed(states, rows)
+        batcher, token_batcher = Listed(run, rows), Listed(states, rows)
         found = made or bundle()
         workers = Workers(2, 1_000_000, "test")
         embedder = Embedder(found, tokenizer, batcher, token_batcher, workers, ModelSettings(**settings), max_tokens)
@@ -109,16 +110,19 @@ def test_an_empty_text_is_embedded_unless_strict(tokenizer: Tokenizer) -> None:
         embed(tokenizer, EmbedRequest([Input(" \n")]), strict=True)
 
 
-def test_long_input_becomes_windows_and_one_normalised_mean_by_weight(tokenizer: Tokenizer) -> None:
+def test_long_input_becomes_windows_and_one_mean_by_weight(tokenizer: Tokenizer) -> None:
+    """Normalised as the model's own vectors are: this one's are not."""
     result, rows = embed(tokenizer, EmbedRequest([Input("hello"), Input(LONG + "hello"), Input("world")]))
     assert [row for row in rows if len(row) == 6] == [[CLS, HELLO, WORLD, HELLO, WORLD, SEP]] * 3
     assert result.rows == 6
     np.testing.assert_allclose(result.vectors[0], [2, 0, 0, 1])
-    np.testing.assert_allclose(
-        result.vectors[1], unit(*(np.array([3, 2, 0, 1]) * 12 + np.array([2, 0, 0, 1]))), atol=1e-6
-    )
+    mean = (np.array([3, 2, 0, 1]) * 12 + np.array([2, 0, 0, 1])) / 13
+    np.testing.assert_allclose(result.vectors[1], mean, atol=1e-6)
     np.testing.assert_allclose(result.vectors[2], [1, 1, 0, 1])
     assert list(result.tokens) == [3, 15, 3]
+    for made, normalize in [(bundle(), True), (bundle(normalized=True), None)]:
+        request = EmbedRequest([Input(LONG + "hello")], normalize=normalize)
+        np.testing.assert_allclose(embed(tokenizer, request, made=made)[0].vectors, [unit(*mean)], atol=1e-6)
     assert not any(result.truncated)
 
 
@@ -211,8 +215,10 @@ def test_normalisation_on_request_and_dimensions_after_it(tokenizer: Tokenizer) 
     assert embed(tokenizer, EmbedRequest(text))[0].vectors.tolist() == [[2, 1, 0, 1]]
     normalised = embed(tokenizer, EmbedRequest(text, normalize=True))[0].vectors
     np.testing.assert_allclose(normalised, [unit(2, 1, 0, 1)], atol=1e-6)
-    shortened = embed(tokenizer, EmbedRequest(text, dimensions=2), made=bundle(matryoshka_dimensions=(2,)))[0].vectors
-    np.testing.assert_allclose(shortened, [unit(2, 1)], atol=1e-6)
+    for normalized, asked, wanted in [(True, None, unit(2, 1)), (False, True, unit(2, 1)), (False, None, [2.0, 1.0])]:
+        made = bundle(matryoshka_dimensions=(2,), normalized=normalized)
+        shortened = embed(tokenizer, EmbedRequest(text, dimensions=2, normalize=asked), made=made)[0].vectors
+        np.testing.assert_allclose(shortened, [wanted], atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -232,7 +238,7 @@ def test_long_texts_are_tokenised_beside_the_loop_with_the_same_result(tokenizer
     long = "hello world " * 1000
     result, rows = embed(tokenizer, EmbedRequest([Input(long)]), max_tokens=10_000)
     assert rows == [[CLS, HELLO, WORLD, HELLO, WORLD, SEP]] * 500
-    np.testing.assert_allclose(result.vectors[0], unit(3, 2, 0, 1), atol=1e-6)
+    np.testing.assert_allclose(result.vectors[0], [3, 2, 0, 1], atol=1e-6)
 
 
 def test_a_request_says_how_long_chunks_are_and_how_far_they_overlap(tokenizer: Tokenizer) -> None:
@@ -259,8 +265,10 @@ def test_chunks_come_back_with_their_places_and_vectors(tokenizer: Tokenizer) ->
 
 def test_chunk_vectors_are_shortened_as_the_others_are(tokenizer: Tokenizer) -> None:
     request = EmbedRequest([Input(LONG)], return_chunks=True, dimensions=2)
-    (chunks,) = embed(tokenizer, request, made=bundle(matryoshka_dimensions=(2,)))[0].chunks
-    np.testing.assert_allclose(chunks.vectors, [unit(3, 2)] * 3, atol=1e-6)
+    for normalized, wanted in [(True, unit(3, 2)), (False, [3.0, 2.0])]:
+        made = bundle(matryoshka_dimensions=(2,), normalized=normalized)
+        (chunks,) = embed(tokenizer, request, made=made)[0].chunks
+        np.testing.assert_allclose(chunks.vectors, [wanted] * 3, atol=1e-6)
 
 
 def test_the_first_chunk_alone_is_run_and_reported_as_cut_unless_all_are_returned(tokenizer: Tokenizer) -> None:
@@ -271,7 +279,7 @@ def test_the_first_chunk_alone_is_run_and_reported_as_cut_unless_all_are_returne
     result, rows = embed(tokenizer, first._replace(return_chunks=True))
     assert len(rows) == 4
     assert not any(result.truncated)
-    np.testing.assert_allclose(result.vectors[0], unit(3, 2, 0, 1), atol=1e-6)
+    np.testing.assert_allclose(result.vectors[0], [3, 2, 0, 1], atol=1e-6)
 
 
 def test_late_chunks_are_pooled_from_one_reading_and_the_others_are_chunked_as_usual(tokenizer: Tokenizer) -> None:
@@ -365,3 +373,60 @@ def test_limits_of_one_input_of_chunks_and_of_repeated_tokens(tokenizer: Tokeniz
 def test_native_token_ids_have_chunks_without_places(tokenizer: Tokenizer) -> None:
     result, _ = embed(tokenizer, EmbedRequest([Input([HELLO] * 10)], return_chunks=True), token_ids="native")
     assert (list(result.chunks[0].spans), list(result.chunks[0].token_counts)) == ([None] * 3, [4, 4, 2])
+
+
+# --------------------------------------------------------------------------- prompts that pooling leaves out
+
+AFTER_PROMPT = ("input_ids", "attention_mask", "pooling_mask")
+QUERY_ROW = [CLS, QUERY, COLON]
+
+
+def splits_of(tokenizer: Tokenizer, request: EmbedRequest, **settings: Any) -> list[tuple[list[int], int]]:
+    """What the runtime is given, and where the second part of each row begins."""
+    seen: list[tuple[list[int], int]] = []
+
+    def run(rows: Rows) -> Matrix:
+        seen.extend((list(row), getattr(row, "split", 0)) for row in rows)
+        return counts(rows)
+
+    embed(tokenizer, request, made=bundle(inputs=AFTER_PROMPT), run=run, **settings)
+    return sorted(seen)
+
+
+def test_rows_say_where_their_prompt_ends(tokenizer: Tokenizer) -> None:
+    request = EmbedRequest([Input("hello", "query: "), Input("hello"), Input("", "query: ")])
+    wanted = [([*QUERY_ROW, HELLO, SEP], 3), ([CLS, HELLO, SEP], 0), ([*QUERY_ROW, SEP], 3)]
+    assert splits_of(tokenizer, request) == sorted(wanted)
+
+
+def test_every_chunk_says_so(tokenizer: Tokenizer) -> None:
+    found = splits_of(tokenizer, EmbedRequest([Input("hello world hello", "query: ")]))
+    assert found == sorted([([*QUERY_ROW, HELLO, WORLD, SEP], 3), ([*QUERY_ROW, HELLO, SEP], 3)])
+
+
+@pytest.mark.parametrize("side", list(TruncationSide))
+def test_what_is_cut_off_says_so(tokenizer: Tokenizer, side: TruncationSide) -> None:
+    request = EmbedRequest([Input("hello world world", "query: ")], long_input=LongInput.TRUNCATE, truncation_side=side)
+    ((row, split),) = splits_of(tokenizer, request)
+    assert (row[:3], len(row), split) == (QUERY_ROW, 6, 3)
+
+
+def test_token_ids_of_the_models_own_say_so(tokenizer: Tokenizer) -> None:
+    request = EmbedRequest([Input([CLS, HELLO, SEP], "query: ")])
+    assert splits_of(tokenizer, request, token_ids="native") == [([*QUERY_ROW, HELLO, SEP], 3)]
+
+
+def test_other_models_rows_are_plain(tokenizer: Tokenizer) -> None:
+    seen: list[Any] = []
+
+    def run(rows: Rows) -> Matrix:
+        seen.extend(rows)
+        return counts(rows)
+
+    embed(tokenizer, EmbedRequest([Input("hello", "query: ")]), run=run)
+    assert [getattr(row, "split", None) for row in seen] == [None]
+
+
+def test_late_chunking_is_refused_where_the_prompt_is_not_pooled(tokenizer: Tokenizer) -> None:
+    with pytest.raises(InvalidInput, match="Late chunking needs"):
+        embed(tokenizer, EmbedRequest([Input(LONG, "query: ")], late=True), made=bundle(inputs=AFTER_PROMPT))

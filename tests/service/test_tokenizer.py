@@ -116,6 +116,21 @@ def test_ids_do_not_depend_on_the_company_or_on_the_way(tokenizer: Tokenizer, te
         assert list(encoding.ids) == list(tokenizer.encode([text], [""], 0)[0].ids)
 
 
+@pytest.mark.parametrize(("prompt", "place"), [("query: ", 3), ("hello", 2), ("", 1)])
+def test_a_prompt_ends_where_sentence_transformers_says(tokenizer: Tokenizer, prompt: str, place: int) -> None:
+    """Behind [CLS] and the prompt's own tokens: the last one of its row is special."""
+    assert tokenizer.place_behind(prompt) == place
+
+
+def test_a_prompt_that_ends_with_a_special_token_loses_it_where_nothing_is_put_behind_it(tmp_path: Path) -> None:
+    made = tokenizers.Tokenizer(tokenizers.models.WordLevel({"hello": 0, "[SEP]": 1}, unk_token="[SEP]"))
+    made.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    made.add_special_tokens(["[SEP]"])
+    made.save(str(tmp_path / "tokenizer.json"))
+    found = Tokenizer(tmp_path / "tokenizer.json")
+    assert [found.place_behind(prompt) for prompt in ("hello hello", "hello [SEP]", "")] == [2, 1, 0]
+
+
 def test_adopted_ids_lose_their_special_tokens_and_gain_the_prompt(tokenizer: Tokenizer) -> None:
     (prompt,) = tokenizer.encode([""], ["query:"], 8)
     assert tokenizer.adopt([2, 4, 5, 3], prompt) == Encoding([6, 7, 4, 5], 2)
