@@ -123,7 +123,7 @@ def _write_bundle(folder: Path, source: str, place: Place, recipe: Recipe, say: 
         prompts=dict(checkpoint.prompts),
         default_prompt_name=checkpoint.default_prompt_name,
         matryoshka_dimensions=checkpoint.matryoshka_dimensions,
-        pooling=str(checkpoint.pooling) if checkpoint.task == "embedding" else None,
+        pooling="splade" if checkpoint.splade else str(checkpoint.pooling),
         mean_of_tokens=checkpoint.mean_of_tokens,
         similarity_fn_name=checkpoint.similarity_fn_name,
         max_active_dimensions=checkpoint.splade.max_active_dimensions if checkpoint.splade else None,

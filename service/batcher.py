@@ -31,9 +31,9 @@ from service.types import Matrix, TwoPartRow
 from service.waiting import Deadlines, retry_after
 
 Rows = Sequence[Sequence[int]]
-Result = NDArray[np.float32]
+Result = NDArray[Any]
 Results = Matrix | Sequence[Result]
-"""One array a row: the rows of a matrix (rows, dimensions), or a list of whatever shapes."""
+"""One array a row: the rows of a matrix (rows, dimensions), or a list of whatever shapes and types."""
 
 # What a queue promises before it has seen a batch: tokens per second of a small encoder on one core.
 _FIRST_GUESS_OF_RATE = 5_000.0

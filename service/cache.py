@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import sys
 from collections import OrderedDict
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+Array = NDArray[Any]
 
 # What an entry takes beside its key and its array: its place in the dictionary, and what the allocator rounds up.
 # Measured with tracemalloc: 75 to 125, as the dictionary grows by doubling.

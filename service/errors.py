@@ -187,6 +187,7 @@ class WrongTask(RequestError):
     def __init__(self, name: str, kind: str, asked: str, routes: str) -> None:
         """`kind` says what the model is, `asked` what it does not give, `routes` where it answers."""
         super().__init__(f"The model `{name}` is {kind} and gives no {asked}; it answers at {routes}.", "model")
+        self.asked = asked
 
 
 class RouteNotFound(RequestError):

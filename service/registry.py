@@ -39,6 +39,7 @@ from service.runtime.session import runtime_version
 from service.scheduling import Share
 from service.scoring import Scorer
 from service.settings import ModelSettings, Settings
+from service.sparse_embedding import SparseEmbedder, sparsely
 from service.tokenizer import Tokenizer
 from service.tuning import CHOICES, Plan, plan, read_tuning, this_machine
 from service.types import EmbedRequest, LongInput
@@ -58,6 +59,7 @@ _KINDS: dict[Task, tuple[str, str]] = {
     "score": ("a reranker or a classifier", "/v1/rerank, /v2/rerank, /rerank and /predict"),
 }
 _Kind = TypeVar("_Kind", bound=Reader)
+Run = Callable[[Rows], Results]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,11 @@ class Model:
     def embedder(self) -> Embedder:
         """Raises WrongTask."""
         return self._as(Embedder, "embeddings")
+
+    @property
+    def sparse_embedder(self) -> SparseEmbedder:
+        """Raises WrongTask."""
+        return self._as(SparseEmbedder, "sparse vectors")
 
     @property
     def scorer(self) -> Scorer:
@@ -156,9 +163,7 @@ def assemble(
 
     share = Share()
 
-    def batcher(
-        run: Callable[[Rows], Results], run_lone: Callable[[Rows], Results], output: str, model: str
-    ) -> Batcher:
+    def batcher(run: Run, run_lone: Run, output: str, model: str) -> Batcher:
         return Batcher(
             run,
             run_lone,
@@ -174,13 +179,18 @@ def assemble(
 
     bundle, tokenizer = parts.bundle, parts.tokenizer
     workers = Workers(usable_cores(), _CHARACTERS_PER_TOKEN * settings.max_queue_tokens, name)
-    results = batcher(encoder.run, encoder.run_lone, OUTPUTS[bundle.task][0], name)
+    runs: tuple[Run, Run] = encoder.run, encoder.run_lone
+    if bundle.task == "sparse":
+        runs = sparsely(encoder.run), sparsely(encoder.run_lone)
+    results = batcher(*runs, OUTPUTS[bundle.task][0], name)
     reader: Reader
     batchers: tuple[Batcher, ...] = (results,)
     if bundle.task == "embedding":
         states = batcher(encoder.run_tokens, encoder.run_tokens, TOKEN_OUTPUT, f"{name} (tokens)")
         reader = Embedder(bundle, tokenizer, results, states, workers, settings, max_tokens)
         batchers = results, states
+    elif bundle.task == "sparse":
+        reader = SparseEmbedder(bundle, tokenizer, results, workers, settings, max_tokens)
     elif bundle.task == "score":
         reader = Scorer(bundle, tokenizer, results, workers, settings, max_tokens)
     else:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -247,6 +247,16 @@ class ScoreResult(NamedTuple):
     """As EmbedResult, with `logits` (inputs, labels). A query counts in the tokens of each of its pairs."""
 
     logits: Matrix
+    tokens: Sequence[int]
+    truncated: Sequence[bool]
+    rows: int
+    computed_tokens: int
+
+
+class SparseResult(NamedTuple):
+    """As EmbedResult, with one array of `service.sparse_vectors.SPARSE` an input."""
+
+    vectors: Sequence[NDArray[Any]]
     tokens: Sequence[int]
     truncated: Sequence[bool]
     rows: int

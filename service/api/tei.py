@@ -25,7 +25,7 @@ from service.api.long_input import (
     with_wishes,
     without_chunks,
 )
-from service.api.wire import as_numbers, to_json
+from service.api.wire import as_numbers, as_weights, to_json
 from service.errors import (
     BodyTooLarge,
     EmbedserveError,
@@ -49,6 +49,7 @@ from service.types import (
     EmbedResult,
     Input,
     LongInput,
+    SparseResult,
     TokenIds,
     TokenResult,
     TruncationSide,
@@ -127,6 +128,10 @@ class EmbedAllRequest(Options):
     inputs: _Inputs
 
 
+class EmbedSparseRequest(EmbedAllRequest):
+    """As above; /embed_sparse takes for each token the largest weight of an input's chunks."""
+
+
 class EmbedTextsRequest(EmbedAllRequest):
     """As above."""
 
@@ -187,6 +192,17 @@ class Vectors(RootModel[list[list[float]]]):
 
 class TokenVectors(RootModel[list[list[list[float]]]]):
     """One vector per token."""
+
+
+class Weight(BaseModel):
+    """That of a token of the model's vocabulary, in an input that holds it or means it."""
+
+    index: int
+    value: float
+
+
+class SparseVectors(RootModel[list[list[Weight]]]):
+    """Those weights of each input that are not 0, by rising index."""
 
 
 class Scores(RootModel[list[float]]):
@@ -303,6 +319,17 @@ async def embed_all(call: Call) -> Reply:
     return Reply(to_json([as_numbers(state) for state in result.states]), headers=_headers(result, texts))
 
 
+async def embed_sparse(call: Call) -> Reply:
+    """POST /embed_sparse."""
+    request = call.parse(EmbedSparseRequest)
+    model = call.find_model(None)
+    embedder = model.sparse_embedder
+    texts = await _texts(call, model, request.inputs)
+    result = await embedder.embed(_request(model, texts, request), call.deadline)
+    call.count(result)
+    return Reply(to_json([as_weights(one) for one in result.vectors]), headers=_headers(result, texts))
+
+
 async def _embed_reply(call: Call, request: EmbedTextsRequest) -> Reply:
     model = call.find_model(None)
     texts = await _texts(call, model, request.inputs)
@@ -371,7 +398,7 @@ def _check_count(call: Call, inputs: Sequence[object]) -> None:
         raise TooManyInputs(limit, len(inputs), "inputs")
 
 
-def _headers(result: EmbedResult | TokenResult, texts: Sequence[str]) -> dict[str, str]:
+def _headers(result: EmbedResult | SparseResult | TokenResult, texts: Sequence[str]) -> dict[str, str]:
     """TEI's bodies have no room for usage."""
     return {
         "x-compute-characters": str(sum(map(len, texts))),
@@ -461,12 +488,21 @@ def _message(error: EmbedserveError) -> str:
             return f"Input validation error: {error}"
         case Overloaded():
             return "Model is overloaded"
+        case WrongTask() if error.asked in _NOT_ITS_TASK:
+            return f"Backend error: {_NOT_ITS_TASK[error.asked]}. {error}"
     return str(error)
+
+
+# TEI's words for what a model does not give, before ours.
+_NOT_ITS_TASK = {
+    "embeddings": "Model is not an embedding model",
+    "sparse vectors": "Model is not an embedding model with SPLADE pooling",
+}
 
 
 def owns(path: str) -> bool:
     """TEI's routes for models of other kinds."""
-    return path in ("/predict", "/rerank", "/embed_sparse", "/vertex")
+    return path in ("/predict", "/rerank", "/vertex")
 
 
 def _post(path: str, handler: Any, summary: str, request: type[BaseModel], response: type[BaseModel]) -> Operation:
@@ -476,6 +512,7 @@ def _post(path: str, handler: Any, summary: str, request: type[BaseModel], respo
 OPERATIONS = (
     _post("/embed", embed, "Embed texts or token ids", EmbedTextsRequest, Vectors),
     _post("/embed_all", embed_all, "One vector per token, special tokens included", EmbedAllRequest, TokenVectors),
+    _post("/embed_sparse", embed_sparse, "Weights of the vocabulary's tokens", EmbedSparseRequest, SparseVectors),
     _post("/similarity", similarity, "Compare one sentence with others", SimilarityRequest, Scores),
     _post("/", infer, "Embed or compare, as Hugging Face's InferenceClient asks", RootRequest, VectorsOrScores),
     _post("/tokenize", tokenize, "The model's tokens of texts", TokenizeRequest, Tokens),

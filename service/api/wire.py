@@ -11,6 +11,8 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from service.sparse_vectors import SparseVector
+
 
 def to_json(body: object) -> bytes:
     """orjson writes float32 arrays in the shortest form that reads back as the same float32."""
@@ -20,6 +22,11 @@ def to_json(body: object) -> bytes:
 def as_numbers(vectors: NDArray[Any]) -> Sequence[Any]:
     """Rows, of any dtype, that `to_json` writes as lists of numbers."""
     return list(np.ascontiguousarray(vectors))
+
+
+def as_weights(vector: SparseVector) -> Sequence[Any]:
+    """What `to_json` writes as a list of {index, value}."""
+    return [{"index": i, "value": value} for i, value in zip(vector["index"].tolist(), vector["value"], strict=True)]
 
 
 def as_base64(vectors: NDArray[Any]) -> list[str]:

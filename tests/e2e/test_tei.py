@@ -370,7 +370,7 @@ def test_the_root_answers_probes_and_clients(server: Server) -> None:
 
 
 def test_routes_of_other_models(server: Server) -> None:
-    for path in ("/rerank", "/predict", "/embed_sparse"):
+    for path in ("/rerank", "/predict"):
         refuse(server, path, {"inputs": "a"}, 404)
 
 

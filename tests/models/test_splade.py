@@ -43,7 +43,7 @@ def test_the_graph_matches_the_reference(
     assert 0 < (wanted > 0).mean() < 0.9
     np.testing.assert_allclose(vectors, wanted, atol=2e-5)
     bundle = read_bundle(folder)
-    assert (bundle.task, bundle.dimensions, bundle.pooling) == ("sparse", len(tiny.VOCABULARY), None)
+    assert (bundle.task, bundle.dimensions, bundle.pooling) == ("sparse", len(tiny.VOCABULARY), "splade")
     assert len({len(row) for row in rows}) > 3
 
 
