@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from service.bundle import (
     GOLDEN_JSON,
     TOKENIZER_JSON,
     Bundle,
+    Golden,
     Provenance,
     is_bundle,
     sha256_of,
@@ -26,6 +28,9 @@ from service.precision import Precision
 if TYPE_CHECKING:
     from models.checkpoint import Checkpoint
     from models.graph import Graph
+
+Reference = Callable[[Path, Bundle], Golden]
+"""A bundle's folder and description → the vectors it should give."""
 
 
 def find_cached(
@@ -95,17 +100,40 @@ def _recipe(place: Place, options: Options, hashes: FileHashes) -> Recipe:
 def _write_bundle(folder: Path, source: str, place: Place, recipe: Recipe, say: Say) -> None:
     """Fills an empty folder with a verified bundle."""
     from models.kinds import read
-    from models.tokenizer_file import write_tokenizer
 
     options = recipe.options
     checkpoint = read(place.folder, options.pooling)
-    write_tokenizer(checkpoint, folder)
     route = options.route or _route(checkpoint)
     if options.precision == "int8" and route != "native":
         raise CheckpointError(
-            f"{checkpoint.folder} is an exported graph, and int8 is made from weights (*.safetensors)",
-            "leave --precision out, or add the weights",
+            f"{checkpoint.folder} is an exported graph, and int8 is made from weights (*.safetensors)"
+            if route == "onnx"
+            else f"{checkpoint.folder} goes the export route, and int8 graphs are built by the native one",
+            "leave --precision out, or add the weights" if route == "onnx" else "leave --precision out",
         )
+    if route != "export":
+        return _write_parts(folder, source, place, recipe, checkpoint, route, say)
+    from models.export import exported
+
+    with exported(checkpoint, folder.parent, say) as export:
+        _write_parts(folder, source, place, recipe, export.checkpoint, route, say, export.golden)
+
+
+def _write_parts(
+    folder: Path,
+    source: str,
+    place: Place,
+    recipe: Recipe,
+    checkpoint: Checkpoint,
+    route: Route,
+    say: Say,
+    reference: Reference | None = None,
+) -> None:
+    """The graph, the tokenizer and golden vectors, verified; what `reference` gives is what they should be."""
+    from models.tokenizer_file import write_tokenizer
+
+    options = recipe.options
+    write_tokenizer(checkpoint, folder)
     say(f"building the graph ({route} route)")
     graph = _build(checkpoint, route)
     files = [*graph.save(folder), TOKENIZER_JSON, GOLDEN_JSON]
@@ -130,7 +158,7 @@ def _write_bundle(folder: Path, source: str, place: Place, recipe: Recipe, say: 
         provenance=Provenance(source=source, route=route, compiler=COMPILER, checkpoint=recipe.checkpoint),
         files={},
     )
-    _write_golden(folder, bundle, place)  # before anything is rounded: int8 is measured against float32
+    _write_golden(folder, bundle, place, reference)  # before anything is rounded: int8 is measured against float32
     if options.precision == "int8":
         say("quantising")
         _quantised(checkpoint, folder, bundle).save(folder)
@@ -140,13 +168,26 @@ def _write_bundle(folder: Path, source: str, place: Place, recipe: Recipe, say: 
 
 
 def _route(checkpoint: Checkpoint) -> Route:
-    """Weights are preferred: the graph built from them is the faster one."""
+    """Weights are preferred: the graph built from them is the faster one. torch is the last resort."""
+    from models import native
     from models.onnx_route import find_graph
 
-    if any(checkpoint.folder.glob("*.safetensors")):
+    has_weights = any(checkpoint.folder.glob("*.safetensors"))
+    model_type = checkpoint.config.get("model_type")
+    if has_weights and str(model_type) in native.FAMILIES:
         return "native"
     if find_graph(checkpoint.folder) is not None:
         return "onnx"
+    if has_weights:
+        from models.export import EXTRA, missing_packages
+
+        if not (missing := missing_packages()):
+            return "export"
+        raise CheckpointError(
+            f"model_type {model_type!r} cannot be built from its weights ({', '.join(native.FAMILIES)} can), and "
+            f"to export it with torch, {', '.join(missing)} is missing",
+            f"{EXTRA}, or put an ONNX export of the encoder into the folder as onnx/model.onnx",
+        )
     raise CheckpointError(
         f"{checkpoint.folder} has neither *.safetensors nor onnx/model.onnx (pickled weights are never loaded)",
         "save the model again with a current sentence-transformers (safe_serialization)",
@@ -170,13 +211,15 @@ def _quantised(checkpoint: Checkpoint, folder: Path, bundle: Bundle) -> Graph:
     return native.build_int8(checkpoint, calibrate.peaks(folder, bundle, checkpoint.vocab_size))
 
 
-def _write_golden(folder: Path, bundle: Bundle, place: Place) -> None:
-    """A reference's vectors where the catalogue has them; otherwise this graph's own, for later checks."""
+def _write_golden(folder: Path, bundle: Bundle, place: Place, reference: Reference | None) -> None:
+    """A reference's vectors where there is one; otherwise this graph's own, for later checks."""
     from models.verify import record_golden
 
     packaged = place.entry.golden_file if place.entry else None
     if packaged is not None:
         content = packaged.read_text("utf-8")
+    elif reference is not None:
+        content = reference(folder, bundle).model_dump_json()
     else:
         content = record_golden(folder, bundle, reference="compile").model_dump_json()
     (folder / GOLDEN_JSON).write_text(content, "utf-8")

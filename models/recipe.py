@@ -21,7 +21,7 @@ COMPILER_REVISION = 7
 COMPILER = f"embedserve {service.__version__}"
 
 Target = Literal["cpu"]
-Route = Literal["native", "onnx"]
+Route = Literal["native", "onnx", "export"]
 PoolingChoice = PoolingMode | Literal["splade"]
 """What --pooling takes; the last makes a sparse model of one for masked language modelling."""
 
@@ -75,6 +75,6 @@ def checkpoint_files(folder: Path) -> list[str]:
 
 
 def _read_by_compile(folder: Path) -> Iterator[Path]:
-    for pattern in ("*.json", "*.safetensors", "model.onnx*"):
+    for pattern in ("*.json", "*.safetensors", "model.onnx*", "*.model", "vocab.txt", "merges.txt"):
         for depth in ("", "*/"):
             yield from (path for path in folder.glob(depth + pattern) if path.is_file())

@@ -127,6 +127,11 @@ def record_golden(folder: Path, bundle: Bundle, reference: str) -> Golden:
     """The vectors this very bundle gives for GOLDEN_TEXTS, one text at a time."""
     encoder = Encoder(folder, bundle, CPU)
     vectors = np.concatenate([encoder.run([row]) for row in token_rows(folder, bundle, GOLDEN_TEXTS)])
+    return golden_of(vectors, reference, bundle)
+
+
+def golden_of(vectors: Matrix, reference: str, bundle: Bundle) -> Golden:
+    """`vectors` (texts, dimensions) that `reference` gives for GOLDEN_TEXTS."""
     indices, numbers = golden_rows(_unit(vectors), is_sparse=bundle.task == "sparse")
     return Golden(reference=reference, texts=GOLDEN_TEXTS, vectors=numbers, indices=indices)
 

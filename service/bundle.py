@@ -61,7 +61,7 @@ class Provenance(_Strict):
     """Where a bundle came from, for people and for `embedserve check`."""
 
     source: str  # what was asked for: an id or a path
-    route: Literal["native", "onnx"]  # built from weights, or appended to an existing graph
+    route: Literal["native", "onnx", "export"]  # built from weights, appended to an existing graph, or to torch's own
     compiler: str  # "embedserve 0.1.0"
     checkpoint: dict[str, str]  # file name → sha256
 

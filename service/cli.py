@@ -38,8 +38,13 @@ _COMPILE_HELP = """\
 Turn a checkpoint (what authors publish) into a bundle (what the server runs), once.
 
 Pooling, dense layers and normalisation become part of the graph; its vectors are compared with golden ones
-before the bundle is put in place. Needs neither torch nor transformers.
+before the bundle is put in place. Needs torch and transformers only for architectures that are not built in
+(--route export).
 """
+_ROUTE_HELP = (
+    "how the graph is made: from the weights, from an ONNX file of the authors', or by torch, which pip install "
+    "'embedserve[export]' brings (default: the first of them that can be)"
+)
 _TUNE_HELP = """\
 Measure which executors, threads and budget of tokens are fastest for a model on this machine, in about a minute.
 
@@ -118,6 +123,7 @@ def _compile(options: argparse.Namespace) -> int:
         precision=options.precision,
         target=options.target,
         pooling=options.pooling,
+        route=options.route,
         say=_say,
     )
     if options.tune:
@@ -240,6 +246,7 @@ def _add_compile(commands: Any) -> None:
     parser.add_argument("--target", choices=["cpu"], default="cpu", help="what runs it (default: %(default)s)")
     poolings = [*get_args(PoolingMode), "splade"]
     parser.add_argument("--pooling", choices=poolings, help="for a checkpoint that does not say")
+    parser.add_argument("--route", choices=["native", "onnx", "export"], help=_ROUTE_HELP)
     parser.add_argument("--cache-dir", type=Path, metavar="DIR", help="where checkpoints and bundles are kept")
     parser.add_argument("--tune", action="store_true", help="measure it on this machine as well: see embedserve tune")
 

@@ -57,7 +57,7 @@ class Session:
         """Names of the graph's outputs."""
         return {one.name for one in self._session.get_outputs()}
 
-    def run(self, outputs: list[str], feeds: Mapping[str, NDArray[np.int64]]) -> list[NDArray[np.float32]]:
+    def run(self, outputs: list[str], feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
         """Raises InferenceError for anything ONNX Runtime raises."""
         try:
             results: list[NDArray[np.float32]] = self._session.run(outputs, feeds, self._run_options)

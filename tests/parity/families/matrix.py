@@ -13,6 +13,7 @@ import numpy as np
 from models.compile import compile_checkpoint
 from tests.clients.environments import Python
 from tests.e2e.process import Server, Vectors, cosines
+from tests.parity.families.exports import compile_exports
 from tests.parity.families.rows import TEXTS, Row
 
 REFERENCE = Python("reference", ("torch==2.13.0", "transformers==5.23.0", "sentence-transformers==6.2.0"))
@@ -35,6 +36,8 @@ def make_checkpoints(rows: Sequence[Row], folder: Path) -> Mapping[str, str]:
     plan = folder / "plan.json"
     plan.write_text(json.dumps({"rows": [asdict(row) for row in rows], "texts": TEXTS}), "utf-8")
     versions: dict[str, str] = REFERENCE.run(str(SCRIPT), str(plan), str(folder), env={"HF_HUB_OFFLINE": "1"})
+    if exports := [row for row in rows if row.route == "export"]:
+        compile_exports([str(folder / row.name) for row in exports], folder / "cache")
     return versions
 
 

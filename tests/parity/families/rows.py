@@ -41,6 +41,17 @@ _DISTILBERT = {"model_type": "distilbert", "n_layers": 3, "n_heads": 4, "dim": 6
 _ELECTRA = {"model_type": "electra", **_LAYERS, "max_position_embeddings": 48, "embedding_size": 64}
 _MPNET = {"model_type": "mpnet", **_LAYERS, "max_position_embeddings": 300}
 
+_DEBERTA = {
+    **_BERT,
+    "model_type": "deberta-v2",
+    "relative_attention": True,
+    "pos_att_type": ["c2p", "p2c"],
+    "position_biased_input": False,
+    "type_vocab_size": 0,
+}
+
+_DECODER = {**_BERT, "num_key_value_heads": 2, "head_dim": 16}
+
 ROWS: tuple[Row, ...] = (
     Row("bert", "BERT", _BERT),
     Row("bert-tanh-gelu", "BERT", {**_BERT, "hidden_act": "gelu_new"}, pooling="cls", note="`gelu_new`"),
@@ -58,6 +69,84 @@ ROWS: tuple[Row, ...] = (
     Row("electra", "ELECTRA", _ELECTRA, pooling="cls"),
     Row("electra-narrow", "ELECTRA", {**_ELECTRA, "embedding_size": 24}, note="narrow word vectors, projected"),
     Row("mpnet", "MPNet", _MPNET, max_seq_length=298),
+    Row(
+        "albert",
+        "ALBERT",
+        {**_BERT, "model_type": "albert", "embedding_size": 16},
+        route="export",
+        tokenizer="unigram",
+        note="one layer's weights for all",
+    ),
+    Row("deberta", "DeBERTa", {**_DEBERTA, "model_type": "deberta"}, route="export", tokenizer="bpe"),
+    Row(
+        "deberta-v3",
+        "DeBERTa-v2, -v3",
+        {**_DEBERTA, "position_buckets": 16, "norm_rel_ebd": "layer_norm", "share_att_key": True},
+        route="export",
+        pooling="cls",
+        tokenizer="unigram",
+        note="buckets of positions",
+    ),
+    Row(
+        "t5",
+        "T5, sentence-t5, GTR",
+        {
+            "model_type": "t5",
+            "d_model": 64,
+            "d_kv": 16,
+            "d_ff": 96,
+            "num_layers": 3,
+            "num_heads": 4,
+            "relative_attention_num_buckets": 8,
+            "relative_attention_max_distance": 20,
+        },
+        route="export",
+        tokenizer="unigram",
+        max_seq_length=48,
+        model_class="T5ForConditionalGeneration",
+        note="the encoder of encoder and decoder",
+    ),
+    Row(
+        "qwen3",
+        "Qwen3-Embedding",
+        {**_DECODER, "model_type": "qwen3"},
+        route="export",
+        pooling="lasttoken",
+        tokenizer="bpe",
+        note="causal",
+    ),
+    Row(
+        "mistral",
+        "Mistral (E5)",
+        {**_DECODER, "model_type": "mistral", "sliding_window": 12},
+        route="export",
+        pooling="lasttoken",
+        tokenizer="bpe",
+        note="causal, in a window",
+    ),
+    Row(
+        "gemma3",
+        "EmbeddingGemma",
+        {
+            **_DECODER,
+            "model_type": "gemma3_text",
+            "use_bidirectional_attention": True,
+            "sliding_window": 12,
+            "layer_types": ["sliding_attention", "sliding_attention", "full_attention"],
+        },
+        route="export",
+        tokenizer="bpe",
+        note="both ways, two layers in a window",
+    ),
+    Row(
+        "gpt2",
+        "GPT-2 (SGPT)",
+        {"model_type": "gpt2", "n_embd": 64, "n_layer": 3, "n_head": 4, "n_positions": 48},
+        route="export",
+        pooling="weightedmean",
+        tokenizer="bpe",
+        note="causal, absolute positions",
+    ),
 )
 
 TEXTS: tuple[str, ...] = (
