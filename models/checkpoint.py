@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from models.architecture import architecture_of
+from models.classification import Classifier
 from models.descriptions import Described, parse, read_json, refuse_unknown, refused
 from models.modules import Head, Modules, Normalize, Pooling, Truncate, check_widths, read_modules
 from service.bundle import PoolingMode, Task, is_bundle
@@ -53,6 +54,7 @@ class Checkpoint:
     similarity_fn_name: str | None = None
     task: Task = "embedding"
     splade: Splade | None = None  # where the task is sparse; `pooling` and `heads` mean nothing then
+    classifier: Classifier | None = None  # where the task is score; the same
 
     @property
     def hidden_size(self) -> int:
@@ -66,9 +68,11 @@ class Checkpoint:
 
     @property
     def dimensions(self) -> int:
-        """Width of the sentence vectors; of sparse ones the vocabulary."""
+        """Width of the sentence vectors; of sparse ones the vocabulary; of scores the labels."""
         if self.task == "sparse":
             return self.vocab_size
+        if self.classifier is not None:
+            return len(self.classifier.labels)
         return check_widths(self.pooling, self.heads, self.hidden_size)
 
     @property
@@ -130,7 +134,7 @@ def described(root: Path, modules: Modules, kind: Kind) -> Checkpoint:
         heads=heads,
         max_seq_length=_max_seq_length(sentence, read_json(folder / "tokenizer_config.json", optional=True), config),
         lower_case=sentence.do_lower_case or False,
-        pad_token_id=_pad_token_id(config),
+        pad_token_id=pad_token_id(config),
         prompts=prompts,
         default_prompt_name=default_prompt_name,
         matryoshka_dimensions=tuple(size for size in _matryoshka(saved, config) if size <= width),
@@ -186,7 +190,7 @@ def _truncation(saved: _SentenceTransformer, width: int) -> tuple[Truncate, ...]
     return () if size is None or size >= width else (Truncate(size),)
 
 
-def _pad_token_id(config: Mapping[str, Any]) -> int:
+def pad_token_id(config: Mapping[str, Any]) -> int:
     """Masked positions may hold any id of the vocabulary: 0 where the model names none."""
     found = config.get("pad_token_id")
     return found if isinstance(found, int) and 0 <= found < architecture_of(config).vocab_size else 0

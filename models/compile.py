@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from models.hashes import FileHashes
 from models.recipe import COMPILER, Options, PoolingChoice, Recipe, Route, Target, recipe_of
@@ -111,6 +111,10 @@ def _write_bundle(folder: Path, source: str, place: Place, recipe: Recipe, say: 
             else f"{checkpoint.folder} goes the export route, and int8 graphs are built by the native one",
             "leave --precision out, or add the weights" if route == "onnx" else "leave --precision out",
         )
+    if options.precision == "int8" and checkpoint.classifier is not None:
+        raise CheckpointError(
+            f"{checkpoint.folder} is a classifier, and int8 is for embeddings", "leave --precision out"
+        )
     if route != "export":
         return _write_parts(folder, source, place, recipe, checkpoint, route, say)
     from models.export import exported
@@ -151,10 +155,11 @@ def _write_parts(
         prompts=dict(checkpoint.prompts),
         default_prompt_name=checkpoint.default_prompt_name,
         matryoshka_dimensions=checkpoint.matryoshka_dimensions,
-        pooling="splade" if checkpoint.splade else str(checkpoint.pooling),
+        pooling="splade" if checkpoint.splade else str(checkpoint.pooling) or None,
         mean_of_tokens=checkpoint.mean_of_tokens,
         similarity_fn_name=checkpoint.similarity_fn_name,
         max_active_dimensions=checkpoint.splade.max_active_dimensions if checkpoint.splade else None,
+        **_score_fields(checkpoint),
         provenance=Provenance(source=source, route=route, compiler=COMPILER, checkpoint=recipe.checkpoint),
         files={},
     )
@@ -165,6 +170,14 @@ def _write_parts(
     bundle = bundle.model_copy(update={"files": {name: sha256_of(folder / name) for name in files}})
     (folder / BUNDLE_JSON).write_text(bundle.model_dump_json(indent=2) + "\n", "utf-8")
     _verify(folder, say)
+
+
+def _score_fields(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Those of a bundle that gives scores; none where it does not."""
+    found = checkpoint.classifier
+    if found is None:
+        return {}
+    return {"labels": found.labels, "activation": found.activation, "probabilities": found.probabilities}
 
 
 def _route(checkpoint: Checkpoint) -> Route:
@@ -238,11 +251,12 @@ def _verify(folder: Path, say: Say) -> None:
     report = check(folder)
     if not report.passed:
         raise CheckpointError(
-            f"the compiled graph disagrees with {report.reference}: cosine {report.worst_cosine:.7f}, "
-            f"alone against batched {report.worst_batch_cosine:.7f}",
+            f"the compiled graph disagrees with {report.reference}: {report.finding}",
             _WRONG_VECTORS[report.precision],
         )
-    say(f"verified {len(report.texts)} texts against {report.reference}: cosine ≥ {_floor(report.worst_cosine)}")
+    found = f"scores within {report.max_abs_difference:.1e}" if report.is_score else ""
+    found = found or f"cosine ≥ {_floor(report.worst_cosine)}"
+    say(f"verified {len(report.texts)} texts against {report.reference}: {found}")
 
 
 def _floor(cosine: float) -> str:

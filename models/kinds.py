@@ -6,6 +6,7 @@ from pathlib import Path
 
 from models import splade
 from models.checkpoint import Checkpoint, read_checkpoint
+from models.cross_encoder import find_cross_encoder
 from models.recipe import PoolingChoice
 from service.bundle import is_bundle
 
@@ -16,4 +17,6 @@ def read(root: Path, pooling: PoolingChoice | None = None) -> Checkpoint:
     if not is_bundle(root) and (pooling == "splade" or splade.is_splade(root)):
         return splade.read_splade(root, pooling)
     assert pooling != "splade"
+    if pooling is None and not is_bundle(root) and (found := find_cross_encoder(root)) is not None:
+        return found
     return read_checkpoint(root, pooling)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from models import heads, splade
+from models import classifier, heads, splade
 from models.checkpoint import Checkpoint
 from models.families import distilbert, electra, mpnet, roberta
 from models.families.bert import read_config
@@ -29,6 +29,8 @@ FAMILIES: dict[str, Family] = {
 def build(checkpoint: Checkpoint) -> Graph:
     """The whole graph, from token ids to the sentence vector. Raises CheckpointError."""
     graph = Graph()
+    if checkpoint.classifier is not None and checkpoint.classifier.has_segments:
+        graph.input("token_type_ids")
     weights = _weights(checkpoint)
     _finish(graph, family_of(checkpoint).build(graph, checkpoint.config, weights), checkpoint, weights)
     return graph
@@ -61,6 +63,8 @@ def family_of(checkpoint: Checkpoint) -> Family:
 def _finish(graph: Graph, hidden: str, checkpoint: Checkpoint, weights: Weights) -> None:
     if checkpoint.task == "sparse":
         splade.append(graph, hidden, "attention_mask", checkpoint, weights)
+    elif checkpoint.classifier is not None:
+        classifier.append(graph, hidden, "attention_mask", checkpoint, checkpoint.classifier, weights)
     else:
         heads.append(graph, hidden, "attention_mask", checkpoint)
 

@@ -11,8 +11,9 @@ from onnx import TensorProto
 
 from models import heads, splade
 from models.checkpoint import Checkpoint
+from models.classification import Classifier
 from models.graph import MINIMUM_OPSET, Graph
-from service.bundle import OUTPUT, SPARSE_OUTPUT, TOKEN_OUTPUT
+from service.bundle import OUTPUT, SCORE_OUTPUT, SPARSE_OUTPUT, TOKEN_OUTPUT
 from service.errors import CheckpointError
 
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -33,6 +34,8 @@ def build(checkpoint: Checkpoint) -> Graph:
         raise CheckpointError(f"{checkpoint.folder} has no onnx/model.onnx", "leave --route out, or add the export")
     model = _load(path)
     _check_inputs(model, path)
+    if checkpoint.classifier is not None:
+        return _classifier(model, path, checkpoint.classifier)
     is_sparse = checkpoint.task == "sparse"
     hidden = _token_output(model, path, _LOGITS_NAMES if is_sparse else _HIDDEN_NAMES)
     width = hidden.type.tensor_type.shape.dim[2]
@@ -52,6 +55,31 @@ def build(checkpoint: Checkpoint) -> Graph:
         splade.append_to_logits(graph, value, "attention_mask", checkpoint)
     else:
         heads.append(graph, value, "attention_mask", checkpoint)
+    return graph
+
+
+def _classifier(model: onnx.ModelProto, path: Path, classifier: Classifier) -> Graph:
+    """The found graph, with the logits under the name that the bundle has for them."""
+    labels = len(classifier.labels)
+    found = next((value for value in model.graph.output if value.name == SCORE_OUTPUT), None)
+    if found is None or len(found.type.tensor_type.shape.dim) != 2:
+        names = ", ".join(value.name for value in model.graph.output)
+        raise _refused(path, f"none of its outputs ({names}) is {SCORE_OUTPUT} (rows, labels)")
+    if found.type.tensor_type.shape.dim[1].dim_value not in (0, labels):
+        width = found.type.tensor_type.shape.dim[1].dim_value
+        raise _refused(path, f"{SCORE_OUTPUT} is {width} wide, config.json has {labels} labels")
+    if "token_type_ids" in (value.name for value in model.graph.input) and not classifier.has_segments:
+        raise _refused(path, "it takes token_type_ids, which the tokenizer does not give")
+    kind = found.type.tensor_type.elem_type
+    del model.graph.output[:]
+    _free_name(model, SCORE_OUTPUT)
+    graph = Graph(model)
+    if graph.opset < MINIMUM_OPSET:
+        raise _refused(path, f"opset {graph.opset} is older than {MINIMUM_OPSET}")
+    logits = f"{SCORE_OUTPUT}/found"
+    if kind != TensorProto.FLOAT:
+        logits = graph.cast(logits, TensorProto.FLOAT)
+    graph.output(logits, SCORE_OUTPUT, "rows", labels)
     return graph
 
 

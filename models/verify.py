@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,13 +17,22 @@ from service.errors import BundleError
 from service.precision import Precision
 from service.runtime.providers import CPU
 from service.tokenizer import Tokenizer
-from service.types import Matrix
+from service.types import Matrix, PairTemplate, TwoPartRow
+
+_Scale = Callable[[Matrix], NDArray[np.float64]]
 
 MINIMUM_COSINE: dict[Precision, float] = {"fp32": 0.9999, "int8": 0.99}
 """Per precision, to the golden vectors. What is below it is a wrong graph, not rounding."""
 
 MINIMUM_BATCH_COSINE = 0.999999
 """Between a text alone and the same text padded in a batch: below it, padding leaks into the vectors."""
+
+MAXIMUM_DIFFERENCE = 1e-3
+MAXIMUM_BATCH_DIFFERENCE = 1e-4
+"""The same for scores, whose logits are compared as they are: a cosine would say nothing of a single number."""
+
+GOLDEN_QUERY = "Where is the cat?"
+"""The first text of the pairs that a scoring model reads; the golden texts are the second."""
 
 GOLDEN_TEXTS = (
     "A cat sat on the mat.",
@@ -40,13 +49,15 @@ GOLDEN_TEXTS = (
 
 @dataclass(frozen=True)
 class TextResult:
-    """One golden text: cosine and largest absolute difference to its golden vector, both after normalisation."""
+    """One golden text: cosine and largest absolute difference to its golden vector, both after normalisation; of
+    scores, which are not normalised, only the differences count."""
 
     text: str
     tokens: int
     cosine: float
     max_abs_difference: float
     batch_cosine: float  # alone against padded in one batch of all
+    batch_difference: float  # the largest absolute one
 
 
 @dataclass(frozen=True)
@@ -58,6 +69,7 @@ class CheckReport:
     reference: str  # what gave the golden vectors
     files: int
     texts: tuple[TextResult, ...]
+    is_score: bool = False
 
     @property
     def worst_cosine(self) -> float:
@@ -75,8 +87,26 @@ class CheckReport:
         return min(one.batch_cosine for one in self.texts)
 
     @property
+    def max_batch_difference(self) -> float:
+        """Between alone and batched."""
+        return max(one.batch_difference for one in self.texts)
+
+    @property
+    def finding(self) -> str:
+        """What was found, in a line."""
+        if self.is_score:
+            worst, batch = f"{self.max_abs_difference:.1e}", f"{self.max_batch_difference:.1e}"
+            return f"scores differ by {worst} at most, {batch} between alone and in a batch"
+        return f"worst cosine {self.worst_cosine:.7f}, {self.worst_batch_cosine:.7f} between alone and in a batch"
+
+    @property
     def passed(self) -> bool:
-        """Both cosines are above their limits; false for vectors that are not numbers."""
+        """Both cosines are above their limits, or both differences of scores below theirs; false for what is no
+        number."""
+        if self.is_score:
+            return (
+                self.max_abs_difference <= MAXIMUM_DIFFERENCE and self.max_batch_difference <= MAXIMUM_BATCH_DIFFERENCE
+            )
         return self.worst_cosine >= MINIMUM_COSINE[self.precision] and self.worst_batch_cosine >= MINIMUM_BATCH_COSINE
 
 
@@ -92,7 +122,7 @@ def check(folder: Path) -> CheckReport:
             f"of {bundle.dimensions} dimensions",
             "compile it again",
         )
-    rows = token_rows(folder, bundle, golden.texts)
+    rows = _rows(folder, bundle, golden.texts)
     encoder = Encoder(folder, bundle, CPU)
     alone = np.concatenate([encoder.run([row]) for row in rows])
     if alone.shape != expected.shape:
@@ -102,7 +132,8 @@ def check(folder: Path) -> CheckReport:
         precision=bundle.precision,
         reference=golden.reference,
         files=len(bundle.files),
-        texts=_compare(golden.texts, rows, alone, encoder.run(rows), expected),
+        texts=_compare(golden.texts, rows, alone, encoder.run(rows), expected, _scale(bundle)),
+        is_score=bundle.task == "score",
     )
 
 
@@ -111,28 +142,46 @@ def render(report: CheckReport) -> str:
     lines = [
         f"{report.model_id} ({report.precision}): {report.files} files are as recorded",
         f"golden texts against {report.reference}:",
-        "  tokens     cosine   max |Δ|  in a batch  text",
-        *(
-            f"  {one.tokens:6d}  {one.cosine:.7f}  {one.max_abs_difference:.1e}   {one.batch_cosine:.7f}  "
-            f"{textwrap.shorten(one.text, 48, placeholder=' …') or '(empty)'}"
-            for one in report.texts
-        ),
-        f"{'passed' if report.passed else 'FAILED'}: worst cosine {report.worst_cosine:.7f}, "
-        f"{report.worst_batch_cosine:.7f} between alone and in a batch",
+        *(_score_lines(report) if report.is_score else _vector_lines(report)),
+        f"{'passed' if report.passed else 'FAILED'}: {report.finding}",
     ]
     return "\n".join(lines)
+
+
+def _vector_lines(report: CheckReport) -> list[str]:
+    return [
+        "  tokens     cosine   max |Δ|  in a batch  text",
+        *(
+            f"  {one.tokens:6d}  {one.cosine:.7f}  {one.max_abs_difference:.1e}   {one.batch_cosine:.7f}  {_shown(one)}"
+            for one in report.texts
+        ),
+    ]
+
+
+def _score_lines(report: CheckReport) -> list[str]:
+    return [
+        "  tokens  max |Δ| of the scores  in a batch  text",
+        *(
+            f"  {one.tokens:6d}  {one.max_abs_difference:21.1e}  {one.batch_difference:10.1e}  {_shown(one)}"
+            for one in report.texts
+        ),
+    ]
+
+
+def _shown(one: TextResult) -> str:
+    return textwrap.shorten(one.text, 48, placeholder=" …") or "(empty)"
 
 
 def record_golden(folder: Path, bundle: Bundle, reference: str) -> Golden:
     """The vectors this very bundle gives for GOLDEN_TEXTS, one text at a time."""
     encoder = Encoder(folder, bundle, CPU)
-    vectors = np.concatenate([encoder.run([row]) for row in token_rows(folder, bundle, GOLDEN_TEXTS)])
+    vectors = np.concatenate([encoder.run([row]) for row in _rows(folder, bundle, GOLDEN_TEXTS)])
     return golden_of(vectors, reference, bundle)
 
 
 def golden_of(vectors: Matrix, reference: str, bundle: Bundle) -> Golden:
     """`vectors` (texts, dimensions) that `reference` gives for GOLDEN_TEXTS."""
-    indices, numbers = golden_rows(_unit(vectors), is_sparse=bundle.task == "sparse")
+    indices, numbers = golden_rows(_scale(bundle)(vectors), is_sparse=bundle.task == "sparse")
     return Golden(reference=reference, texts=GOLDEN_TEXTS, vectors=numbers, indices=indices)
 
 
@@ -146,17 +195,50 @@ def token_rows(folder: Path, bundle: Bundle, texts: Sequence[str]) -> list[list[
     ]
 
 
+def _rows(folder: Path, bundle: Bundle, texts: Sequence[str]) -> Sequence[Sequence[int]]:
+    """What the model is run on for each golden text."""
+    tokenizer = Tokenizer(folder / TOKENIZER_JSON)
+    if bundle.task == "score" and (template := _template(tokenizer)) is not None:
+        return _pair_rows(tokenizer, template, bundle.max_seq_length, texts)
+    return token_rows(folder, bundle, texts)
+
+
+def _template(tokenizer: Tokenizer) -> PairTemplate | None:
+    """None where the model reads single texts only."""
+    try:
+        return tokenizer.pair
+    except BundleError:
+        return None
+
+
+def _pair_rows(tokenizer: Tokenizer, template: PairTemplate, length: int, texts: Sequence[str]) -> list[TwoPartRow]:
+    """GOLDEN_QUERY and each text, which is cut to fit."""
+    query, *seconds = (one.ids for one in tokenizer.encode([GOLDEN_QUERY, *texts], [""] * (len(texts) + 1), length))
+    before = [*template.prefix, *query, *template.middle]
+    before = before[: length - len(template.suffix) - 1]
+    room = length - len(before) - len(template.suffix)
+    return [TwoPartRow([*before, *second[:room], *template.suffix], len(before)) for second in seconds]
+
+
 def _compare(
-    texts: Sequence[str], rows: Sequence[Sequence[int]], alone: Matrix, batched: Matrix, expected: Matrix
+    texts: Sequence[str],
+    rows: Sequence[Sequence[int]],
+    alone: Matrix,
+    batched: Matrix,
+    expected: Matrix,
+    scale: _Scale,
 ) -> tuple[TextResult, ...]:
+    """`scale` brings what is compared to a common size."""
     units, batch_units, golden = _unit(alone), _unit(batched), _unit(expected)
+    sizes, batch_sizes, golden_sizes = scale(alone), scale(batched), scale(expected)
     return tuple(
         TextResult(
             text=text,
             tokens=len(rows[i]),
             cosine=_cosine(units[i], golden[i]),
-            max_abs_difference=float(np.abs(units[i] - golden[i]).max()),
+            max_abs_difference=float(np.abs(sizes[i] - golden_sizes[i]).max()),
             batch_cosine=_cosine(units[i], batch_units[i]),
+            batch_difference=float(np.abs(sizes[i] - batch_sizes[i]).max()),
         )
         for i, text in enumerate(texts)
     )
@@ -165,6 +247,15 @@ def _compare(
 def _cosine(left: NDArray[np.float64], right: NDArray[np.float64]) -> float:
     """Of unit vectors; two empty ones are alike: a sparse vector may hold nothing."""
     return float(left @ right) if left.any() or right.any() else 1.0
+
+
+def _scale(bundle: Bundle) -> _Scale:
+    """Scores as they are, vectors as unit vectors."""
+    return _as_they_are if bundle.task == "score" else _unit
+
+
+def _as_they_are(scores: Matrix) -> NDArray[np.float64]:
+    return scores.astype(np.float64)
 
 
 def _unit(vectors: Matrix) -> NDArray[np.float64]:

@@ -70,7 +70,7 @@ class Tokenizer:
     def pair(self) -> PairTemplate:
         """What the post-processor puts around and between two texts, found by looking at a pair.
 
-        Raises BundleError where it does not say, or puts the second text first.
+        Raises BundleError where it does not say, puts the second text first, or has types of its own for tokens.
         """
         probe = self._tokenizer.encode("a", "a", add_special_tokens=True)
         texts = probe.sequence_ids
@@ -79,9 +79,11 @@ class Tokenizer:
         first, second = (_range_of(texts, number) for number in (0, 1))
         if first[1] > second[0]:
             raise BundleError("the tokenizer does not put the second text of a pair behind the first", RECOMPILE)
-        return PairTemplate(
-            tuple(probe.ids[: first[0]]), tuple(probe.ids[first[1] : second[0]]), tuple(probe.ids[second[1] :])
-        )
+        usual = [0] * second[0] + [1] * (len(texts) - second[0])
+        if any(probe.type_ids) and probe.type_ids != usual:
+            raise BundleError(f"the tokenizer gives a pair's tokens the types {probe.type_ids}, not {usual}", RECOMPILE)
+        prefix, middle, suffix = probe.ids[: first[0]], probe.ids[first[1] : second[0]], probe.ids[second[1] :]
+        return PairTemplate(tuple(prefix), tuple(middle), tuple(suffix), any(probe.type_ids))
 
     def encode(
         self,

@@ -111,11 +111,15 @@ class TwoPartRow(_Ids):
 
 
 class PairTemplate(NamedTuple):
-    """The special tokens of a pair of texts: before the first, between the two, behind the second."""
+    """The special tokens of a pair of texts: before the first, between the two, behind the second.
+
+    `has_types` says that all tokens from the second text on are of another type than those before it.
+    """
 
     prefix: tuple[int, ...]
     middle: tuple[int, ...]
     suffix: tuple[int, ...]
+    has_types: bool
 
 
 class Chunk(NamedTuple):
