@@ -1,0 +1,1 @@
+"""Scores of cross-encoders and classifiers beside those of sentence-transformers' CrossEncoder."""
