@@ -97,7 +97,7 @@ class CheckReport:
         if self.is_score:
             worst, batch = f"{self.max_abs_difference:.1e}", f"{self.max_batch_difference:.1e}"
             return f"scores differ by {worst} at most, {batch} between alone and in a batch"
-        return f"worst cosine {self.worst_cosine:.7f}, {self.worst_batch_cosine:.7f} between alone and in a batch"
+        return f"cosine {self.worst_cosine:.7f}, {self.worst_batch_cosine:.7f} between alone and in a batch"
 
     @property
     def passed(self) -> bool:
