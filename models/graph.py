@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -37,6 +38,7 @@ class Graph:
             ir_version=IR_VERSION,
         )
         self.opset = next(one.version for one in self.model.opset_import if one.domain in ("", "ai.onnx"))
+        self._body = self.model.graph  # where nodes go
         self._prefix = "" if model is None else "embedserve/"
         self._count = 0
 
@@ -62,8 +64,25 @@ class Graph:
         if domain and not any(one.domain == domain for one in self.model.opset_import):
             self.model.opset_import.append(helper.make_opsetid(domain, 1))
         output = self._name(op_type)
-        self.model.graph.node.append(helper.make_node(op_type, inputs, [output], domain=domain, **attributes))
+        self._body.node.append(helper.make_node(op_type, inputs, [output], domain=domain, **attributes))
         return output
+
+    def branch(self, condition: str, then: Callable[[], str], otherwise: Callable[[], str]) -> str:
+        """`condition` is one bool. Of the two only one is computed, by the nodes that the functions append; each
+        returns a float32 value of its own, and may read whatever was there before."""
+        output = self._name("If")
+        branches = {"then_branch": self._branch(then), "else_branch": self._branch(otherwise)}
+        self._body.node.append(helper.make_node("If", [condition], [output], **branches))
+        return output
+
+    def _branch(self, append: Callable[[], str]) -> onnx.GraphProto:
+        outer, self._body = self._body, onnx.GraphProto(name=self._name("branch"))
+        try:
+            value = append()
+            self._body.output.append(helper.make_tensor_value_info(value, TensorProto.FLOAT, None))
+            return self._body
+        finally:
+            self._body = outer
 
     def constant(self, value: NDArray[Any], name: str = "") -> str:
         """Adds a tensor and returns its name, which says in a profile where it came from."""

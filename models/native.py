@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from models import classifier, heads, splade
 from models.checkpoint import Checkpoint
-from models.families import distilbert, electra, mpnet, roberta
+from models.families import distilbert, electra, gte, modernbert, mpnet, nomic_bert, roberta
 from models.families.bert import read_config
 from models.families.family import Family
 from models.families.relatives import relative
@@ -22,6 +22,10 @@ FAMILIES: dict[str, Family] = {
     "distilbert": distilbert.FAMILY,
     "electra": electra.FAMILY,
     "mpnet": mpnet.FAMILY,
+    "modernbert": modernbert.FAMILY,
+    "nomic_bert": nomic_bert.FAMILY,
+    "gte": gte.FAMILY,
+    "new": gte.FAMILY,
 }
 """config.json's model_type → how it is built. A new family is one file and one entry."""
 

@@ -23,12 +23,13 @@ class Weights:
         self._prefix = prefix
         self._names = names
 
-    def below(self, prefix: str, marker: str) -> Weights:
-        """The same tensors seen from `prefix`, if `marker` is found there; otherwise from the root.
+    def below(self, marker: str, *prefixes: str) -> Weights:
+        """The same tensors seen from the first of `prefixes` below which `marker` is found; otherwise from the root.
 
         Checkpoints saved from a task model carry the encoder under its name, others do not.
         """
-        return Weights(self._tensors, prefix if prefix + marker in self._tensors else "", self._names)
+        prefix = next((prefix for prefix in prefixes if prefix + marker in self._tensors), "")
+        return Weights(self._tensors, prefix, self._names)
 
     def renamed(self, names: Sequence[tuple[str, str]]) -> Weights:
         """The same tensors, to be asked for by other names: (asked for, found under) of parts of them."""

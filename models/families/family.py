@@ -45,6 +45,13 @@ def validated(kind: type[_Config], config: Mapping[str, Any], names: Mapping[str
         raise refused(f"{'.'.join([own.get(field, field), *inner])}: {first['msg']}") from error
 
 
+def expect(config: Mapping[str, Any], allowed: Mapping[str, tuple[Any, ...]]) -> None:
+    """Raises CheckpointError where config.json has one of these keys with another value than those allowed."""
+    for key, values in allowed.items():
+        if key in config and config[key] not in values:
+            raise refused(f"{key} = {config[key]!r} is not supported")
+
+
 def refused(reason: str) -> CheckpointError:
     """For a configuration that the family's builder does not understand."""
     return CheckpointError(

@@ -26,6 +26,6 @@ def relative(read: Read, prefix: str, names: Sequence[tuple[str, str]] = (), *, 
         return Int8Bert(graph, read(config), own(weights), peaks).encode()
 
     def own(weights: Weights) -> Weights:
-        return weights.below(prefix, MARKER).renamed(names)
+        return weights.below(MARKER, prefix).renamed(names)
 
     return Family(encode, encode_int8 if int8 else None)

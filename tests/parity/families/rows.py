@@ -40,6 +40,15 @@ _ROBERTA = {"model_type": "roberta", **_LAYERS, "max_position_embeddings": 50, "
 _DISTILBERT = {"model_type": "distilbert", "n_layers": 3, "n_heads": 4, "dim": 64, "hidden_dim": 96}
 _ELECTRA = {"model_type": "electra", **_LAYERS, "max_position_embeddings": 48, "embedding_size": 64}
 _MPNET = {"model_type": "mpnet", **_LAYERS, "max_position_embeddings": 300}
+_MODERNBERT = {
+    "model_type": "modernbert",
+    **_LAYERS,
+    "num_hidden_layers": 4,
+    "max_position_embeddings": 256,
+    "local_attention": 16,
+}
+_NOMIC = {"model_type": "nomic_bert", **_LAYERS, "max_position_embeddings": 256}
+_GTE = {"model_type": "gte", **_LAYERS, "max_position_embeddings": 256}
 
 _DEBERTA = {
     **_BERT,
@@ -69,6 +78,18 @@ ROWS: tuple[Row, ...] = (
     Row("electra", "ELECTRA", _ELECTRA, pooling="cls"),
     Row("electra-narrow", "ELECTRA", {**_ELECTRA, "embedding_size": 24}, note="narrow word vectors, projected"),
     Row("mpnet", "MPNet", _MPNET, max_seq_length=298),
+    Row("modernbert", "ModernBERT", _MODERNBERT, tokenizer="bpe", note="each third layer sees the whole row"),
+    Row(
+        "modernbert-biased",
+        "ModernBERT",
+        {**_MODERNBERT, "attention_bias": True, "mlp_bias": True, "norm_bias": True, "hidden_activation": "silu"},
+        tokenizer="bpe",
+        pooling="cls",
+        note="biases, `silu`",
+    ),
+    Row("nomic-bert", "NomicBERT", _NOMIC),
+    Row("gte", "GTE", _GTE, tokenizer="unigram", pooling="cls"),
+    Row("gte-no-segments", "GTE", {**_GTE, "type_vocab_size": 0}, tokenizer="unigram", note="no segments"),
     Row(
         "albert",
         "ALBERT",
