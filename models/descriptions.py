@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from service.errors import CheckpointError
 
-NOT_AS_MEANT = "this model cannot be served as its authors meant it"
+NOT_AS_MEANT = "save the model again without it, or use another: it could not be served as its authors meant it"
 
 
 class Described(BaseModel):

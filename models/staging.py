@@ -1,7 +1,7 @@
 """Folders that appear whole or not at all: written beside their place, flushed, renamed.
 
-A process that is killed, or a disk that is full, leaves at most a folder whose name begins with
-`STAGING_PREFIX`; nobody reads those, and a later run removes them once they are old.
+A full disk or a request to end (SIGTERM) leaves nothing. A process that is killed leaves at most a folder whose name
+begins with `STAGING_PREFIX`; nobody reads those, and a later run removes them once they are old.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import errno
 import os
 import secrets
 import shutil
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -34,12 +36,13 @@ def staged(final: Path, *, replace: bool) -> Iterator[Path]:
     """
     folder = final.parent / f"{STAGING_PREFIX}{final.name}-{secrets.token_hex(4)}"
     try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        remove_stale(final.parent)
-        folder.mkdir()  # not mkdtemp, whose 0700 would shut out the server's own user
-        yield folder
-        _flush(folder)
-        _publish(folder, final, replace)
+        with _ended_by_exception():
+            final.parent.mkdir(parents=True, exist_ok=True)
+            remove_stale(final.parent)
+            folder.mkdir()  # not mkdtemp, whose 0700 would shut out the server's own user
+            yield folder
+            _flush(folder)
+            _publish(folder, final, replace)
     except OSError as error:
         if error.errno in _NO_ROOM:
             raise StartupError(
@@ -52,6 +55,24 @@ def staged(final: Path, *, replace: bool) -> Iterator[Path]:
         raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _ended_by_exception() -> Iterator[None]:
+    """SIGTERM, where nobody has a use for it yet, raises SystemExit: a process that just ends removes nothing."""
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _exit)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _exit(number: int, _: object) -> None:
+    raise SystemExit(128 + number)
 
 
 def _flush(folder: Path) -> None:

@@ -29,9 +29,11 @@ def write_tokenizer(checkpoint: Checkpoint, folder: Path) -> None:
     (folder / TOKENIZER_JSON).write_text(json.dumps(content, ensure_ascii=False), "utf-8")
     _check_ids(content, source, checkpoint.vocab_size)
     try:
-        Tokenizer(folder / TOKENIZER_JSON)
+        tokenizer = Tokenizer(folder / TOKENIZER_JSON)
     except BundleError as error:
         raise CheckpointError(f"{source} cannot be used: {error.message}", "fetch the checkpoint again") from error
+    _check_padding(checkpoint, dict(_tokens(content, source)))
+    _check_around(checkpoint, tokenizer)
 
 
 def _lowercasing(normalizer: dict[str, Any] | None) -> dict[str, Any]:
@@ -62,6 +64,41 @@ def _check_ids(content: Mapping[str, Any], source: Path, rows: int) -> None:
             )
 
 
+def _check_padding(checkpoint: Checkpoint, ids: Mapping[str, int]) -> None:
+    """Some families count their positions from the padding's id: the tokenizer must mean the same one."""
+    named, configured = _token(checkpoint.folder, "pad_token"), checkpoint.config.get("pad_token_id")
+    own = ids.get(named) if named is not None else None
+    if own is not None and configured is not None and own != configured:
+        raise _at_odds(f"pad_token_id is {configured}, the tokenizer's {named} is {own}")
+
+
+def _check_around(checkpoint: Checkpoint, tokenizer: Tokenizer) -> None:
+    """What config.json calls the beginning and the end of a text is what the tokenizer puts there."""
+    around = {*tokenizer.prefix, *tokenizer.suffix}
+    for key in ("cls_token_id", "sep_token_id"):
+        configured = checkpoint.config.get(key)
+        if configured is not None and configured not in around:
+            put = ", ".join(map(str, sorted(around))) or "nothing"
+            raise _at_odds(f"{key} is {configured}, the tokenizer puts {put} around a text")
+
+
+def _token(folder: Path, role: str) -> str | None:
+    """The token that the tokenizer's own files give that role."""
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        found = read_json(folder / name, optional=True).get(role)
+        found = found.get("content") if isinstance(found, dict) else found
+        if isinstance(found, str):
+            return found
+    return None
+
+
+def _at_odds(reason: str) -> CheckpointError:
+    return CheckpointError(
+        f"config.json: {reason}",
+        "the tokenizer and the weights do not belong together: fetch both again, or mend config.json",
+    )
+
+
 def _tokens(content: Mapping[str, Any], source: Path) -> Iterator[tuple[str, int]]:
     """(token, id) of the vocabulary and of the tokens added to it. Unigram vocabularies are lists, by id."""
     try:
@@ -71,5 +108,9 @@ def _tokens(content: Mapping[str, Any], source: Path) -> Iterator[tuple[str, int
         else:
             yield from ((str(one[0]), number) for number, one in enumerate(vocabulary))
         yield from ((one["content"], int(one["id"])) for one in content.get("added_tokens") or ())
-    except (KeyError, TypeError, ValueError) as error:
+    except KeyError as error:
+        raise CheckpointError(
+            f"{source} is malformed: it has no {error.args[0]}", "fetch the checkpoint again"
+        ) from error
+    except (TypeError, ValueError) as error:
         raise CheckpointError(f"{source} is malformed: {error!r}", "fetch the checkpoint again") from error

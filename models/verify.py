@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from models.golden_vectors import golden_matrix, golden_rows
 from service.bundle import TOKENIZER_JSON, Bundle, Golden, read_bundle, read_golden, verify_files
 from service.encoder import Encoder
-from service.errors import BundleError
+from service.errors import BundleError, InferenceError
 from service.precision import Precision
 from service.runtime.providers import CPU
 from service.tokenizer import Tokenizer
@@ -124,7 +124,7 @@ def check(folder: Path) -> CheckReport:
         )
     rows = _rows(folder, bundle, golden.texts)
     encoder = Encoder(folder, bundle, CPU)
-    alone = np.concatenate([encoder.run([row]) for row in rows])
+    alone = np.concatenate([_run(encoder, [row]) for row in rows])
     if alone.shape != expected.shape:
         raise BundleError(f"{folder}: the graph gives {alone.shape[1]} dimensions", "compile it again")
     return CheckReport(
@@ -132,7 +132,7 @@ def check(folder: Path) -> CheckReport:
         precision=bundle.precision,
         reference=golden.reference,
         files=len(bundle.files),
-        texts=_compare(golden.texts, rows, alone, encoder.run(rows), expected, _scale(bundle)),
+        texts=_compare(golden.texts, rows, alone, _run(encoder, rows), expected, _scale(bundle)),
         is_score=bundle.task == "score",
     )
 
@@ -175,7 +175,7 @@ def _shown(one: TextResult) -> str:
 def record_golden(folder: Path, bundle: Bundle, reference: str) -> Golden:
     """The vectors this very bundle gives for GOLDEN_TEXTS, one text at a time."""
     encoder = Encoder(folder, bundle, CPU)
-    vectors = np.concatenate([encoder.run([row]) for row in _rows(folder, bundle, GOLDEN_TEXTS)])
+    vectors = np.concatenate([_run(encoder, [row]) for row in _rows(folder, bundle, GOLDEN_TEXTS)])
     return golden_of(vectors, reference, bundle)
 
 
@@ -218,6 +218,17 @@ def _pair_rows(tokenizer: Tokenizer, template: PairTemplate, length: int, texts:
     before = before[: length - len(template.suffix) - 1]
     room = length - len(before) - len(template.suffix)
     return [TwoPartRow([*before, *second[:room], *template.suffix], len(before)) for second in seconds]
+
+
+def _run(encoder: Encoder, rows: Sequence[Sequence[int]]) -> Matrix:
+    """Raises BundleError: what fails on golden texts is no request's fault."""
+    try:
+        return encoder.run(rows)
+    except InferenceError as error:
+        raise BundleError(
+            f"the graph fails on golden texts: {error.detail}",
+            "the weights may be damaged: fetch the checkpoint again, and compile it again",
+        ) from error
 
 
 def _compare(

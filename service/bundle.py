@@ -119,6 +119,10 @@ def sha256_of(path: Path) -> str:
 def read_bundle(folder: Path) -> Bundle:
     """Reads bundle.json alone. Raises BundleError."""
     path = folder / BUNDLE_JSON
+    if not folder.is_dir():
+        raise BundleError(f"{folder} does not exist", "name the folder of a bundle, as embedserve compile prints it")
+    if not path.is_file():
+        raise BundleError(f"{folder} is not a bundle: it has no {BUNDLE_JSON}", RECOMPILE)
     try:
         return Bundle.model_validate_json(path.read_bytes())
     except OSError as error:

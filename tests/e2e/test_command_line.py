@@ -59,7 +59,17 @@ def test_check_of_a_corrupt_bundle(make_bundle: MakeBundle) -> None:
 
 
 def test_check_of_no_bundle(tmp_path: Path) -> None:
-    assert_refused(run_command("check", tmp_path), "bundle.json")
+    assert_refused(run_command("check", tmp_path), "is not a bundle: it has no bundle.json", "compile")
+
+
+def test_check_of_no_folder(tmp_path: Path) -> None:
+    assert_refused(run_command("check", tmp_path / "missing"), "missing does not exist", "name the folder of a bundle")
+
+
+def test_compile_where_the_hub_cannot_be_reached(tmp_path: Path) -> None:
+    env = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path), "EMBEDSERVE_CACHE_DIR": str(tmp_path)}
+    done = run_command("compile", "organisation/model", env=env)
+    assert_refused(done, "organisation/model could not be fetched", "unreachable", "put its files (config.json")
 
 
 def test_a_bundle_is_not_served_in_another_precision(bundle: Path) -> None:

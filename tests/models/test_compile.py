@@ -219,6 +219,70 @@ def test_a_killed_compile_leaves_no_bundle(tmp_path: Path) -> None:
     assert names(cache / "bundles") == sorted([folder.name, other.name])
 
 
+@pytest.mark.parametrize("stage", ["models.verify.check", "models.heads.append", "service.encoder.Encoder"])
+def test_a_compile_that_is_asked_to_end_leaves_nothing(tmp_path: Path, stage: str) -> None:
+    source, cache = Tiny().write(tmp_path / "tiny"), tmp_path / "cache"
+    module = stage.rpartition(".")[0]
+    pause = f"import {module}, time\n{stage} = lambda *_: (print('here', flush=True), time.sleep(60))\n"
+    if stage.endswith("Encoder"):
+        pause += f"import models.verify\nmodels.verify.Encoder = {stage}\n"
+    process = start_compile(source, cache, pause + COMPILE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "here\n"
+    assert names(cache / "bundles") != []
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (128 + signal.SIGTERM, "")
+    assert names(cache / "bundles") == []
+    assert verify.check(compile_checkpoint(str(source), cache_dir=cache, say=lambda _: None)).passed
+
+
+def test_a_server_that_is_asked_to_end_while_it_compiles_leaves_nothing(tmp_path: Path) -> None:
+    source, cache = Tiny().write(tmp_path / "tiny"), tmp_path / "cache"
+    code = "import models.verify, time\nmodels.verify.check = lambda _: (print('here', flush=True), time.sleep(60))\n"
+    code += "import sys\nfrom service.cli import main\n"
+    code += "sys.exit(main(['serve', sys.argv[1], '--cache-dir', sys.argv[2], '--port', '0']))"
+    process = start_compile(source, cache, code)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "here\n"
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert names(cache / "bundles") == []
+
+
+FULL = """
+mount -t tmpfs -o size=$2 tmpfs "$1" || exit 77
+cd {root}
+head -c $3 /dev/zero > "$1/filler"
+{python} -m service.cli compile "$4" --cache-dir "$1/cache"; echo "exit $?"
+ls -A "$1/cache/bundles"; echo "free again"; rm "$1/filler"
+{python} -m service.cli compile "$4" --cache-dir "$1/cache" && {python} -m service.cli check "$1"/cache/bundles/*
+"""
+
+
+@pytest.mark.parametrize("filler", [1_040_000, 960_000])
+def test_a_disk_that_is_really_full(tmp_path: Path, filler: int) -> None:
+    """Early and late: a small file system of its own, in a namespace of its own."""
+    source = Tiny().write(tmp_path / "tiny")
+    (tmp_path / "disk").mkdir()
+    script = FULL.format(root=ROOT, python=sys.executable)
+    command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"]
+    arguments = [str(tmp_path / "disk"), "1m", str(filler), str(source)]
+    try:
+        done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=120, check=False)
+    except FileNotFoundError:
+        pytest.skip("no unshare on this machine")
+    if done.returncode == 77 or "unshare:" in done.stderr:
+        pytest.skip(f"no file system can be mounted here: {done.stderr}")
+    assert "cannot be written: No space left on device" in done.stderr
+    assert "free some space, or use another cache folder" in done.stderr
+    assert "Traceback" not in done.stderr
+    printed = done.stdout.splitlines()
+    assert printed[:2] == ["exit 1", "free again"]
+    assert "passed" in printed[-1], done.stderr
+
+
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     source, cache = Tiny().write(tmp_path / "tiny"), tmp_path / "cache"
     limit = f"import resource, signal\nresource.setrlimit(resource.RLIMIT_FSIZE, (8000, {resource.RLIM_INFINITY}))\n"

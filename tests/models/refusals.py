@@ -1,0 +1,170 @@
+"""What the compiler refuses, and what it says: the table in docs/MODELS.md, which `python -m` this writes anew."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from models.compile import compile_checkpoint
+from service.errors import StartupError
+from tests.models import tiny
+from tests.models.tiny import HIDDEN, Tiny, change_json, write_json
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "MODELS.md"
+BEGIN, END = "<!-- refusals: begin, written by `python -m tests.models.refusals` -->", "<!-- refusals: end -->"
+_HEAD = ("what is wrong", "what is said", "and what to do")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A checkpoint that is good but for `spoil`."""
+
+    what: str
+    spoil: Callable[[Path], object]
+    tiny: Tiny = field(default_factory=Tiny)
+
+    def said(self, root: Path) -> tuple[str, str]:
+        """Reason and remedy, with MODEL for the folder's path. Fails where it compiles."""
+        folder = self.tiny.write(root / "model")
+        self.spoil(folder)
+        try:
+            compile_checkpoint(str(folder), cache_dir=root / "cache", say=lambda _: None)
+        except StartupError as error:
+            assert not any((root / "cache").glob("bundles/*")), "something is left of it"
+            return _shown(error.message, folder), _shown(error.remedy, folder)
+        raise AssertionError(f"{self.what}: it compiles")
+
+
+def _shown(text: str, folder: Path) -> str:
+    """Without lists of what can be had instead, which grow."""
+    text = re.sub(r" \([^()]*, [^()]* (can|are)\)", "", text)
+    return text.replace(f"{folder}", "MODEL").replace("|", "\\|").replace("\n", " ")
+
+
+def _set(file: str, **changes: Any) -> Callable[[Path], object]:
+    return lambda folder: change_json(folder / file, **changes)
+
+
+def _modules(*kinds: str) -> Callable[[Path], object]:
+    def write(folder: Path) -> None:
+        paths = {"Transformer": "", "Pooling": "1_Pooling"}
+        types = ((kind if "." in kind else f"sentence_transformers.models.{kind}", kind) for kind in kinds)
+        write_json(folder / "modules.json", [{"type": kind, "path": paths.get(name, name)} for kind, name in types])
+
+    return write
+
+
+def _remove(file: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / file).unlink()
+
+
+def _cut_off(file: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / file).write_bytes((folder / file).read_bytes()[:-100])
+
+
+def _weights(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], object]:
+    def write(folder: Path) -> None:
+        tensors = load_file(folder / "model.safetensors")
+        change(tensors)
+        save_file(tensors, folder / "model.safetensors")
+
+    return write
+
+
+def _not_numbers(tensors: dict[str, Any]) -> None:
+    tensors["encoder.layer.0.output.dense.bias"] = np.full(HIDDEN, np.nan, np.float32)
+
+
+def _add_token(folder: Path) -> None:
+    special = tiny.tokenizer()["added_tokens"]
+    change_json(folder / "tokenizer.json", added_tokens=[*special, special[-1] | {"id": 99, "content": "[NEW]"}])
+
+
+def _other_padding(folder: Path) -> None:
+    change_json(folder / "tokenizer_config.json", pad_token="[MASK]")
+
+
+def _pickled(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+_POOLING, _DENSE = "1_Pooling/config.json", "2_Dense/config.json"
+_SENTENCE, _SAVED = "sentence_bert_config.json", "config_sentence_transformers.json"
+_TANH = Tiny(dense=tiny.dense_config("activation.Tanh"))
+
+
+def cases() -> Iterator[Case]:
+    """In the order of the table."""
+    yield Case("no word on pooling", _remove("modules.json"))
+    yield Case("another pooling", _set(_POOLING, pooling_mode="attention"))
+    yield Case(
+        "a pooling that versions read differently", _set(_POOLING, pooling_mode=None, pooling_mode_cls_token=True)
+    )
+    yield Case("a pooling without a mode", _set(_POOLING, pooling_mode=None))
+    yield Case("a pooling of another width", _set(_POOLING, embedding_dimension=31))
+    yield Case("code of the model's own", _modules("custom_st.Transformer", "Pooling"))
+    yield Case("routes for queries and documents", _modules("Router"))
+    yield Case("the same, older", _modules("Transformer", "Pooling", "Asym"))
+    yield Case("vectors of several layers", _modules("Transformer", "WeightedLayerPooling", "Pooling"))
+    yield Case("networks over words", _modules("Transformer", "LSTM", "Pooling"))
+    yield Case("networks over words", _modules("Transformer", "CNN", "Pooling"))
+    yield Case("weighted words", _modules("Transformer", "WordWeights", "Pooling"))
+    yield Case("bags of words", _modules("BoW"))
+    yield Case("images", _modules("CLIPModel"))
+    yield Case("an activation with weights", _set(_DENSE, activation_function="torch.nn.PReLU"), _TANH)
+    yield Case("an activation of elsewhere", _set(_DENSE, activation_function="my.Tanh"), _TANH)
+    yield Case("a layer that does not fit", _set(_DENSE, in_features=31), _TANH)
+    yield Case("a layer for token vectors", _set(_DENSE, module_input_name="token_embeddings"), _TANH)
+    yield Case("a pickled layer", _remove("2_Dense/model.safetensors"), _TANH)
+    yield Case("a setting that is not known", _set(_SENTENCE, query_length=32))
+    yield Case("another task", _set(_SENTENCE, transformer_task="text-generation"))
+    yield Case("a default prompt that is not there", _set(_SAVED, default_prompt_name="query"))
+    yield Case("no dimensions left", _set(_SAVED, truncate_dim=0))
+    yield Case("other positions", _set("config.json", position_embedding_type="relative_key"))
+    yield Case("weights cut off", _cut_off("model.safetensors"))
+    yield Case("a tensor missing", _weights(lambda all_: all_.pop("embeddings.LayerNorm.bias")))
+    yield Case("a tensor of another shape", _set("config.json", intermediate_size=64))
+    yield Case("weights that are not numbers", _weights(_not_numbers))
+    yield Case("pickled weights", _pickled)
+    yield Case("no tokenizer", _remove("tokenizer.json"))
+    yield Case("a tokenizer cut off", _cut_off("tokenizer.json"))
+    yield Case("a vocabulary missing", _set("tokenizer.json", model={"type": "WordPiece"}))
+    yield Case("a vocabulary too large for the weights", _set("config.json", vocab_size=len(tiny.VOCABULARY) - 1))
+    yield Case("a special token beyond the weights", _add_token)
+    yield Case("another padding", _other_padding)
+    yield Case("another beginning", _set("config.json", cls_token_id=9))
+    yield Case("another end", _set("config.json", sep_token_id=9))
+
+
+def rows() -> list[str]:
+    """The table's lines, from compiling each case."""
+    found = []
+    for case in cases():
+        with TemporaryDirectory() as root:
+            found.append(_line((case.what, *case.said(Path(root).resolve()))))
+    return [_line(_HEAD), _line(["---"] * len(_HEAD)), *found]
+
+
+def _line(cells: Any) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def documented() -> list[str]:
+    """The table's lines as they are in the document."""
+    return DOCUMENT.read_text("utf-8").partition(BEGIN)[2].partition(END)[0].strip().splitlines()
+
+
+def _write() -> None:
+    before, _, rest = DOCUMENT.read_text("utf-8").partition(BEGIN)
+    DOCUMENT.write_text("\n".join([f"{before}{BEGIN}", *rows(), f"{END}{rest.partition(END)[2]}"]), "utf-8")
+
+
+if __name__ == "__main__":
+    _write()
