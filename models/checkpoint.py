@@ -115,10 +115,13 @@ def read_checkpoint(root: Path, pooling: PoolingMode | None = None) -> Checkpoin
     return described(root, read_modules(root, pooling), Kind())
 
 
-def described(root: Path, modules: Modules, kind: Kind) -> Checkpoint:
-    """What the files of every kind of model say: the encoder's own in its folder, the others in `root`."""
+def described(root: Path, modules: Modules, kind: Kind, config: Mapping[str, Any] | None = None) -> Checkpoint:
+    """What the files of every kind of model say: the encoder's own in its folder, the others in `root`.
+
+    `config` stands in for a config.json.
+    """
     folder = modules.folder
-    config = read_json(folder / "config.json")
+    config = read_json(folder / "config.json") if config is None else config
     sentence = _sentence(folder, kind)
     saved = parse(_SentenceTransformer, root / _SAVED, optional=True)
     if saved.model_type not in (None, *kind.model_types):

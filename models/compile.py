@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.hashes import FileHashes
-from models.recipe import COMPILER, Options, PoolingChoice, Recipe, Route, Target, recipe_of
+from models.recipe import COMPILER, Format, Options, PoolingChoice, Recipe, Route, Target, recipe_of
 from models.sources import Place, Say, fetch, locate, memo
 from models.staging import staged
 from service.bundle import (
@@ -28,6 +28,7 @@ from service.precision import Precision
 if TYPE_CHECKING:
     from models.checkpoint import Checkpoint
     from models.graph import Graph
+    from models.static import Static
 
 Reference = Callable[[Path, Bundle], Golden]
 """A bundle's folder and description → the vectors it should give."""
@@ -41,13 +42,14 @@ def find_cached(
     target: Target = "cpu",
     pooling: PoolingChoice | None = None,
     route: Route | None = None,
+    format: Format | None = None,
 ) -> Path | None:
     """The bundle that `compile_checkpoint` would return, if it is here already. Quick; imports nothing heavy."""
     place = locate(source, cache_dir)
     hashes = memo(cache_dir)
     if not place.folder.is_dir() or place.mismatch(place.folder, hashes) is not None:
         return None
-    folder = recipe_of(place, Options(precision, target, pooling, route), hashes).folder(cache_dir)
+    folder = recipe_of(place, Options(precision, target, pooling, route, format), hashes).folder(cache_dir)
     hashes.save()
     return folder if is_bundle(folder) else None
 
@@ -62,6 +64,7 @@ def compile_checkpoint(
     target: Target = "cpu",
     pooling: PoolingChoice | None = None,
     route: Route | None = None,
+    format: Format | None = None,
 ) -> Path:
     """The bundle's folder: `output`, or a place in the cache, where it is found again by its recipe.
 
@@ -72,7 +75,7 @@ def compile_checkpoint(
     fetch(source, cache_dir, say)
     place = locate(source, cache_dir)
     hashes = memo(cache_dir)
-    recipe = _recipe(place, Options(precision, target, pooling, route), hashes)
+    recipe = _recipe(place, Options(precision, target, pooling, route, format), hashes)
     hashes.save()
     final = output or recipe.folder(cache_dir)
     if output is None and is_bundle(final):
@@ -100,8 +103,12 @@ def _recipe(place: Place, options: Options, hashes: FileHashes) -> Recipe:
 def _write_bundle(folder: Path, source: str, place: Place, recipe: Recipe, say: Say) -> None:
     """Fills an empty folder with a verified bundle."""
     from models.kinds import read
+    from models.static_sources import write_static
 
     options = recipe.options
+    if (static := write_static(folder, place, options, say)) is not None:
+        _write_static_parts(folder, source, place, recipe, static, say)
+        return
     checkpoint = read(place.folder, options.pooling)
     route = options.route or _route(checkpoint)
     if options.precision == "int8" and route != "native":
@@ -141,7 +148,28 @@ def _write_parts(
     say(f"building the graph ({route} route)")
     graph = _build(checkpoint, route)
     files = [*graph.save(folder), TOKENIZER_JSON, GOLDEN_JSON]
-    bundle = Bundle(
+    bundle = _described(checkpoint, graph, route, source, recipe)
+    _write_golden(folder, bundle, place, reference)  # before anything is rounded: int8 is measured against float32
+    if options.precision == "int8":
+        say("quantising")
+        _quantised(checkpoint, folder, bundle).save(folder)
+    _seal(folder, bundle, files, say)
+
+
+def _write_static_parts(folder: Path, source: str, place: Place, recipe: Recipe, static: Static, say: Say) -> None:
+    """What is left to write beside the rows of static embeddings."""
+    files = [*static.graph.save(folder), *static.files, GOLDEN_JSON]
+    bundle = _described(static.checkpoint, static.graph, "native", source, recipe)
+    is_mean = static.is_mean and bundle.mean_of_tokens
+    bundle = bundle.model_copy(update={"static": True, "words": static.words, "mean_of_tokens": is_mean})
+    _write_golden(folder, bundle, place, static.golden)
+    _seal(folder, bundle, files, say)
+
+
+def _described(checkpoint: Checkpoint, graph: Graph, route: Route, source: str, recipe: Recipe) -> Bundle:
+    """Still without the hashes of its files."""
+    options = recipe.options
+    return Bundle(
         format=FORMAT,
         model_id=recipe.model_id,
         dimensions=checkpoint.dimensions,
@@ -163,10 +191,10 @@ def _write_parts(
         provenance=Provenance(source=source, route=route, compiler=COMPILER, checkpoint=recipe.checkpoint),
         files={},
     )
-    _write_golden(folder, bundle, place, reference)  # before anything is rounded: int8 is measured against float32
-    if options.precision == "int8":
-        say("quantising")
-        _quantised(checkpoint, folder, bundle).save(folder)
+
+
+def _seal(folder: Path, bundle: Bundle, files: Sequence[str], say: Say) -> None:
+    """Writes bundle.json with the hashes of `files`, and checks all of it."""
     bundle = bundle.model_copy(update={"files": {name: sha256_of(folder / name) for name in files}})
     (folder / BUNDLE_JSON).write_text(bundle.model_dump_json(indent=2) + "\n", "utf-8")
     _verify(folder, say)

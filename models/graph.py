@@ -90,6 +90,14 @@ class Graph:
         self.model.graph.initializer.append(numpy_helper.from_array(np.asarray(value, order="C"), name))
         return name
 
+    def mapped(self, name: str, file: str, *shape: int) -> str:
+        """A float32 tensor that is the whole of a file beside the graph, written by whoever calls this, and never in
+        memory here."""
+        tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=shape, data_location=TensorProto.EXTERNAL)
+        tensor.external_data.add(key="location", value=file)
+        self.model.graph.initializer.append(tensor)
+        return name
+
     def reduce(self, op_type: str, value: str, axis: int, *, keepdims: int = 0) -> str:
         """ReduceSum, ReduceMax, ReduceL2: the axes moved from an attribute to an input, at opset 13 and 18."""
         if self.opset >= (13 if op_type == "ReduceSum" else 18):

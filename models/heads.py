@@ -5,6 +5,8 @@ All routes append these. The formulas are those of sentence-transformers' module
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from models.activations import activate
@@ -25,11 +27,16 @@ def append(graph: Graph, hidden: str, mask: str, checkpoint: Checkpoint) -> None
 
     Raises CheckpointError where a module's weights do not fit.
     """
-    vector = pool(graph, hidden, mask, checkpoint.pooling)
-    for number, head in enumerate(checkpoint.heads):
-        vector = _step(graph, vector, head, f"head_{number}")
+    vector = apply(graph, pool(graph, hidden, mask, checkpoint.pooling), checkpoint.heads)
     graph.output(vector, OUTPUT, "rows", checkpoint.dimensions)
     graph.output(hidden, TOKEN_OUTPUT, "rows", "length", checkpoint.hidden_size)
+
+
+def apply(graph: Graph, vector: str, heads: Sequence[Head]) -> str:
+    """(rows, width) → (rows, width of the last head)."""
+    for number, head in enumerate(heads):
+        vector = _step(graph, vector, head, f"head_{number}")
+    return vector
 
 
 def _step(graph: Graph, vector: str, head: Head, name: str) -> str:

@@ -96,8 +96,13 @@ def read_modules(root: Path, pooling: PoolingMode | None) -> Modules:
             raise refused(path, f"module {kind} {_REFUSED[kind][0]}", _REFUSED[kind][1])
     if kinds[:2] != ["Transformer", "Pooling"]:
         raise refused(path, f"the modules are {', '.join(kinds) or 'none'}; Transformer, Pooling, … is understood")
-    heads = (_head(path, kind, folder) for kind, folder in modules[2:])
-    return Modules(modules[0][1], read_pooling(modules[1][1] / "config.json"), tuple(head for head in heads if head))
+    return Modules(modules[0][1], read_pooling(modules[1][1] / "config.json"), read_heads(path, modules[2:]))
+
+
+def read_heads(path: Path, modules: Sequence[tuple[str, Path]]) -> tuple[Head, ...]:
+    """What comes after the vector of a text is made. Raises CheckpointError."""
+    heads = (_head(path, kind, folder) for kind, folder in modules)
+    return tuple(head for head in heads if head)
 
 
 def module_list(path: Path) -> list[tuple[str, Path]]:

@@ -22,6 +22,7 @@ COMPILER = f"embedserve {service.__version__}"
 
 Target = Literal["cpu"]
 Route = Literal["native", "onnx", "export"]
+Format = Literal["word2vec-text", "word2vec-binary", "glove", "fasttext"]
 PoolingChoice = PoolingMode | Literal["splade"]
 """What --pooling takes; the last makes a sparse model of one for masked language modelling."""
 
@@ -34,6 +35,7 @@ class Options:
     target: Target = "cpu"
     pooling: PoolingChoice | None = None
     route: Route | None = None
+    format: Format | None = None  # of a file of word vectors
 
 
 @dataclass(frozen=True)
@@ -64,9 +66,13 @@ def recipe_of(place: Place, options: Options, hashes: FileHashes) -> Recipe:
     return Recipe(
         model_id=place.model_id,
         options=options,
-        checkpoint={name: hashes.of(place.folder / name) for name in checkpoint_files(place.folder)},
+        checkpoint={name: hashes.of(place.folder / name) for name in _files(place)},
         golden=hashes.of(golden) if golden else None,
     )
+
+
+def _files(place: Place) -> list[str]:
+    return [place.file] if place.file else checkpoint_files(place.folder)
 
 
 def checkpoint_files(folder: Path) -> list[str]:

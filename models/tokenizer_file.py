@@ -27,7 +27,7 @@ def write_tokenizer(checkpoint: Checkpoint, folder: Path) -> None:
     if checkpoint.lower_case:
         content["normalizer"] = _lowercasing(content.get("normalizer"))
     (folder / TOKENIZER_JSON).write_text(json.dumps(content, ensure_ascii=False), "utf-8")
-    _check_ids(content, source, checkpoint.vocab_size)
+    check_ids(content, source, checkpoint.vocab_size)
     try:
         tokenizer = Tokenizer(folder / TOKENIZER_JSON)
     except BundleError as error:
@@ -54,7 +54,7 @@ def _lowercases(normalizer: Mapping[str, Any] | None) -> bool:
     return False
 
 
-def _check_ids(content: Mapping[str, Any], source: Path, rows: int) -> None:
+def check_ids(content: Mapping[str, Any], source: Path, rows: int) -> None:
     """An id beyond the embedding matrix would fail only when a text happens to hold its token."""
     for token, number in _tokens(content, source):
         if number >= rows:

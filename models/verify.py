@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.golden_vectors import golden_matrix, golden_rows
-from service.bundle import TOKENIZER_JSON, Bundle, Golden, read_bundle, read_golden, verify_files
+from service.bundle import Bundle, Golden, read_bundle, read_golden, verify_files
 from service.encoder import Encoder
 from service.errors import BundleError, InferenceError
 from service.precision import Precision
 from service.runtime.providers import CPU
-from service.tokenizer import Tokenizer
+from service.tokenizer import Tokenizer, open_tokenizer
 from service.types import Matrix, PairTemplate, TwoPartRow
 
 _Scale = Callable[[Matrix], NDArray[np.float64]]
@@ -172,32 +172,33 @@ def _shown(one: TextResult) -> str:
     return textwrap.shorten(one.text, 48, placeholder=" …") or "(empty)"
 
 
-def record_golden(folder: Path, bundle: Bundle, reference: str) -> Golden:
-    """The vectors this very bundle gives for GOLDEN_TEXTS, one text at a time."""
+def record_golden(folder: Path, bundle: Bundle, reference: str, texts: tuple[str, ...] = GOLDEN_TEXTS) -> Golden:
+    """The vectors this very bundle gives for `texts`, one at a time."""
     encoder = Encoder(folder, bundle, CPU)
-    vectors = np.concatenate([_run(encoder, [row]) for row in _rows(folder, bundle, GOLDEN_TEXTS)])
-    return golden_of(vectors, reference, bundle)
+    vectors = np.concatenate([_run(encoder, [row]) for row in _rows(folder, bundle, texts)])
+    return golden_of(vectors, reference, bundle, texts)
 
 
-def golden_of(vectors: Matrix, reference: str, bundle: Bundle) -> Golden:
-    """`vectors` (texts, dimensions) that `reference` gives for GOLDEN_TEXTS."""
+def golden_of(vectors: Matrix, reference: str, bundle: Bundle, texts: tuple[str, ...] = GOLDEN_TEXTS) -> Golden:
+    """`vectors` (texts, dimensions) that `reference` gives for `texts`."""
     indices, numbers = golden_rows(_scale(bundle)(vectors), is_sparse=bundle.task == "sparse")
-    return Golden(reference=reference, texts=GOLDEN_TEXTS, vectors=numbers, indices=indices)
+    return Golden(reference=reference, texts=texts, vectors=numbers, indices=indices)
 
 
 def token_rows(folder: Path, bundle: Bundle, texts: Sequence[str]) -> list[list[int]]:
     """Token ids with special tokens, cut to the model's limit as sentence-transformers cuts."""
-    tokenizer = Tokenizer(folder / TOKENIZER_JSON)
+    tokenizer = open_tokenizer(folder, bundle)
+    blank = [bundle.pad_token_id] if bundle.static else []
     room = bundle.max_seq_length - tokenizer.special_tokens
     return [
-        [*tokenizer.prefix, *one.ids[:room], *tokenizer.suffix]
+        [*tokenizer.prefix, *one.ids[:room], *tokenizer.suffix] or blank
         for one in tokenizer.encode(texts, [""] * len(texts), room)
     ]
 
 
 def _rows(folder: Path, bundle: Bundle, texts: Sequence[str]) -> Sequence[Sequence[int]]:
     """What the model is run on for each golden text."""
-    tokenizer = Tokenizer(folder / TOKENIZER_JSON)
+    tokenizer = open_tokenizer(folder, bundle)
     if bundle.task == "score" and (template := _template(tokenizer)) is not None:
         return _pair_rows(tokenizer, template, bundle.max_seq_length, texts)
     return token_rows(folder, bundle, texts)

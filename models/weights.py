@@ -39,6 +39,11 @@ class Weights:
         """Whether there is such a tensor, of whatever shape."""
         return self._own(name) in self._tensors
 
+    def shape(self, name: str) -> tuple[int, ...] | None:
+        """None where there is no such tensor."""
+        tensor = self._tensors.get(self._own(name))
+        return None if tensor is None else tensor.shape
+
     def get(self, name: str, *shape: int) -> Array:
         """The tensor of exactly that shape. Raises CheckpointError naming it."""
         name = self._own(name)
@@ -61,8 +66,11 @@ class Weights:
         return self._prefix + name
 
 
-def read_weights(files: Iterable[Path]) -> Weights:
-    """Every tensor of the files (a checkpoint may be split into several). Raises CheckpointError."""
+def read_weights(files: Iterable[Path], *, integers: bool = False) -> Weights:
+    """Every tensor of the files (a checkpoint may be split into several). Raises CheckpointError.
+
+    `integers`: those of 8 bits are numbers as any others, and not codes for such.
+    """
     import safetensors
 
     deserialize: Callable[[bytes], list[tuple[str, dict[str, Any]]]] = safetensors.deserialize
@@ -75,7 +83,9 @@ def read_weights(files: Iterable[Path]) -> Weights:
         except safetensors.SafetensorError as error:
             raise CheckpointError(f"{path} is corrupt: {error}", "fetch the checkpoint again") from error
         for name, tensor in found:
-            tensors[_modern(name)] = _widened(path, name, tensor["dtype"], tensor["data"]).reshape(tensor["shape"])
+            tensors[_modern(name)] = _widened(path, name, tensor["dtype"], tensor["data"], integers).reshape(
+                tensor["shape"]
+            )
     return Weights(tensors)
 
 
@@ -84,7 +94,18 @@ def _modern(name: str) -> str:
     return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
 
 
-def _widened(path: Path, name: str, dtype: str, data: bytes) -> Array:
+def tensor_names(path: Path) -> set[str]:
+    """Read from the file's head alone. Raises CheckpointError."""
+    import safetensors
+
+    try:
+        with safetensors.safe_open(path, "numpy") as file:
+            return set(file.keys())
+    except (OSError, safetensors.SafetensorError) as error:
+        raise CheckpointError(f"{path} is corrupt: {error}", "fetch the checkpoint again") from error
+
+
+def _widened(path: Path, name: str, dtype: str, data: bytes, integers: bool) -> Array:
     """Flat float32; exact for every type here but F64, integers are positions and other buffers."""
     match dtype:
         case "F32":
@@ -95,6 +116,10 @@ def _widened(path: Path, name: str, dtype: str, data: bytes) -> Array:
             return (np.frombuffer(data, np.uint16).astype(np.uint32) << 16).view(np.float32)
         case "F64":
             return np.frombuffer(data, np.float64).astype(np.float32)
+        case "I8" if integers:
+            return np.frombuffer(data, np.int8).astype(np.float32)
+        case "I32":
+            return np.frombuffer(data, np.int32).astype(np.float32)
         case "I64":
             return np.frombuffer(data, np.int64).astype(np.float32)
     raise CheckpointError(

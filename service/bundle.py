@@ -3,6 +3,7 @@
     bundle.json      this module's `Bundle`
     model.onnx       inputs → the outputs of the bundle's task, see OUTPUTS
     tokenizer.json   a Hugging Face tokenizer, with neither truncation nor padding of its own
+    words.txt        in its place for word vectors: a word a line, in the order of their rows
     golden.json      this module's `Golden`: texts and the vectors a reference gave for them
 
 `models` writes bundles, `service` reads them. A folder is a bundle when it has a bundle.json.
@@ -23,6 +24,7 @@ BUNDLE_JSON = "bundle.json"
 MODEL_ONNX = "model.onnx"
 TOKENIZER_JSON = "tokenizer.json"
 GOLDEN_JSON = "golden.json"
+WORDS_TXT = "words.txt"
 
 Task = Literal["embedding", "sparse", "tokens", "score"]
 
@@ -66,6 +68,20 @@ class Provenance(_Strict):
     checkpoint: dict[str, str]  # file name → sha256
 
 
+class WordRules(_Strict):
+    """How texts become the words of a `words.txt`: cut at white space, and looked up.
+
+    `punctuation`: what is not known is cut beside signs as well. Otherwise it has the n-grams of `shortest` to
+    `longest` characters that fastText gives it, hashed into so many `buckets`, if there are any.
+    """
+
+    lower_case: bool
+    punctuation: bool
+    shortest: int = 0
+    longest: int = 0
+    buckets: int = 0
+
+
 class Bundle(_Strict):
     """bundle.json. Lengths in tokens, special tokens included in `max_seq_length`."""
 
@@ -89,6 +105,10 @@ class Bundle(_Strict):
     probabilities: Activation = "identity"  # and what brings them between 0 and 1
     similarity_fn_name: Literal["cosine", "dot", "euclidean", "manhattan"] | None = None  # for whoever compares vectors
     max_active_dimensions: int | None = None  # of a sparse vector only so many of the largest weights are kept
+    # Vectors are looked up: no token changes another's. `pad_token_id` has none, in any place, and alone stands for a
+    # text without tokens, whose vector is zero.
+    static: bool = False
+    words: WordRules | None = None  # of static ones that have words in place of a tokenizer
     provenance: Provenance
     files: dict[str, str]  # name → sha256, of every file but bundle.json
 

@@ -22,13 +22,17 @@ from service.types import Aggregation, Boundary, Chunk, Encoding, Matrix, Span, 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What a row has room for: `size` tokens of prompt and text between the special tokens `prefix` and `suffix`."""
+    """What a row has room for: `size` tokens of prompt and text between the special tokens `prefix` and `suffix`.
+
+    `blank` stands for an input without any token, where it would have none at all.
+    """
 
     size: int
     prefix: Sequence[int] = ()
     suffix: Sequence[int] = ()
     overlap: int = 0
     boundary: Boundary = Boundary.PARAGRAPH
+    blank: Sequence[int] = ()
 
     def row(self, encoding: Encoding, start: int, stop: int) -> Sequence[int]:
         """The prompt and the tokens in [start, stop), 4 bytes each."""
@@ -44,7 +48,7 @@ def _parted(row: Sequence[int], pooled_from: int) -> TwoPartRow:
 
 def whole(encoding: Encoding, text: str, window: Window) -> Chunk:
     """An input that fits, as its only chunk."""
-    row: Sequence[int] = [*window.prefix, *encoding.ids, *window.suffix]
+    row: Sequence[int] = [*window.prefix, *encoding.ids, *window.suffix] or window.blank
     if encoding.pooled_from:
         row = _parted(row, encoding.pooled_from)
     return Chunk(row, len(encoding.ids) - encoding.prompt_length, _stripped(text, 0, len(text)))

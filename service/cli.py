@@ -21,8 +21,8 @@ from service.settings import DEFAULT_MODEL, ENV_PREFIX, Settings, default_text, 
 _SERVE_HELP = f"""\
 Serve embeddings over HTTP, in OpenAI's and Google Vertex AI's own words.
 
-MODEL is a bundle made by `embedserve compile`, a checkpoint folder, a name of the built-in catalogue
-(default: {DEFAULT_MODEL}) or a Hugging Face id. What is not compiled yet is compiled first, once.
+MODEL is a bundle made by `embedserve compile`, a checkpoint folder, a file of word vectors, a name of the built-in
+catalogue (default: {DEFAULT_MODEL}) or a Hugging Face id. What is not compiled yet is compiled first, once.
 """
 _SERVE_EXAMPLES = """\
 examples:
@@ -124,6 +124,7 @@ def _compile(options: argparse.Namespace) -> int:
         target=options.target,
         pooling=options.pooling,
         route=options.route,
+        format=options.format,
         say=_say,
     )
     if options.tune:
@@ -240,13 +241,19 @@ def _add_serve(commands: Any) -> None:
 
 def _add_compile(commands: Any) -> None:
     parser = _add(commands, "compile", _compile, "turn a checkpoint into a bundle", _COMPILE_HELP)
-    parser.add_argument("source", metavar="SOURCE", help="a checkpoint folder, a catalogue name or a Hugging Face id")
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="a checkpoint folder, a file of word vectors, a catalogue name or a Hugging Face id",
+    )
     parser.add_argument("--output", type=Path, metavar="DIR", help="where to put the bundle (default: the cache)")
     parser.add_argument("--precision", choices=get_args(Precision), default="fp32", help=_PRECISION_HELP)
     parser.add_argument("--target", choices=["cpu"], default="cpu", help="what runs it (default: %(default)s)")
     poolings = [*get_args(PoolingMode), "splade"]
     parser.add_argument("--pooling", choices=poolings, help="for a checkpoint that does not say")
     parser.add_argument("--route", choices=["native", "onnx", "export"], help=_ROUTE_HELP)
+    formats = ["word2vec-text", "word2vec-binary", "glove", "fasttext"]
+    parser.add_argument("--format", choices=formats, help="of a file of word vectors whose content leaves it open")
     parser.add_argument("--cache-dir", type=Path, metavar="DIR", help="where checkpoints and bundles are kept")
     parser.add_argument("--tune", action="store_true", help="measure it on this machine as well: see embedserve tune")
 

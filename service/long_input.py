@@ -67,6 +67,7 @@ def rules_of(
     special_tokens = len(prefix) + len(suffix)
     limit = min(request.max_sequence_length or bundle.max_seq_length, bundle.max_seq_length)
     asked = request.chunking
+    blank = (bundle.pad_token_id,) if bundle.static else ()
     overlap, boundary = 0, _or(asked.boundary, settings.chunk_boundary)
     if policy is LongInput.CHUNK:
         limit = _row_length(_or(asked.max_tokens, settings.chunk_max_tokens), special_tokens, bundle.max_seq_length)
@@ -74,7 +75,7 @@ def rules_of(
     return Rules(
         policy,
         _or(request.truncation_side, settings.truncation_side),
-        Window(limit - special_tokens, prefix, suffix, overlap, boundary),
+        Window(limit - special_tokens, prefix, suffix, overlap, boundary, blank),
         bundle.max_seq_length - special_tokens,
         _or(asked.aggregation, settings.chunk_aggregation),
         _or(request.return_chunks, settings.return_chunks),

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from service import metrics
 from service.batcher import Batcher, Results, Rows
-from service.bundle import OUTPUTS, RECOMPILE, TOKEN_OUTPUT, TOKENIZER_JSON, Bundle, Task, read_bundle, verify_files
+from service.bundle import OUTPUTS, RECOMPILE, TOKEN_OUTPUT, Bundle, Task, read_bundle, verify_files
 from service.cache import Cache
 from service.cores import usable_cores
 from service.device import Device
@@ -40,7 +40,7 @@ from service.scheduling import Share
 from service.scoring import Scorer
 from service.settings import ModelSettings, Settings
 from service.sparse_embedding import SparseEmbedder, sparsely
-from service.tokenizer import Tokenizer
+from service.tokenizer import Tokenizer, open_tokenizer
 from service.tuning import CHOICES, Plan, plan, read_tuning, this_machine
 from service.types import EmbedRequest, LongInput
 from service.workers import Workers
@@ -121,7 +121,7 @@ def open_bundle(folder: Path, settings: ModelSettings) -> Parts:
 
 
 def _open(folder: Path, bundle: Bundle, settings: ModelSettings) -> Parts:
-    tokenizer = Tokenizer(folder / TOKENIZER_JSON)
+    tokenizer = open_tokenizer(folder, bundle)
     _check_settings(settings, bundle, tokenizer)
     chosen = _plan(folder, settings)
     encoder = Encoder(folder, bundle, CPU, chosen.intra_op_threads, chosen.lone_threads)

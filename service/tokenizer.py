@@ -12,9 +12,10 @@ from pathlib import Path
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers
 
-from service.bundle import RECOMPILE
+from service.bundle import RECOMPILE, TOKENIZER_JSON, WORDS_TXT, Bundle, WordRules
 from service.errors import BundleError, InvalidInput, TooManyTokens
 from service.types import Encoding, PairTemplate
+from service.vocabulary import Vocabulary
 from service.words import Words
 
 _SLICE = 50_000  # characters
@@ -42,29 +43,13 @@ class Tokenizer:
     `special_tokens` is their number.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Reads a tokenizer.json. Raises BundleError."""
-        try:
-            self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
-        except Exception as error:
-            raise BundleError(f"{path} is not a tokenizer: {error}", RECOMPILE) from error
-        # Windows are this server's own business (chunking.py): the file's settings must not cut or pad first.
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
+    def __init__(self, path: Path, words: WordRules | None = None) -> None:
+        """Reads a tokenizer.json; or a words.txt, of which `words` says how it is used. Raises BundleError."""
+        self._tokenizer = Vocabulary.read(path, words) if words else _library(path)
         self.vocab_size: int = self._tokenizer.get_vocab_size(with_added_tokens=True)
-        self.prefix, self.suffix = self._special_tokens()
+        self.prefix, self.suffix = _special_tokens(self._tokenizer)
         self.special_tokens = len(self.prefix) + len(self.suffix)
-        self._short_ids = Words(self._ids).encode if self._knows_words_by_themselves() else self._ids
-
-    def _special_tokens(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """What the post-processor puts around a sequence, found by looking at one."""
-        probe = self._tokenizer.encode("a", add_special_tokens=True)
-        mask = probe.special_tokens_mask
-        if 0 not in mask:
-            raise BundleError("the tokenizer gives no tokens for the text 'a'", RECOMPILE)
-        first = mask.index(0)
-        last = len(mask) - mask[::-1].index(0)
-        return tuple(probe.ids[:first]), tuple(probe.ids[last:])
+        self._short_ids = Words(self._ids).encode if _knows_words_by_themselves(self._tokenizer) else self._ids
 
     @property
     def pair(self) -> PairTemplate:
@@ -72,6 +57,8 @@ class Tokenizer:
 
         Raises BundleError where it does not say, puts the second text first, or has types of its own for tokens.
         """
+        if isinstance(self._tokenizer, Vocabulary):
+            raise BundleError("word vectors read no pairs of texts", RECOMPILE)
         probe = self._tokenizer.encode("a", "a", add_special_tokens=True)
         texts = probe.sequence_ids
         if 0 not in texts or 1 not in texts:
@@ -120,14 +107,6 @@ class Tokenizer:
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
         return [one.ids for one in self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
-
-    def _knows_words_by_themselves(self) -> bool:
-        """Whether a text's ids are those of what stands between its spaces: so it is where a normaliser that works
-        by characters and a cut at every space come before a model of words, and no added token holds a space."""
-        own = self._tokenizer
-        parts = own.normalizer, own.pre_tokenizer, own.model
-        added = own.get_added_tokens_decoder().values()
-        return tuple(map(type, parts)) == _BERT and not any(" " in one.content for one in added)
 
     def _encode_with_offsets(
         self, joined: str, prompt: int, max_tokens: int, check: Callable[[], None] = lambda: None
@@ -207,6 +186,45 @@ class Tokenizer:
 def _range_of(texts: Sequence[int | None], number: int) -> tuple[int, int]:
     """Where the tokens of one text of a pair stand, from its first to behind its last."""
     return texts.index(number), len(texts) - texts[::-1].index(number)
+
+
+def open_tokenizer(folder: Path, bundle: Bundle) -> Tokenizer:
+    """The bundle's. Raises BundleError."""
+    return Tokenizer(folder / (WORDS_TXT if bundle.words else TOKENIZER_JSON), bundle.words)
+
+
+def _library(path: Path) -> tokenizers.Tokenizer:
+    try:
+        own = tokenizers.Tokenizer.from_file(str(path))
+    except Exception as error:
+        raise BundleError(f"{path} is not a tokenizer: {error}", RECOMPILE) from error
+    # Windows are this server's own business (chunking.py): the file's settings must not cut or pad first.
+    own.no_truncation()
+    own.no_padding()
+    return own
+
+
+def _special_tokens(own: tokenizers.Tokenizer | Vocabulary) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """What the post-processor puts around a sequence, found by looking at one."""
+    if isinstance(own, Vocabulary) or own.post_processor is None:
+        return (), ()
+    probe = own.encode("a", add_special_tokens=True)
+    mask = probe.special_tokens_mask
+    if 0 not in mask:
+        raise BundleError("the tokenizer gives no tokens for the text 'a'", RECOMPILE)
+    first = mask.index(0)
+    last = len(mask) - mask[::-1].index(0)
+    return tuple(probe.ids[:first]), tuple(probe.ids[last:])
+
+
+def _knows_words_by_themselves(own: tokenizers.Tokenizer | Vocabulary) -> bool:
+    """Whether a text's ids are those of what stands between its spaces: so it is where a normaliser that works
+    by characters and a cut at every space come before a model of words, and no added token holds a space."""
+    if isinstance(own, Vocabulary):
+        return False  # which remembers by itself
+    parts = own.normalizer, own.pre_tokenizer, own.model
+    added = own.get_added_tokens_decoder().values()
+    return tuple(map(type, parts)) == _BERT and not any(" " in one.content for one in added)
 
 
 def _pieces(text: str, encoding: Encoding) -> Iterator[Piece]:

@@ -19,12 +19,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from service.bundle import TOKENIZER_JSON, Bundle, read_bundle, verify_files
+from service.bundle import Bundle, read_bundle, verify_files
 from service.encoder import Encoder
 from service.packing import pack
 from service.runtime.providers import CPU
 from service.runtime.session import runtime_version
-from service.tokenizer import Tokenizer
+from service.tokenizer import open_tokenizer
 from service.tuning import (
     CHOICES,
     Measurement,
@@ -66,7 +66,7 @@ def measure(folder: Path, effort: Effort) -> Tuning:
     bundle = read_bundle(folder)
     verify_files(folder, bundle)
     machine = this_machine(runtime_version())
-    vocabulary = Tokenizer(folder / TOKENIZER_JSON).vocab_size
+    vocabulary = open_tokenizer(folder, bundle).vocab_size
     todo = list(combinations(machine.cores, effort.budgets))
     rates = _Rates(folder, bundle, _mixes(bundle, vocabulary))
     rates.measure(todo, effort.seconds)

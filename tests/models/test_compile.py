@@ -297,7 +297,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("source", ["no-such-model", "./missing/folder", "a/b/c"])
 def test_unknown_sources(tmp_path: Path, compiled: Compile, source: str) -> None:
-    with pytest.raises(SourceError, match="neither a folder, nor a model known by name"):
+    with pytest.raises(SourceError, match="neither a folder, nor a file, nor a model known by name"):
         compiled(source)
     with pytest.raises(SourceError):
         find_cached(source, cache_dir=tmp_path)

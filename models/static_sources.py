@@ -1,0 +1,37 @@
+"""Whether a checkpoint is one of static embeddings, and of which kind: a file of word vectors, or a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from models import static_folder, word_files
+from models.recipe import Options
+from models.sources import Place, Say
+from models.static import Static
+from service.errors import CheckpointError
+
+
+def write_static(folder: Path, place: Place, options: Options, say: Say) -> Static | None:
+    """Its rows, and words or tokenizer, written into `folder`; None for a checkpoint of another kind.
+
+    Raises CheckpointError.
+    """
+    if place.file is not None:
+        _refuse_options(options)
+        return word_files.write(place.folder / place.file, options.format, folder, say)
+    if options.format is not None:
+        raise CheckpointError(f"--format {options.format} is for files of word vectors", "leave --format out")
+    if (inner := static_folder.find(place.folder)) is None:
+        return None
+    _refuse_options(options)
+    return static_folder.write(place.folder, inner, folder, say)
+
+
+def _refuse_options(options: Options) -> None:
+    if options.precision != "fp32":
+        raise CheckpointError(
+            f"static embeddings are looked up: there is no matrix to multiply in {options.precision}",
+            "leave --precision out",
+        )
+    if options.pooling not in (None, "mean") or options.route not in (None, "native"):
+        raise CheckpointError("static embeddings are averaged, in no other way", "leave --pooling and --route out")
