@@ -17,7 +17,7 @@ from models.architecture import architecture_of
 from models.classification import Classifier
 from models.descriptions import Described, parse, read_json, refuse_unknown, refused
 from models.modules import Head, Modules, Normalize, Pooling, Truncate, check_widths, read_modules
-from service.bundle import PoolingMode, Task, is_bundle
+from service.bundle import LateInteraction, PoolingMode, Task, is_bundle
 from service.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -55,6 +55,8 @@ class Checkpoint:
     task: Task = "embedding"
     splade: Splade | None = None  # where the task is sparse; `pooling` and `heads` mean nothing then
     classifier: Classifier | None = None  # where the task is score; the same
+    late: LateInteraction | None = None  # where the task is tokens, whose vectors `heads` are for
+    single_tokens: tuple[str, ...] = ()  # texts that are one token wherever they stand
 
     @property
     def hidden_size(self) -> int:
@@ -68,7 +70,7 @@ class Checkpoint:
 
     @property
     def dimensions(self) -> int:
-        """Width of the sentence vectors; of sparse ones the vocabulary; of scores the labels."""
+        """Width of the sentence vectors, or of the tokens'; of sparse ones the vocabulary; of scores the labels."""
         if self.task == "sparse":
             return self.vocab_size
         if self.classifier is not None:

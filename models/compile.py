@@ -183,10 +183,11 @@ def _described(checkpoint: Checkpoint, graph: Graph, route: Route, source: str, 
         prompts=dict(checkpoint.prompts),
         default_prompt_name=checkpoint.default_prompt_name,
         matryoshka_dimensions=checkpoint.matryoshka_dimensions,
-        pooling="splade" if checkpoint.splade else str(checkpoint.pooling) or None,
+        pooling=_pooling_name(checkpoint),
         mean_of_tokens=checkpoint.mean_of_tokens,
         similarity_fn_name=checkpoint.similarity_fn_name,
         max_active_dimensions=checkpoint.splade.max_active_dimensions if checkpoint.splade else None,
+        late_interaction=checkpoint.late,
         **_score_fields(checkpoint),
         provenance=Provenance(source=source, route=route, compiler=COMPILER, checkpoint=recipe.checkpoint),
         files={},
@@ -198,6 +199,13 @@ def _seal(folder: Path, bundle: Bundle, files: Sequence[str], say: Say) -> None:
     bundle = bundle.model_copy(update={"files": {name: sha256_of(folder / name) for name in files}})
     (folder / BUNDLE_JSON).write_text(bundle.model_dump_json(indent=2) + "\n", "utf-8")
     _verify(folder, say)
+
+
+def _pooling_name(checkpoint: Checkpoint) -> str | None:
+    """For people."""
+    if checkpoint.splade:
+        return "splade"
+    return None if checkpoint.late else str(checkpoint.pooling) or None
 
 
 def _score_fields(checkpoint: Checkpoint) -> dict[str, Any]:

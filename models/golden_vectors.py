@@ -8,11 +8,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.bundle import Golden
+from service.bundle import Bundle, Golden
+from service.encoder import Encoder
 from service.types import Matrix
 
 Numbers = tuple[tuple[float, ...], ...]
 Places = tuple[tuple[int, ...], ...]
+
+
+def run(encoder: Encoder, bundle: Bundle, rows: Sequence[Sequence[int]]) -> Matrix:
+    """One vector a row: what the bundle's task gives; of vectors of tokens the first, middle and last, in line."""
+    if bundle.task != "tokens":
+        return encoder.run(rows)
+    return np.stack([states[[0, len(states) // 2, -1]].ravel() for states in encoder.run_tokens(rows)])
+
+
+def width(bundle: Bundle) -> int:
+    """Of those vectors."""
+    return 3 * bundle.dimensions if bundle.task == "tokens" else bundle.dimensions
 
 
 def golden_matrix(golden: Golden, dimensions: int) -> Matrix:

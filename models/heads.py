@@ -25,8 +25,13 @@ def append(graph: Graph, hidden: str, mask: str, checkpoint: Checkpoint) -> None
 
     `hidden` itself becomes an output too, which costs nothing until it is asked for.
 
+    Of the task tokens, the modules are for the tokens' vectors, which are the only output then.
+
     Raises CheckpointError where a module's weights do not fit.
     """
+    if checkpoint.task == "tokens":
+        graph.output(apply(graph, hidden, checkpoint.heads), TOKEN_OUTPUT, "rows", "length", checkpoint.dimensions)
+        return
     vector = apply(graph, pool(graph, hidden, mask, checkpoint.pooling), checkpoint.heads)
     graph.output(vector, OUTPUT, "rows", checkpoint.dimensions)
     graph.output(hidden, TOKEN_OUTPUT, "rows", "length", checkpoint.hidden_size)

@@ -13,7 +13,7 @@ from models.catalogue import HubSource, Unusable
 PROBE_SECONDS = 3.0
 
 # Everything a compile may read. Pickles (*.bin, *.pt) are never asked for.
-_PATTERNS = ["*.json", "*.txt", "*.safetensors", "*.model"]
+_PATTERNS = ["*.json", "*.txt", "*.safetensors", "*.model", "artifact.metadata"]
 _ONNX_PATTERNS = ["model.onnx*", "onnx/model.onnx*"]
 
 

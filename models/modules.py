@@ -7,7 +7,7 @@ did not; a class from anywhere else is code of the model's authors, which nobody
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -18,6 +18,9 @@ from service.bundle import PoolingMode
 from service.errors import CheckpointError
 
 MODES: tuple[PoolingMode, ...] = get_args(PoolingMode)
+
+PYLATE = ("pylate.models.Dense.Dense",)
+"""Its class, with the files of sentence-transformers' own."""
 
 
 @dataclass(frozen=True)
@@ -101,18 +104,21 @@ def read_modules(root: Path, pooling: PoolingMode | None) -> Modules:
 
 def read_heads(path: Path, modules: Sequence[tuple[str, Path]]) -> tuple[Head, ...]:
     """What comes after the vector of a text is made. Raises CheckpointError."""
-    heads = (_head(path, kind, folder) for kind, folder in modules)
+    heads = (read_head(path, kind, folder) for kind, folder in modules)
     return tuple(head for head in heads if head)
 
 
-def module_list(path: Path) -> list[tuple[str, Path]]:
-    """(class name, folder) of each module of a modules.json, in order. Raises CheckpointError."""
+def module_list(path: Path, known: Collection[str] = ()) -> list[tuple[str, Path]]:
+    """(class name, folder) of each module of a modules.json, in order; `known` are classes of other packages.
+
+    Raises CheckpointError.
+    """
     try:
         found = [(str(one["type"]), str(one["path"]), one.get("kwargs")) for one in json.loads(path.read_text("utf-8"))]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path} is malformed: {error!r}", "fetch the checkpoint again") from error
     for kind, _, arguments in found:
-        if not kind.startswith("sentence_transformers."):
+        if not kind.startswith("sentence_transformers.") and kind not in known:
             raise refused(path, f"module {kind} is code of the model's own, which is never run")
         if arguments:
             raise refused(path, f"module {kind} takes arguments of each call ({', '.join(map(str, arguments))})")
@@ -138,18 +144,19 @@ _REFUSED: Mapping[str, tuple[str, str]] = {
 """Module → why it is refused, and what to do instead."""
 
 
-def _head(path: Path, kind: str, folder: Path) -> Head | None:
-    """None for what does nothing when a model is only used."""
+def read_head(path: Path, kind: str, folder: Path, of: str = "sentence_embedding") -> Head | None:
+    """A module after the pooling, or after the encoder where it works on vectors `of` tokens. None for what does
+    nothing when a model is only used. Raises CheckpointError."""
     match kind:
         case "Dense":
-            return _dense(folder)
+            return _dense(folder, of)
         case "LayerNorm":
             found = parse(_LayerNorm, folder / "config.json")
             refuse_unknown(folder / "config.json", found.model_extra or {})
             _require_weights(folder)
             return LayerNorm(folder, found.dimension)
         case "Normalize":
-            _refuse_rewiring(parse(_Wiring, folder / "config.json", optional=True), folder / "config.json")
+            _refuse_rewiring(parse(_Wiring, folder / "config.json", optional=True), folder / "config.json", of)
             return Normalize()
         case "Dropout":
             return None
@@ -201,10 +208,10 @@ def _mode(path: Path, name: str) -> PoolingMode:
     raise refused(path, f"pooling {name} is not supported ({', '.join(MODES)} are)")
 
 
-def _dense(folder: Path) -> Dense:
+def _dense(folder: Path, of: str) -> Dense:
     path = folder / "config.json"
     found = parse(_Dense, path)
-    _refuse_rewiring(found, path)
+    _refuse_rewiring(found, path, of)
     module, _, name = found.activation_function.rpartition(".")
     if not module.startswith("torch.nn.") or name.lower() not in ACTIVATIONS:
         raise refused(
@@ -222,9 +229,9 @@ def _require_weights(folder: Path) -> None:
         )
 
 
-def _refuse_rewiring(found: _Wiring, path: Path) -> None:
+def _refuse_rewiring(found: _Wiring, path: Path, of: str) -> None:
     for name in (found.module_input_name, found.module_output_name):
-        if name not in (None, "sentence_embedding"):
+        if name not in (None, of):
             raise refused(path, f"a module that reads or writes {name} is not supported")
     refuse_unknown(path, found.model_extra or {})
 

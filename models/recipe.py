@@ -81,6 +81,14 @@ def checkpoint_files(folder: Path) -> list[str]:
 
 
 def _read_by_compile(folder: Path) -> Iterator[Path]:
-    for pattern in ("*.json", "*.safetensors", "model.onnx*", "*.model", "vocab.txt", "merges.txt"):
+    for pattern in (
+        "*.json",
+        "*.safetensors",
+        "model.onnx*",
+        "*.model",
+        "vocab.txt",
+        "merges.txt",
+        "artifact.metadata",
+    ):
         for depth in ("", "*/"):
             yield from (path for path in folder.glob(depth + pattern) if path.is_file())

@@ -17,7 +17,7 @@ import numpy as np
 
 from models.checkpoint import Kind, described
 from models.descriptions import read_json
-from models.modules import Head, Modules, Normalize, Pooling, module_list, read_heads
+from models.modules import PYLATE, Head, Modules, Normalize, Pooling, module_list, read_heads
 from models.sources import Say
 from models.static import MAX_SEQ_LENGTH, Static, as_config, plain, save_rows
 from models.tokenizer_file import check_ids
@@ -34,7 +34,7 @@ _FETCH_AGAIN = "fetch the checkpoint again"
 def find(root: Path) -> Path | None:
     """Where the rows of a folder of static embeddings lie; None for any other. Raises CheckpointError."""
     if (root / "modules.json").is_file():
-        modules = module_list(root / "modules.json")
+        modules = module_list(root / "modules.json", known=PYLATE)
         return modules[0][1] if modules and modules[0][0] == "StaticEmbedding" else None
     if not ((root / _WEIGHTS).is_file() and (root / TOKENIZER_JSON).is_file()):
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ def write_tokenizer(checkpoint: Checkpoint, folder: Path) -> None:
     content["truncation"] = content["padding"] = None
     if checkpoint.lower_case:
         content["normalizer"] = _lowercasing(content.get("normalizer"))
+    if checkpoint.single_tokens:
+        content["added_tokens"] = _with_single_tokens(content, source, checkpoint.single_tokens)
     (folder / TOKENIZER_JSON).write_text(json.dumps(content, ensure_ascii=False), "utf-8")
     check_ids(content, source, checkpoint.vocab_size)
     try:
@@ -34,6 +36,18 @@ def write_tokenizer(checkpoint: Checkpoint, folder: Path) -> None:
         raise CheckpointError(f"{source} cannot be used: {error.message}", "fetch the checkpoint again") from error
     _check_padding(checkpoint, dict(_tokens(content, source)))
     _check_around(checkpoint, tokenizer)
+
+
+def _with_single_tokens(content: Mapping[str, Any], source: Path, texts: Sequence[str]) -> list[dict[str, Any]]:
+    """The added tokens, with these found in any text as they are written, which is before it is normalised."""
+    ids = dict(_tokens(content, source))
+    plain = {"single_word": False, "lstrip": False, "rstrip": False}
+    added = {one["content"]: plain | one for one in content.get("added_tokens") or ()}
+    for text in texts:
+        added[text] = (
+            plain | added.get(text, {}) | {"id": ids[text], "content": text, "normalized": False, "special": True}
+        )
+    return sorted(added.values(), key=lambda one: int(one["id"]))
 
 
 def _lowercasing(normalizer: dict[str, Any] | None) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from models.golden_vectors import golden_matrix, golden_rows
+from models.golden_vectors import golden_matrix, golden_rows, run, width
 from service.bundle import Bundle, Golden, read_bundle, read_golden, verify_files
 from service.encoder import Encoder
 from service.errors import BundleError, InferenceError
@@ -116,15 +116,15 @@ def check(folder: Path) -> CheckReport:
     verify_files(folder, bundle)
     golden = read_golden(folder)
     expected = golden_matrix(golden, bundle.dimensions)
-    if not golden.texts or expected.shape != (len(golden.texts), bundle.dimensions):
+    if not golden.texts or expected.shape != (len(golden.texts), width(bundle)):
         raise BundleError(
             f"{folder}: golden vectors of shape {expected.shape} for {len(golden.texts)} texts "
-            f"of {bundle.dimensions} dimensions",
+            f"of {width(bundle)} dimensions",
             "compile it again",
         )
     rows = _rows(folder, bundle, golden.texts)
     encoder = Encoder(folder, bundle, CPU)
-    alone = np.concatenate([_run(encoder, [row]) for row in rows])
+    alone = np.concatenate([_run(encoder, bundle, [row]) for row in rows])
     if alone.shape != expected.shape:
         raise BundleError(f"{folder}: the graph gives {alone.shape[1]} dimensions", "compile it again")
     return CheckReport(
@@ -132,7 +132,7 @@ def check(folder: Path) -> CheckReport:
         precision=bundle.precision,
         reference=golden.reference,
         files=len(bundle.files),
-        texts=_compare(golden.texts, rows, alone, _run(encoder, rows), expected, _scale(bundle)),
+        texts=_compare(golden.texts, rows, alone, _run(encoder, bundle, rows), expected, _scale(bundle)),
         is_score=bundle.task == "score",
     )
 
@@ -175,7 +175,7 @@ def _shown(one: TextResult) -> str:
 def record_golden(folder: Path, bundle: Bundle, reference: str, texts: tuple[str, ...] = GOLDEN_TEXTS) -> Golden:
     """The vectors this very bundle gives for `texts`, one at a time."""
     encoder = Encoder(folder, bundle, CPU)
-    vectors = np.concatenate([_run(encoder, [row]) for row in _rows(folder, bundle, texts)])
+    vectors = np.concatenate([_run(encoder, bundle, [row]) for row in _rows(folder, bundle, texts)])
     return golden_of(vectors, reference, bundle, texts)
 
 
@@ -221,10 +221,10 @@ def _pair_rows(tokenizer: Tokenizer, template: PairTemplate, length: int, texts:
     return [TwoPartRow([*before, *second[:room], *template.suffix], len(before)) for second in seconds]
 
 
-def _run(encoder: Encoder, rows: Sequence[Sequence[int]]) -> Matrix:
+def _run(encoder: Encoder, bundle: Bundle, rows: Sequence[Sequence[int]]) -> Matrix:
     """Raises BundleError: what fails on golden texts is no request's fault."""
     try:
-        return encoder.run(rows)
+        return run(encoder, bundle, rows)
     except InferenceError as error:
         raise BundleError(
             f"the graph fails on golden texts: {error.detail}",

@@ -82,6 +82,30 @@ class WordRules(_Strict):
     buckets: int = 0
 
 
+Role = Literal["query", "document"]
+
+
+class Expansion(_Strict):
+    """Shorter queries are filled up to `length` tokens with `token_id`; the tokens before it attend to it or not."""
+
+    token_id: int
+    length: int
+    attended: bool
+
+
+class LateInteraction(_Strict):
+    """How a model of the task tokens reads its two kinds of texts; lengths as in Bundle, of a whole row.
+
+    `skipped_tokens` are read, but give no vector in texts of the kinds `skipped_in`.
+    """
+
+    query_length: int
+    document_length: int
+    expansion: Expansion | None = None
+    skipped_tokens: tuple[int, ...] = ()
+    skipped_in: tuple[Role, ...] = ()
+
+
 class Bundle(_Strict):
     """bundle.json. Lengths in tokens, special tokens included in `max_seq_length`."""
 
@@ -109,6 +133,7 @@ class Bundle(_Strict):
     # text without tokens, whose vector is zero.
     static: bool = False
     words: WordRules | None = None  # of static ones that have words in place of a tokenizer
+    late_interaction: LateInteraction | None = None  # of the task tokens
     provenance: Provenance
     files: dict[str, str]  # name → sha256, of every file but bundle.json
 

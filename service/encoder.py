@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from service.bundle import MODEL_ONNX, OUTPUTS, RECOMPILE, TOKEN_OUTPUT, Bundle
+from service.bundle import MODEL_ONNX, OUTPUTS, RECOMPILE, TOKEN_OUTPUT, Bundle, Task
 from service.errors import BundleError, InferenceError
 from service.runtime.providers import Execution
 from service.runtime.session import Session
@@ -46,6 +46,7 @@ class Encoder:
             raise BundleError(f"{folder / MODEL_ONNX} is not the graph that bundle.json describes: {found}", RECOMPILE)
         self._output = OUTPUTS[bundle.task][0]
         self._inputs = bundle.inputs
+        self._task = bundle.task
         self._pad_token_id = bundle.pad_token_id
 
     def run(self, rows: Sequence[Sequence[int]]) -> Matrix:
@@ -55,28 +56,39 @@ class Encoder:
 
     def run_lone(self, rows: Sequence[Sequence[int]]) -> Matrix:
         """As `run`, for a batch that has the machine to itself: on `lone_threads`, if it is large enough for them."""
-        enough = sum(map(len, rows)) >= self._lone_tokens
-        return self._run(self._lone if enough else self._session, self._output, rows)
+        return self._run(self._lone_session(rows), self._output, rows)
 
     def run_tokens(self, rows: Sequence[Sequence[int]]) -> list[Matrix]:
         """As `run` → for each row (its length, hidden): one vector a token, special tokens included."""
-        states = self._run(self._session, TOKEN_OUTPUT, rows)  # (rows, longest row, hidden)
-        return [state[: len(row)] for state, row in zip(states, rows, strict=True)]
+        return _unpadded(self._run(self._session, TOKEN_OUTPUT, rows), rows)
+
+    def run_lone_tokens(self, rows: Sequence[Sequence[int]]) -> list[Matrix]:
+        """As `run_tokens`, on `lone_threads` as `run_lone`."""
+        return _unpadded(self._run(self._lone_session(rows), TOKEN_OUTPUT, rows), rows)
+
+    def _lone_session(self, rows: Sequence[Sequence[int]]) -> Session:
+        return self._lone if sum(map(len, rows)) >= self._lone_tokens else self._session
 
     def _run(self, session: Session, output: str, rows: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-        feeds = padded_feeds(rows, self._inputs, self._pad_token_id)
+        feeds = padded_feeds(rows, self._inputs, self._pad_token_id, self._task)
         result = session.run([output], feeds)[0]
         if not np.isfinite(result).all():
             raise InferenceError("The model gave a vector that is not finite.")
         return result
 
 
+def _unpadded(states: NDArray[np.float32], rows: Sequence[Sequence[int]]) -> list[Matrix]:
+    """(rows, longest row, width) → for each row (its length, width)."""
+    return [state[: len(row)] for state, row in zip(states, rows, strict=True)]
+
+
 def padded_feeds(
-    rows: Sequence[Sequence[int]], inputs: Sequence[str], pad_token_id: int
+    rows: Sequence[Sequence[int]], inputs: Sequence[str], pad_token_id: int, task: Task = "embedding"
 ) -> dict[str, NDArray[np.int64]]:
     """The graph's inputs, each (rows, longest row), padded on the right and masked.
 
-    What a row's two parts are follows from the graph: what it pools and what not, or the texts of a pair.
+    What a row's two parts are follows from task and graph: what fills a query up, to which nothing attends; what is
+    pooled and what not; or the texts of a pair.
     """
     longest = max(map(len, rows))
     input_ids = np.full((len(rows), longest), pad_token_id, dtype=np.int64)
@@ -88,7 +100,10 @@ def padded_feeds(
     parted = [(i, row.split, len(row)) for i, row in enumerate(rows) if isinstance(row, TwoPartRow)]
     if "token_type_ids" in inputs:
         feeds["token_type_ids"] = np.zeros_like(input_ids)
-    if "pooling_mask" in inputs:
+    if task == "tokens":
+        for i, split, _ in parted:
+            attention_mask[i, split:] = 0
+    elif "pooling_mask" in inputs:
         feeds["pooling_mask"] = attention_mask.copy()
         for i, split, _ in parted:
             feeds["pooling_mask"][i, :split] = 0

@@ -16,7 +16,6 @@ import numpy as np
 from service.batcher import Batcher, Outcome
 from service.bundle import Bundle
 from service.chunking import aggregate, late_vectors
-from service.errors import DimensionsUnsupported
 from service.long_input import Cut
 from service.postprocess import normalize, shorten
 from service.reader import Reader
@@ -80,16 +79,6 @@ class Embedder(Reader):
         ran = await self._token_batcher.submit([row for one in cuts for row in one.rows], deadline)
         tokens, truncated = [one.tokens for one in cuts], [one.truncated for one in cuts]
         return TokenResult(ran.results, tokens, truncated, len(cuts), ran.computed_tokens)
-
-    def _check_dimensions(self, requested: int | None) -> None:
-        if requested is None:
-            return
-        own = self.bundle.dimensions
-        allowed = (*self.bundle.matryoshka_dimensions, own)
-        if requested in allowed:
-            return
-        if self._settings.allow_dimensions != "any" or not 1 <= requested <= own:
-            raise DimensionsUnsupported(requested, allowed)
 
     # --- through it, and after it -----------------------------------------------------------------------------
 

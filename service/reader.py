@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from service import cl100k
 from service.bundle import Bundle
-from service.errors import EmptyInput, InvalidInput, TooManyTokens
+from service.errors import DimensionsUnsupported, EmptyInput, InvalidInput, TooManyTokens
 from service.long_input import Cut, Rules, cut, rules_of
 from service.settings import ModelSettings
 from service.tokenizer import Piece, Tokenizer
@@ -124,6 +124,16 @@ class Reader:
         """What pooling leaves out depends on the prompt alone, not on how it meets the text."""
         places = {prompt: self._tokenizer.place_behind(prompt) if prompt else 0 for prompt in set(prompts)}
         return [one._replace(pooled_from=places[prompt]) for one, prompt in zip(encodings, prompts, strict=True)]
+
+    def _check_dimensions(self, requested: int | None) -> None:
+        if requested is None:
+            return
+        own = self.bundle.dimensions
+        allowed = (*self.bundle.matryoshka_dimensions, own)
+        if requested in allowed:
+            return
+        if self._settings.allow_dimensions != "any" or not 1 <= requested <= own:
+            raise DimensionsUnsupported(requested, allowed)
 
     def _text_of(self, one: Input) -> str:
         """What will be tokenised. Token ids become text again; natively meant ones stay ids."""

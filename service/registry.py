@@ -30,6 +30,7 @@ from service.errors import (
     Unavailable,
     WrongTask,
 )
+from service.late_embedding import LateEmbedder
 from service.logs import event
 from service.long_input import cut, rules_of
 from service.pipeline import Embedder
@@ -55,7 +56,7 @@ _CHARACTERS_PER_TOKEN = 4  # of English, about
 _KINDS: dict[Task, tuple[str, str]] = {
     "embedding": ("an embedding model", "/v1/embeddings and the other routes of embeddings"),
     "sparse": ("a model of sparse embeddings", "/embed_sparse"),
-    "tokens": ("a model of token vectors", "/embed_all"),
+    "tokens": ("a model of vectors of tokens", "/v1/multi-vector and /embed_all"),
     "score": ("a reranker or a classifier", "/v1/rerank, /v2/rerank, /rerank and /predict"),
 }
 _Kind = TypeVar("_Kind", bound=Reader)
@@ -83,6 +84,11 @@ class Model:
     def sparse_embedder(self) -> SparseEmbedder:
         """Raises WrongTask."""
         return self._as(SparseEmbedder, "sparse vectors")
+
+    @property
+    def late_embedder(self) -> LateEmbedder:
+        """Raises WrongTask."""
+        return self._as(LateEmbedder, "vectors of tokens")
 
     @property
     def scorer(self) -> Scorer:
@@ -182,6 +188,8 @@ def assemble(
     runs: tuple[Run, Run] = encoder.run, encoder.run_lone
     if bundle.task == "sparse":
         runs = sparsely(encoder.run), sparsely(encoder.run_lone)
+    elif bundle.task == "tokens":
+        runs = encoder.run_tokens, encoder.run_lone_tokens
     results = batcher(*runs, OUTPUTS[bundle.task][0], name)
     reader: Reader
     batchers: tuple[Batcher, ...] = (results,)
@@ -191,10 +199,10 @@ def assemble(
         batchers = results, states
     elif bundle.task == "sparse":
         reader = SparseEmbedder(bundle, tokenizer, results, workers, settings, max_tokens)
-    elif bundle.task == "score":
-        reader = Scorer(bundle, tokenizer, results, workers, settings, max_tokens)
+    elif bundle.task == "tokens":
+        reader = LateEmbedder(bundle, tokenizer, results, workers, settings, max_tokens)
     else:
-        raise StartupError(f"the task {bundle.task} of {bundle.model_id} is not served", "compile another checkpoint")
+        reader = Scorer(bundle, tokenizer, results, workers, settings, max_tokens)
     metrics.MODEL_INFO.labels(
         name, bundle.model_id, bundle.precision, bundle.target, bundle.dimensions, bundle.max_seq_length
     ).set(1)

@@ -98,7 +98,7 @@ else:
 
 class TwoPartRow(_Ids):
     """Token ids of a row whose first `split` are another part than the rest: the prompt, where pooling leaves it out,
-    or the first text of a pair. Any other row is a plain sequence of ids."""
+    the first text of a pair, or a query before what fills it up. Any other row is a plain sequence of ids."""
 
     __slots__ = ("split",)
     split: int

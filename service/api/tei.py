@@ -26,6 +26,7 @@ from service.api.long_input import (
     without_chunks,
 )
 from service.api.wire import as_numbers, as_weights, to_json
+from service.bundle import Role
 from service.errors import (
     BodyTooLarge,
     EmbedserveError,
@@ -310,11 +311,26 @@ async def embed_all(call: Call) -> Reply:
     """POST /embed_all."""
     request = call.parse(EmbedAllRequest)
     model = call.find_model(None)
+    if model.bundle.task == "tokens":
+        return await _late_reply(call, model, request)
     texts = await _texts(call, model, request.inputs)
     wanted = _request(model, texts, request)
     if wanted.chunking != Chunking() or wanted.late or wanted.long_input is LongInput.CHUNK:
         raise InvalidInput("/embed_all reads an input as a whole; it cuts or refuses one that is too long.", "inputs")
     result = await model.embedder.embed_tokens(wanted, call.deadline)
+    call.count(result)
+    return Reply(to_json([as_numbers(state) for state in result.states]), headers=_headers(result, texts))
+
+
+async def _late_reply(call: Call, model: Model, request: EmbedAllRequest) -> Reply:
+    """Of a model that tells queries from documents: by the prompt's name, without which a text is a document."""
+    embedder, name = model.late_embedder, request.prompt_name
+    role: Role = "query" if name == "query" else "document"
+    prompt = embedder.role_prompt(role) if name in (None, role) else _prompt(model, name)
+    texts = await _texts(call, model, request.inputs)
+    wanted = _request(model, texts, request.model_copy(update={"prompt_name": None}))
+    wanted = wanted._replace(inputs=[Input(text, prompt) for text in texts])
+    result = await embedder.embed(wanted, role, call.deadline)
     call.count(result)
     return Reply(to_json([as_numbers(state) for state in result.states]), headers=_headers(result, texts))
 

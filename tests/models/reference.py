@@ -30,8 +30,11 @@ def relu(x: Wide) -> Wide:
 ACTIVATIONS = {"gelu": gelu, "gelu_new": gelu_new, "relu": relu}
 
 
-def hidden_states(ids: Sequence[int], weights: Mapping[str, NDArray[Any]], config: Mapping[str, Any]) -> Wide:
-    """(length,) → (length, hidden): the last hidden state of an unpadded text."""
+def hidden_states(
+    ids: Sequence[int], weights: Mapping[str, NDArray[Any]], config: Mapping[str, Any], read: int | None = None
+) -> Wide:
+    """(length,) → (length, hidden): the last hidden state of an unpadded text, of which the first `read` tokens
+    are looked at."""
     get = {name: value.astype(np.float64) for name, value in weights.items()}
 
     def linear(x: Wide, name: str) -> Wide:
@@ -47,6 +50,8 @@ def hidden_states(ids: Sequence[int], weights: Mapping[str, NDArray[Any]], confi
         size = config["hidden_size"] // heads
         q, k, v = (linear(x, name + part).reshape(-1, heads, size) for part in ("query", "key", "value"))
         scores = np.einsum("ihd,jhd->hij", q, k) / math.sqrt(size)
+        if read is not None:
+            scores[:, :, read:] = -np.inf
         shares = np.exp(scores - scores.max(-1, keepdims=True))
         shares /= shares.sum(-1, keepdims=True)
         return np.asarray(np.einsum("hij,jhd->ihd", shares, v).reshape(-1, heads * size))
