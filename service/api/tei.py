@@ -248,7 +248,8 @@ class Info(BaseModel):
     """The default model, and this server's limits in TEI's words.
 
     `max_concurrent_requests` is the number of tokens that may wait, as there is no limit on requests;
-    `auto_truncate` says that an over-long input is taken.
+    `auto_truncate` says that an over-long input is taken. `similarity_fn_name` is not TEI's: what the model's authors
+    compare its vectors with, if they say.
     """
 
     model_id: str
@@ -256,6 +257,7 @@ class Info(BaseModel):
     model_dtype: str
     served_model_name: str
     model_type: ModelType
+    similarity_fn_name: Literal["cosine", "dot", "euclidean", "manhattan"] | None
     max_concurrent_requests: int
     max_input_length: int
     max_batch_tokens: int
@@ -464,6 +466,7 @@ async def info(call: Call) -> Reply:
                 "model_dtype": {"fp32": "float32"}.get(bundle.precision, bundle.precision),
                 "served_model_name": model.name,
                 "model_type": {"embedding": {"pooling": bundle.pooling or "unknown"}},
+                "similarity_fn_name": bundle.similarity_fn_name,
                 "max_concurrent_requests": settings.max_queue_tokens,
                 "max_input_length": bundle.max_seq_length,
                 "max_batch_tokens": settings.max_batch_tokens,

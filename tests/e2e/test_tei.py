@@ -343,6 +343,7 @@ def test_info(server: Server) -> None:
         "model_dtype": "float32",
         "served_model_name": MODEL,
         "model_type": {"embedding": {"pooling": "mean"}},
+        "similarity_fn_name": None,
         "max_input_length": 256,
         "max_batch_tokens": 512,
         "max_batch_requests": None,

@@ -136,7 +136,15 @@ def weights(seed: int = 0) -> dict[str, Array]:
         shapes |= {f"{name}output.dense.weight": (HIDDEN, INTERMEDIATE), f"{name}output.dense.bias": (HIDDEN,)}
         for part in ("attention.output.LayerNorm", "output.LayerNorm"):
             shapes |= {f"{name}{part}.weight": (HIDDEN,), f"{name}{part}.bias": (HIDDEN,)}
-    return {name: rng.normal(0, 0.4, shape).astype(np.float32) for name, shape in shapes.items()}
+    return {name: _drawn(rng, name, shape) for name, shape in shapes.items()}
+
+
+def _drawn(rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> Array:
+    """Where biases are as large as what they are added to, the states of all tokens are nearly the same in the end."""
+    if name.endswith("LayerNorm.weight"):
+        return rng.normal(1, 0.2, shape).astype(np.float32)
+    size = 1.0 if "word_embeddings" in name else 0.1 if name.endswith("bias") else 0.4
+    return rng.normal(0, size, shape).astype(np.float32)
 
 
 def tokenizer() -> dict[str, Any]:
