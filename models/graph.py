@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -103,6 +103,13 @@ class Graph:
         if self.opset >= (13 if op_type == "ReduceSum" else 18):
             return self.op(op_type, value, self.constant(np.array([axis])), keepdims=keepdims)
         return self.op(op_type, value, axes=[axis], keepdims=keepdims)
+
+    def split(self, value: str, sizes: Sequence[int]) -> list[str]:
+        """(…, sum of sizes) → one value for each size."""
+        outputs = [self._name("Split") for _ in sizes]
+        inputs = [value, self.constant(np.array(sizes))]
+        self._body.node.append(helper.make_node("Split", inputs, outputs, axis=-1))
+        return outputs
 
     def cast(self, value: str, to: int) -> str:
         """`to` is a TensorProto type."""

@@ -19,9 +19,12 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 from pydantic import BaseModel, ConfigDict
 
+from models.families.attention import Attention
 from models.families.family import refused, validated
 from models.graph import CONTRIB, Graph
 from models.weights import Array, Weights
+
+_LONG = 2048  # positions: up to there 12 heads' scores of one row take 200 MB, and the fused kernel is faster
 
 MARKER = "embeddings.word_embeddings.weight"
 """A tensor that every relative has; where it stands, the others stand."""
@@ -187,6 +190,8 @@ class Bert:
 
     def _attention(self, hidden: Hidden, mask: str, layer: int) -> str:
         name = f"encoder.layer.{layer}.attention.self."
+        if self._is_long:
+            return self._attended(self._projected(hidden, layer), layer)
         return self._graph.op(
             "Attention",
             hidden.read,
@@ -197,6 +202,11 @@ class Bert:
             domain=CONTRIB,
             num_heads=self._config.num_attention_heads,
         )
+
+    def _projected(self, hidden: Hidden, layer: int) -> str:
+        """Queries, keys and values side by side: (rows, length, 3 · hidden), without their biases."""
+        weight = self._graph.constant(self._projections(layer), f"encoder.layer.{layer}.attention.self.weight")
+        return self._graph.op("MatMul", hidden.read, weight)
 
     def _intermediate(self, hidden: Hidden, layer: int) -> str:
         """(rows, length, intermediate)."""
@@ -211,6 +221,21 @@ class Bert:
         return self._graph.op("Add", self._graph.op("MatMul", value, weight), self._bias(name, size))
 
     # --- common to all ----------------------------------------------------------------------------------------
+
+    @property
+    def _is_long(self) -> bool:
+        """Whether rows may be so long that all scores of one would take gigabytes."""
+        return self._config.max_position_embeddings > _LONG and not self._config.relative_buckets
+
+    @cached_property
+    def _long_attention(self) -> Attention:
+        return Attention(self._graph, "attention_mask", self._config.num_attention_heads, self._config.hidden_size)
+
+    def _attended(self, projected: str, layer: int) -> str:
+        """(rows, length, 3 · hidden), without biases → (rows, length, hidden)."""
+        name = f"encoder.layer.{layer}.attention.self.bias"
+        biased = self._graph.op("Add", projected, self._graph.constant(self._projection_biases(layer), name))
+        return self._long_attention.everywhere(*self._graph.split(biased, [self._config.hidden_size] * 3))
 
     def _activated(self, wide: str, op_type: str, name: str) -> str:
         bias = self._bias(name, self._config.intermediate_size)

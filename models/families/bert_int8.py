@@ -49,7 +49,13 @@ class Int8Bert(Bert):
         self._units[codes] = unit
         return Hidden(codes, self._graph.op("Mul", normed, self._graph.constant(unit)))
 
+    def _projected(self, hidden: Hidden, layer: int) -> str:
+        weight = self._columns(self._projections(layer), hidden)
+        return self._product(hidden.read, weight, MIDDLE, f"encoder.layer.{layer}.attention.self")
+
     def _attention(self, hidden: Hidden, mask: str, layer: int) -> str:
+        if self._is_long:
+            return super()._attention(hidden, mask, layer)
         name = f"encoder.layer.{layer}.attention.self."
         weight = self._columns(self._projections(layer), hidden)
         return self._graph.op(

@@ -45,6 +45,15 @@ def validated(kind: type[_Config], config: Mapping[str, Any], names: Mapping[str
         raise refused(f"{'.'.join([own.get(field, field), *inner])}: {first['msg']}") from error
 
 
+def refuse_foreign_code(config: Mapping[str, Any]) -> None:
+    """Raises CheckpointError where config.json names a class of its own, which may compute something else."""
+    if own := (config.get("auto_map") or {}).get("AutoModel"):
+        raise CheckpointError(
+            f"config.json: auto_map says that {own} computes the vectors, and a checkpoint's own code is never run",
+            "remove auto_map if transformers' own class gives the same vectors",
+        )
+
+
 def expect(config: Mapping[str, Any], allowed: Mapping[str, tuple[Any, ...]]) -> None:
     """Raises CheckpointError where config.json has one of these keys with another value than those allowed."""
     for key, values in allowed.items():
@@ -54,6 +63,4 @@ def expect(config: Mapping[str, Any], allowed: Mapping[str, tuple[Any, ...]]) ->
 
 def refused(reason: str) -> CheckpointError:
     """For a configuration that the family's builder does not understand."""
-    return CheckpointError(
-        f"config.json: {reason}", "this model cannot be compiled from its weights; try its ONNX file"
-    )
+    return CheckpointError(f"config.json: {reason}", "compile it with --route export, or from its authors' ONNX file")

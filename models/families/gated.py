@@ -80,7 +80,7 @@ class GatedBert:
         size, bias = self._config.hidden_size, self._config.attention_bias
         parts = [(f"{name}self_attn.{part}_proj", size) for part in "qkv"]
         packed = self._together(value, f"{name}self_attn.qkv_proj", parts, bias=bias)
-        query, key, values = self._layers.split(packed, size, size, size)
+        query, key, values = self._graph.split(packed, [size] * 3)
         seen = attention.everywhere(turning.turn(query), turning.turn(key), values)
         return self._layers.linear(seen, f"{name}self_attn.o_proj", size, size, bias=bias)
 
@@ -88,7 +88,7 @@ class GatedBert:
         size, wide = self._config.hidden_size, self._config.intermediate_size
         parts = [(f"{name}mlp.{part}_proj", wide) for part in ("up", "gate")]
         both = self._together(value, f"{name}mlp.up_gate_proj", parts, bias=False)
-        up, gate = self._layers.split(both, wide, wide)
+        up, gate = self._graph.split(both, [wide] * 2)
         product = self._graph.op("Mul", self._layers.activated(gate, self._config.hidden_act), up)
         return self._layers.linear(product, f"{name}mlp.down_proj", wide, size, bias=self._config.down_bias)
 

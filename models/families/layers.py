@@ -42,17 +42,6 @@ class Layers:
         shift = [self._graph.constant(self._weights.get(f"{name}.bias", width), f"{name}.bias")] if bias else []
         return self._graph.op("LayerNormalization", value, scale, *shift, axis=-1, epsilon=self._epsilon)
 
-    def split(self, value: str, *sizes: int) -> list[str]:
-        """(…, sum of sizes) → one value for each size."""
-        ends = np.cumsum([0, *sizes])
-        axis = self._graph.constant(np.array([-1]))
-        return [
-            self._graph.op(
-                "Slice", value, self._graph.constant(ends[i : i + 1]), self._graph.constant(ends[i + 1 : i + 2]), axis
-            )
-            for i in range(len(sizes))
-        ]
-
     def activated(self, value: str, activation: str) -> str:
         """By transformers' name of the function. Raises CheckpointError for one that is not known."""
         match activation:

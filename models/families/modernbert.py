@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from models.families.attention import Attention
-from models.families.family import Family, refused, validated
+from models.families.family import Family, refuse_foreign_code, refused, validated
 from models.families.layers import Layers
 from models.families.rotary import Rotary, Turning, read_rotary
 from models.graph import Graph
@@ -53,6 +53,7 @@ class _ModernBert:
     """Values are (rows, length, hidden) unless they say otherwise."""
 
     def __init__(self, graph: Graph, raw_config: Mapping[str, Any], weights: Weights) -> None:
+        refuse_foreign_code(raw_config)
         self._graph = graph
         self._config = config = validated(_Config, raw_config)
         self._kinds = _kinds(config)
@@ -77,7 +78,7 @@ class _ModernBert:
     def _attended(self, value: str, name: str, attention: Attention, turning: Turning, kind: str) -> str:
         size, bias = self._config.hidden_size, self._config.attention_bias
         packed = self._layers.linear(value, f"{name}attn.Wqkv", size, 3 * size, bias=bias)
-        query, key, values = self._layers.split(packed, size, size, size)
+        query, key, values = self._graph.split(packed, [size] * 3)
         query, key = turning.turn(query), turning.turn(key)
         if kind == _GLOBAL:
             seen = attention.everywhere(query, key, values)
@@ -89,7 +90,7 @@ class _ModernBert:
         config = self._config
         size, wide, bias = config.hidden_size, config.intermediate_size, config.mlp_bias
         both = self._layers.linear(value, f"{name}mlp.Wi", size, 2 * wide, bias=bias)
-        activated, gate = self._layers.split(both, wide, wide)
+        activated, gate = self._graph.split(both, [wide] * 2)
         product = self._graph.op("Mul", self._layers.activated(activated, config.hidden_activation), gate)
         return self._layers.linear(product, f"{name}mlp.Wo", wide, size, bias=bias)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from models.families.bert import MARKER, Bert, BertConfig
 from models.families.bert_int8 import Int8Bert
-from models.families.family import Family
+from models.families.family import Family, refuse_foreign_code
 from models.graph import Graph
 from models.weights import Array, Weights
 
@@ -20,10 +20,14 @@ def relative(read: Read, prefix: str, names: Sequence[tuple[str, str]] = (), *, 
     what task models put before them."""
 
     def encode(graph: Graph, config: Mapping[str, Any], weights: Weights) -> str:
-        return Bert(graph, read(config), own(weights)).encode()
+        return Bert(graph, understood(config), own(weights)).encode()
 
     def encode_int8(graph: Graph, config: Mapping[str, Any], weights: Weights, peaks: Mapping[str, Array]) -> str:
-        return Int8Bert(graph, read(config), own(weights), peaks).encode()
+        return Int8Bert(graph, understood(config), own(weights), peaks).encode()
+
+    def understood(config: Mapping[str, Any]) -> BertConfig:
+        refuse_foreign_code(config)
+        return read(config)
 
     def own(weights: Weights) -> Weights:
         return weights.below(MARKER, prefix).renamed(names)

@@ -150,7 +150,7 @@ def expected(kind: str, role: str, words: Sequence[str]) -> Wide:
     if role == "query":
         row = row + [MASK] * (QUERY_LENGTH - read)
     config = tiny.config()
-    states = reference.hidden_states(row, weights(), config, len(row) if kind == "pylate" else read)
+    states = reference.hidden_states(row, weights(), config, read=len(row) if kind == "pylate" else read)
     vectors = states @ projection().T.astype(np.float64)
     vectors /= np.linalg.norm(vectors, axis=-1, keepdims=True)
     kept = [i for i, token in enumerate(row) if role == "query" or token not in SKIPPED]

@@ -31,10 +31,15 @@ ACTIVATIONS = {"gelu": gelu, "gelu_new": gelu_new, "relu": relu}
 
 
 def hidden_states(
-    ids: Sequence[int], weights: Mapping[str, NDArray[Any]], config: Mapping[str, Any], read: int | None = None
+    ids: Sequence[int],
+    weights: Mapping[str, NDArray[Any]],
+    config: Mapping[str, Any],
+    *,
+    read: int | None = None,
+    bias: Wide | float = 0.0,
 ) -> Wide:
     """(length,) → (length, hidden): the last hidden state of an unpadded text, of which the first `read` tokens
-    are looked at."""
+    are looked at. `bias` is added to attention's scores."""
     get = {name: value.astype(np.float64) for name, value in weights.items()}
 
     def linear(x: Wide, name: str) -> Wide:
@@ -49,7 +54,7 @@ def hidden_states(
         heads = config["num_attention_heads"]
         size = config["hidden_size"] // heads
         q, k, v = (linear(x, name + part).reshape(-1, heads, size) for part in ("query", "key", "value"))
-        scores = np.einsum("ihd,jhd->hij", q, k) / math.sqrt(size)
+        scores = np.einsum("ihd,jhd->hij", q, k) / math.sqrt(size) + bias
         if read is not None:
             scores[:, :, read:] = -np.inf
         shares = np.exp(scores - scores.max(-1, keepdims=True))

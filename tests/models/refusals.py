@@ -48,6 +48,10 @@ def _shown(text: str, folder: Path) -> str:
     return text.replace(f"{folder}", "MODEL").replace("|", "\\|").replace("\n", " ")
 
 
+def _gte(**changes: Any) -> Callable[[Path], object]:
+    return _set("config.json", model_type="gte", **changes)
+
+
 def _set(file: str, **changes: Any) -> Callable[[Path], object]:
     return lambda folder: change_json(folder / file, **changes)
 
@@ -128,6 +132,14 @@ def cases() -> Iterator[Case]:
     yield Case("a default prompt that is not there", _set(_SAVED, default_prompt_name="query"))
     yield Case("no dimensions left", _set(_SAVED, truncate_dim=0))
     yield Case("other positions", _set("config.json", position_embedding_type="relative_key"))
+    yield Case("a decoder", _set("config.json", is_decoder=True))
+    yield Case("an activation of the layers", _set("config.json", hidden_act="silu"))
+    yield Case("an encoder's own code", _set("config.json", auto_map={"AutoModel": "modeling_other.OtherModel"}))
+    yield Case("angles that grow with the text", _gte(rope_scaling={"type": "dynamic", "factor": 2.0}))
+    yield Case("norms of another kind", _gte(layer_norm_type="rms_norm"))
+    yield Case(
+        "layers that see something else", _set("config.json", model_type="modernbert", layer_types=["chunked"] * 2)
+    )
     yield Case("weights cut off", _cut_off("model.safetensors"))
     yield Case("a tensor missing", _weights(lambda all_: all_.pop("embeddings.LayerNorm.bias")))
     yield Case("a tensor of another shape", _set("config.json", intermediate_size=64))
