@@ -97,6 +97,11 @@ def exported(checkpoint: Checkpoint, beside: Path, say: Say) -> Iterator[Exporte
             "put an ONNX export of the model into the folder as onnx/model.onnx and compile with --route onnx",
         )
     _refuse_own_code(checkpoint.folder)
+    if not any(checkpoint.folder.glob("*.safetensors")):
+        raise CheckpointError(
+            f"{checkpoint.folder} has no *.safetensors, and pickled weights are never loaded",
+            "save the model again with a current sentence-transformers (safe_serialization)",
+        )
     if missing := missing_packages():
         raise CheckpointError(f"the export route needs {', '.join(missing)}", EXTRA)
     say("loading torch and transformers")

@@ -170,11 +170,8 @@ def _refuse_unfit_weights(folder: Path, model: Any, report: Mapping[str, Any]) -
 @contextmanager
 def _quiet(folder: Path, what: str) -> Iterator[None]:
     """Turns what the libraries raise into one line, and keeps what they print off standard output."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    before = [logger.level for logger in loggers], transformers.logging.get_verbosity()
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    transformers.logging.set_verbosity_error()
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)  # what matters is raised; the rest is advice to programmers
     transformers.logging.disable_progress_bar()
     try:
         with redirect_stdout(io.StringIO()), warnings.catch_warnings():
@@ -187,13 +184,12 @@ def _quiet(folder: Path, what: str) -> Iterator[None]:
             raise  # the disk's, which `staged` explains
         if isinstance(error, MemoryError) or "allocate memory" in str(error):
             raise StartupError(
-                f"{folder}: {what}: out of memory", "compile on a machine with four times the size of its weights"
+                f"{folder}: {what}: out of memory",
+                "compile on a machine with four times the size of its float32 weights",
             ) from error
         raise CheckpointError(f"{folder}: {what}: {_one_line(error)}", _REMEDY) from error
     finally:
-        for logger, level in zip(loggers, before[0], strict=True):
-            logger.setLevel(level)
-        transformers.logging.set_verbosity(before[1])
+        logging.disable(before)
 
 
 _REMEDY = "put an ONNX export of the encoder into the folder as onnx/model.onnx and compile with --route onnx"
