@@ -99,11 +99,12 @@ class Vocabulary:
     def _found(self, text: str) -> Found:
         found = Found([])
         for match in self._pattern.finditer(text):
-            word, begin, end = match.group(), *match.span()
-            for number, (start, stop) in self._pieces(word.lower() if self._rules.lower_case else word):
-                # A letter may become two when its case changes.
+            written, begin = match.group(), match.start()
+            word = written.lower() if self._rules.lower_case else written
+            places = range(len(word) + 1) if len(word) == len(written) else _places(written)
+            for number, (start, stop) in self._pieces(word):
                 found.ids.append(number)
-                found.offsets.append((min(begin + start, end), min(begin + stop, end)))
+                found.offsets.append((begin + places[start], begin + places[stop]))
         return found
 
     def _pieces(self, word: str) -> Iterator[tuple[int, tuple[int, int]]]:
@@ -139,3 +140,9 @@ class Vocabulary:
                     break
             else:
                 at += 1
+
+
+def _places(written: str) -> list[int]:
+    """For each place in the word in lower case the one in the word as it is written: İ has two letters there."""
+    places = [i for i, letter in enumerate(written) for _ in letter.lower()]
+    return [*places, len(written)]
