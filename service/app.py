@@ -12,14 +12,14 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import service
-from service.api import cohere, gemini, health, jina, kserve, openai, pages, tei, vertex
+from service.api import cohere, gemini, health, jina, kserve, openai, pages, rerank, tei, vertex
 from service.api.docs import openapi
 from service.api.http import Dialect, Endpoint, Operation, Service
 from service.errors import StartupError
 from service.settings import Settings
 
 # In the order in which a stray path is offered to them; OpenAI's takes all the rest.
-DIALECTS: Sequence[ModuleType] = (vertex, gemini, health, tei, kserve, cohere, jina, openai)
+DIALECTS: Sequence[ModuleType] = (vertex, gemini, health, tei, kserve, rerank, cohere, jina, openai)
 
 
 def create_app(parts: Service) -> ASGIApp:

@@ -95,6 +95,14 @@ class Model:
         """Raises WrongTask."""
         return self._as(Scorer, "scores")
 
+    @property
+    def ranker(self) -> Scorer:
+        """A scorer of one label, which is the relevance. Raises WrongTask."""
+        scorer = self._as(Scorer, "ranking")
+        if self.bundle.dimensions != 1:
+            raise WrongTask(self.name, "a classifier", "ranking", "/predict")
+        return scorer
+
     def _as(self, kind: type[_Kind], asked: str) -> _Kind:
         if isinstance(self.reader, kind):
             return self.reader

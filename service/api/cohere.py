@@ -1,4 +1,5 @@
-"""Cohere's dialect: /v2/embed, and /v1/embed, which its SDK's older client uses.
+"""Cohere's dialect: /v2/embed, and /v1/embed, which its SDK's older client uses; /v2/rerank. (/v1/rerank is not only
+Cohere's: `rerank`.)
 
 Shapes: Cohere's API reference and the models of its Python SDK (cohere 7.3), error messages as its servers send them.
 Different on purpose: where `truncate` is absent, the model's setting for long inputs rules (Cohere: END), unless
@@ -10,6 +11,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from functools import partial
+from math import ceil
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field
@@ -18,6 +20,7 @@ from pydantic_core import PydanticCustomError
 from service.api.errors import Status
 from service.api.http import MAX_ITEMS, Call, Operation, Reply
 from service.api.long_input import ChunkObject, LongInputFields, chunk_fields, long_input_headers, with_wishes
+from service.api.ranking import Limits, RankFields, Ranking, rank_documents
 from service.api.wire import as_base64, as_numbers, to_json
 from service.errors import (
     DimensionsUnsupported,
@@ -35,6 +38,7 @@ from service.types import EmbedRequest, EmbedResult, Input, LongInput, Matrix, O
 
 NAME = "cohere"
 MAX_TEXTS = 96
+_DOCUMENTS_A_SEARCH_UNIT = 100
 
 EmbeddingType = Literal["float", "int8", "uint8", "binary", "ubinary", "base64"]
 _InputType = Literal["search_document", "search_query", "classification", "clustering"]
@@ -156,6 +160,51 @@ class EmbedV1Response(EmbedResponse):
     response_type: Literal["embeddings_floats", "embeddings_by_type"]
 
 
+class CohereRerankRequest(RankFields):
+    """Documents are texts; objects with a `text` are taken as well. `return_documents` has no effect in version 2."""
+
+    max_tokens_per_doc: int | None = Field(
+        None, ge=1, description="Tokens of each document that are read; absent, all of them (Cohere: 4096)."
+    )
+
+
+class CohereRanked(BaseModel):
+    """`index` is the document's place in the request; the best come first."""
+
+    index: int
+    relevance_score: float
+
+
+class SearchUnits(BaseModel):
+    """A query with up to 100 documents."""
+
+    search_units: int
+
+
+class InputTokens(BaseModel):
+    """That the model read, the query once for each document."""
+
+    input_tokens: int
+
+
+class RerankMeta(BaseModel):
+    """Beside the results."""
+
+    model_config = ConfigDict(title="CohereRerankMeta")
+
+    api_version: ApiVersion
+    billed_units: SearchUnits
+    tokens: InputTokens
+
+
+class CohereRerankResponse(BaseModel):
+    """The best first, as many as `top_n` says."""
+
+    id: str
+    results: list[CohereRanked]
+    meta: RerankMeta
+
+
 class CohereError(BaseModel):
     """Cohere's error body."""
 
@@ -195,6 +244,22 @@ async def _embed(call: Call, version: str) -> Reply:
         **_chunks(result, types[0]),
     }
     return Reply(to_json(body), headers=long_input_headers(result.truncated, result.late))
+
+
+async def rerank(call: Call) -> Reply:
+    """POST /v2/rerank."""
+    request = call.parse(CohereRerankRequest)
+    ranking = await rank_documents(call, request, Limits(max_tokens=request.max_tokens_per_doc))
+    results = [{"index": one.place, "relevance_score": one.score} for one in ranking.best]
+    body = {"id": str(uuid.uuid4()), "results": results, "meta": rerank_meta(ranking, "2")}
+    return Reply(to_json(body), headers=long_input_headers(ranking.result.truncated))
+
+
+def rerank_meta(ranking: Ranking, version: str) -> dict[str, Any]:
+    """`RerankMeta`."""
+    units = ceil(len(ranking.result.tokens) / _DOCUMENTS_A_SEARCH_UNIT)
+    billed = {"billed_units": {"search_units": units}, "tokens": {"input_tokens": ranking.tokens}}
+    return {"api_version": {"version": version}, **billed}
 
 
 def _texts(request: CohereEmbedRequest) -> list[str]:
@@ -254,7 +319,8 @@ def error_body(error: EmbedserveError, status: Status) -> dict[str, Any]:
 def _message(error: EmbedserveError) -> str:
     match error:
         case TooManyInputs():
-            return f"invalid request: total number of texts must be at most {error.limit} - received {error.actual}"
+            what = "documents" if error.param == "documents" else "texts"
+            return f"invalid request: total number of {what} must be at most {error.limit} - received {error.actual}"
         case InputTooLong():
             return f"too many tokens: a text must have at most {error.limit} tokens - received {error.actual}"
         case DimensionsUnsupported():
@@ -280,4 +346,12 @@ def owns(path: str) -> bool:
 OPERATIONS = (
     Operation("POST", ("/v2/embed",), embed_v2, "Embed texts (Cohere)", CohereEmbedRequest, EmbedByTypeResponse),
     Operation("POST", ("/v1/embed",), embed_v1, "Embed texts (Cohere, version 1)", CohereEmbedRequest, EmbedV1Response),
+    Operation(
+        "POST",
+        ("/v2/rerank",),
+        rerank,
+        "Rank documents by a query (Cohere)",
+        CohereRerankRequest,
+        CohereRerankResponse,
+    ),
 )

@@ -41,7 +41,7 @@ from service.logs import LOGGER, event, request_event
 from service.protocol import Exchange
 from service.registry import Model, Registry
 from service.settings import Settings
-from service.types import EmbedResult, SparseResult, TokenResult
+from service.types import EmbedResult, ScoreResult, SparseResult, TokenResult
 
 JSON = "application/json"
 # Bound of every list of objects in a schema, far above any limit of settings: what is counted only after it was
@@ -104,7 +104,7 @@ class Call:
         """Since it began."""
         return time.perf_counter() - self.started
 
-    def count(self, result: EmbedResult | SparseResult | TokenResult) -> None:
+    def count(self, result: EmbedResult | ScoreResult | SparseResult | TokenResult) -> None:
         """Adds a result to metrics and to the log line."""
         tokens, truncated = sum(result.tokens), sum(result.truncated)
         counters = metrics.of_results(self.model, self.route)

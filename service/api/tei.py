@@ -16,6 +16,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, RootModel, Tag
 
 import service
+from service.api import tei_scores
 from service.api.errors import Status
 from service.api.http import Call, Operation, Reply
 from service.api.long_input import (
@@ -26,7 +27,7 @@ from service.api.long_input import (
     without_chunks,
 )
 from service.api.wire import as_numbers, as_weights, to_json
-from service.bundle import Role
+from service.bundle import Bundle, Role
 from service.errors import (
     BodyTooLarge,
     EmbedserveError,
@@ -210,7 +211,7 @@ class Scores(RootModel[list[float]]):
     """One cosine per sentence, in their order."""
 
 
-class VectorsOrScores(RootModel[list[list[float]] | list[float]]):
+class VectorsOrScores(RootModel[list[list[float]] | list[float] | tei_scores.Predictions | tei_scores.RankedTexts]):
     """As the request was."""
 
 
@@ -239,9 +240,11 @@ class EmbeddingModel(BaseModel):
 
 
 class ModelType(BaseModel):
-    """Other kinds of model are not served."""
+    """One of the three; a classifier of one label is a reranker."""
 
-    embedding: EmbeddingModel
+    embedding: EmbeddingModel | None = None
+    reranker: tei_scores.Labels | None = None
+    classifier: tei_scores.Labels | None = None
 
 
 class Info(BaseModel):
@@ -303,6 +306,8 @@ async def similarity(call: Call) -> Reply:
 
 async def infer(call: Call) -> Reply:
     """POST /."""
+    if call.find_model(None).bundle.task == "score":
+        return await tei_scores.infer(call)
     request = call.parse(RootRequest)
     if isinstance(request.inputs, Sentences):
         return await _similarity_reply(call, request.inputs, request.parameters)
@@ -465,7 +470,7 @@ async def info(call: Call) -> Reply:
                 "model_sha": None,
                 "model_dtype": {"fp32": "float32"}.get(bundle.precision, bundle.precision),
                 "served_model_name": model.name,
-                "model_type": {"embedding": {"pooling": bundle.pooling or "unknown"}},
+                "model_type": _model_type(bundle),
                 "similarity_fn_name": bundle.similarity_fn_name,
                 "max_concurrent_requests": settings.max_queue_tokens,
                 "max_input_length": bundle.max_seq_length,
@@ -480,6 +485,12 @@ async def info(call: Call) -> Reply:
             }
         )
     )
+
+
+def _model_type(bundle: Bundle) -> dict[str, Any]:
+    if bundle.task != "score":
+        return {"embedding": {"pooling": bundle.pooling or "unknown"}}
+    return {"reranker" if bundle.dimensions == 1 else "classifier": tei_scores.labels_of(bundle)}
 
 
 async def health(call: Call) -> Reply:
@@ -516,12 +527,14 @@ def _message(error: EmbedserveError) -> str:
 _NOT_ITS_TASK = {
     "embeddings": "Model is not an embedding model",
     "sparse vectors": "Model is not an embedding model with SPLADE pooling",
+    "ranking": "model is not a re-ranker model",
+    "scores": "Model is not a classifier model",
 }
 
 
 def owns(path: str) -> bool:
-    """TEI's routes for models of other kinds."""
-    return path in ("/predict", "/rerank", "/vertex")
+    """TEI's route of Vertex's shapes, which `vertex` has in its own place."""
+    return path == "/vertex"
 
 
 def _post(path: str, handler: Any, summary: str, request: type[BaseModel], response: type[BaseModel]) -> Operation:
@@ -532,8 +545,18 @@ OPERATIONS = (
     _post("/embed", embed, "Embed texts or token ids", EmbedTextsRequest, Vectors),
     _post("/embed_all", embed_all, "One vector per token, special tokens included", EmbedAllRequest, TokenVectors),
     _post("/embed_sparse", embed_sparse, "Weights of the vocabulary's tokens", EmbedSparseRequest, SparseVectors),
+    _post(
+        "/rerank",
+        tei_scores.rerank,
+        "Rank texts by a query",
+        tei_scores.TextsToRank,
+        tei_scores.RankedTextsOrResponse,
+    ),
+    _post(
+        "/predict", tei_scores.predict, "Labels of texts or pairs", tei_scores.PredictRequest, tei_scores.Predictions
+    ),
     _post("/similarity", similarity, "Compare one sentence with others", SimilarityRequest, Scores),
-    _post("/", infer, "Embed or compare, as Hugging Face's InferenceClient asks", RootRequest, VectorsOrScores),
+    _post("/", infer, "What the model is for, as Hugging Face's InferenceClient asks", RootRequest, VectorsOrScores),
     _post("/tokenize", tokenize, "The model's tokens of texts", TokenizeRequest, Tokens),
     _post("/decode", decode, "The texts of token ids", DecodeRequest, Texts),
     Operation("GET", ("/info",), info, "What is served (TEI)", response=Info),
