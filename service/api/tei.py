@@ -211,7 +211,9 @@ class Scores(RootModel[list[float]]):
     """One cosine per sentence, in their order."""
 
 
-class VectorsOrScores(RootModel[list[list[float]] | list[float] | tei_scores.Predictions | tei_scores.RankedTexts]):
+class VectorsOrScores(
+    RootModel[list[list[float]] | list[float] | tei_scores.LabelScoresOfInputs | tei_scores.RankedTexts]
+):
     """As the request was."""
 
 
@@ -553,7 +555,11 @@ OPERATIONS = (
         tei_scores.RankedTextsOrResponse,
     ),
     _post(
-        "/predict", tei_scores.predict, "Labels of texts or pairs", tei_scores.PredictRequest, tei_scores.Predictions
+        "/predict",
+        tei_scores.predict,
+        "Labels of texts or pairs",
+        tei_scores.ClassifyRequest,
+        tei_scores.LabelScoresOfInputs,
     ),
     _post("/similarity", similarity, "Compare one sentence with others", SimilarityRequest, Scores),
     _post("/", infer, "What the model is for, as Hugging Face's InferenceClient asks", RootRequest, VectorsOrScores),

@@ -16,9 +16,10 @@ from service.api.http import MAX_ITEMS, Call, Reply
 from service.api.long_input import LongInputFields, long_input_headers, long_input_of
 from service.api.ranking import Limits, Question, rank, score_request
 from service.api.wire import to_json
-from service.bundle import Bundle
+from service.bundle import Activation, Bundle
 from service.errors import EmptyInput, InvalidInput, TooManyInputs
-from service.types import Matrix, Pair, ScoreResult, TruncationSide
+from service.scoring import activate
+from service.types import Pair, ScoreResult, TruncationSide
 
 _Side = Literal["Left", "Right", "left", "right"]
 
@@ -79,20 +80,20 @@ _Inputs = Annotated[
 ]
 
 
-class PredictRequest(_Options):
+class ClassifyRequest(_Options):
     """A text; a pair of texts, as a list of two; or several lists, each of a text or a pair."""
 
     inputs: _Inputs
 
 
-class Prediction(BaseModel):
+class LabelScore(BaseModel):
     """One label."""
 
     score: float
     label: str
 
 
-class Predictions(RootModel[list[Prediction] | list[list[Prediction]]]):
+class LabelScoresOfInputs(RootModel[list[LabelScore] | list[list[LabelScore]]]):
     """Of each input all labels, the likeliest first; in one list where there was one input."""
 
 
@@ -131,26 +132,63 @@ async def rerank(call: Call) -> Reply:
 
 async def predict(call: Call) -> Reply:
     """POST /predict."""
-    request = call.parse(PredictRequest)
+    request = call.parse(ClassifyRequest)
+    found, headers = await _predicted(call, request, "identity" if request.raw_scores else None)
+    return Reply(to_json(found if _form(request.inputs) == "many" else found[0]), headers=headers)
+
+
+async def _predicted(
+    call: Call, request: ClassifyRequest, activation: Activation | None
+) -> tuple[list[list[dict[str, Any]]], dict[str, str]]:
+    """Of each input all labels, the likeliest first; and the reply's headers."""
     model = call.find_model(None)
-    scorer = model.scorer
     inputs = _listed(request.inputs)
     _check_count(call, inputs, "inputs")
-    result = await scorer.score(score_request([Pair(*one) for one in inputs], request, request.limits), call.deadline)
+    pairs = [Pair(*one) for one in inputs]
+    result = await model.scorer.score(score_request(pairs, request, request.limits), call.deadline)
     call.count(result)
-    found = _predictions(scorer.scores(result.logits, raw=request.raw_scores is True), model.bundle.labels)
-    texts = [text for one in inputs for text in one]
-    body = found if _form(request.inputs) == "many" else found[0]
-    return Reply(to_json(body), headers=_headers(result, texts))
+    labels, activation = model.bundle.labels, activation or model.bundle.probabilities
+    found = [
+        [{"label": labels[i], "score": row[i]} for i in (-row).argsort(kind="stable").tolist()]
+        for row in activate(result.logits, activation)
+    ]
+    return found, _headers(result, [text for one in inputs for text in one])
+
+
+class HubParameters(BaseModel):
+    """Of Hugging Face's InferenceClient."""
+
+    function_to_apply: Literal["none", "sigmoid", "softmax"] | None = None
+    top_k: int | None = Field(None, ge=1)
+
+
+class HubClassifyRequest(ClassifyRequest):
+    """What Hugging Face's InferenceClient sends, which reads the first of several lists."""
+
+    parameters: HubParameters
+
+
+_FUNCTIONS: dict[str | None, Activation | None] = {"none": "identity", "sigmoid": "sigmoid", "softmax": "softmax"}
+
+
+async def _hub(call: Call) -> Reply:
+    request = call.parse(HubClassifyRequest)
+    asked = request.parameters
+    found, headers = await _predicted(call, request, _FUNCTIONS.get(asked.function_to_apply))
+    return Reply(to_json([one[: asked.top_k] for one in found]), headers=headers)
 
 
 class _Either(BaseModel):
     inputs: Any = None
+    parameters: Any = None
 
 
 async def infer(call: Call) -> Reply:
     """POST /, of such a model: with `inputs` what /predict takes, else what /rerank takes."""
-    return await (rerank if call.parse(_Either).inputs is None else predict)(call)
+    asked = call.parse(_Either)
+    if asked.inputs is None:
+        return await rerank(call)
+    return await (predict if asked.parameters is None else _hub)(call)
 
 
 def _listed(inputs: str | list[str] | list[list[str]]) -> list[list[str]]:
@@ -159,10 +197,6 @@ def _listed(inputs: str | list[str] | list[list[str]]) -> list[list[str]]:
     if not many or [] in many:
         raise EmptyInput("`inputs` cannot be empty", "inputs")
     return many
-
-
-def _predictions(scores: Matrix, labels: Sequence[str]) -> list[list[dict[str, Any]]]:
-    return [[{"score": row[i], "label": labels[i]} for i in (-row).argsort(kind="stable").tolist()] for row in scores]
 
 
 def _check_count(call: Call, inputs: Sequence[object], name: str) -> None:

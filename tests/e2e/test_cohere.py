@@ -227,7 +227,7 @@ def test_unknown_model(server: Server) -> None:
     assert message.startswith("model 'embed-v9' not found, ")
 
 
-@pytest.mark.parametrize("path", ["/v2/rerank", "/v2/chat", "/v2/embed/", "/v1/tokenize"])
+@pytest.mark.parametrize("path", ["/v2/classify", "/v2/chat", "/v2/embed/", "/v1/tokenize"])
 def test_other_routes_of_coheres(server: Server, path: str) -> None:
     refuse(server, {"model": MODEL}, path, status=404)
 

@@ -37,9 +37,10 @@ def hidden_states(
     *,
     read: int | None = None,
     bias: Wide | float = 0.0,
+    types: Sequence[int] = (),
 ) -> Wide:
     """(length,) → (length, hidden): the last hidden state of an unpadded text, of which the first `read` tokens
-    are looked at. `bias` is added to attention's scores."""
+    are looked at. `bias` is added to attention's scores; `types` where not all are 0."""
     get = {name: value.astype(np.float64) for name, value in weights.items()}
 
     def linear(x: Wide, name: str) -> Wide:
@@ -63,7 +64,8 @@ def hidden_states(
 
     activate = ACTIVATIONS[config["hidden_act"]]
     x = get["embeddings.word_embeddings.weight"][list(ids)]
-    x = x + get["embeddings.position_embeddings.weight"][: len(ids)] + get["embeddings.token_type_embeddings.weight"][0]
+    segments = get["embeddings.token_type_embeddings.weight"][list(types) or [0]]
+    x = x + get["embeddings.position_embeddings.weight"][: len(ids)] + segments
     x = norm(x, "embeddings.LayerNorm")
     for layer in range(config["num_hidden_layers"]):
         name = f"encoder.layer.{layer}."
