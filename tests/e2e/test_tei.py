@@ -373,7 +373,7 @@ def test_the_root_answers_probes_and_clients(server: Server) -> None:
 def test_routes_of_other_models(server: Server) -> None:
     refuse(server, "/vertex", {"instances": []}, 404)
     for path, body in (("/predict", {"inputs": "a"}), ("/rerank", {"query": "a", "texts": ["b"]})):
-        refuse(server, path, body, 424)
+        assert "gives no" in refuse(server, path, body, 424, "Backend")
 
 
 def test_keys(start_server: StartServer) -> None:
