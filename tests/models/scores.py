@@ -55,7 +55,7 @@ def expected_logits(folder: Path, first: str, second: str | None = None, *, labe
         row += [*parts[1], ids["[SEP]"]]
         types += [1] * (len(parts[1]) + 1)
     assert len(row) <= LENGTH
-    hidden = reference.hidden_states(row, tiny.weights(), tiny.config(), types)
+    hidden = reference.hidden_states(row, tiny.weights(), tiny.config(), types=types)
     head = {name: value.astype(np.float64) for name, value in head_weights(labels).items()}
     pooled = np.tanh(head["bert.pooler.dense.weight"] @ hidden[0] + head["bert.pooler.dense.bias"])
     return np.asarray(head["classifier.weight"] @ pooled + head["classifier.bias"])
