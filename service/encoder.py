@@ -25,8 +25,9 @@ class Encoder:
     What a call needs beside the weights is led by attention's scores, which are all there at once: rows x heads x
     longest^2 x 4 bytes. Where rows x longest is at most the budget of a batch, that is at most budget x heads x longest
     x 4 bytes for each executor (512 tokens and 12 heads: 13 MB), and heads x length^2 x 4 for a row that is over the
-    budget alone (8,192 tokens and 12 heads: 3.2 GB, measured). ONNX Runtime's arena grows by powers of two, so it may
-    hold twice that, and keeps it. `--chunk-max-tokens` bounds the length.
+    budget alone (8,192 tokens and 12 heads: 3.2 GB, measured). Graphs that are built for families with more than 2,048
+    positions never hold them all (`models/families/attention.py`). ONNX Runtime's arena grows by powers of two, so it
+    may hold twice that, and keeps it. `--chunk-max-tokens` bounds the length.
     """
 
     def __init__(

@@ -134,13 +134,13 @@ class Bert:
     def _positions(self, table: Array, input_ids: str) -> str:
         """The first rows of the table; or, where padding is not counted, those of each token's number behind it."""
         graph, padding = self._graph, self._config.padding_id
-        rows, one = graph.constant(table, "embeddings.positions"), graph.constant(np.array([1]))
+        rows = graph.constant(table, "embeddings.positions")
         if padding is None:
             zero = graph.constant(np.array([0]))
             return graph.op("Slice", rows, zero, graph.op("Shape", input_ids, start=1, end=2), zero)
         constant = graph.constant(np.array([padding]))
         counted = graph.cast(graph.op("Not", graph.op("Equal", input_ids, constant)), TensorProto.INT64)
-        number = graph.op("Mul", graph.op("CumSum", counted, one), counted)
+        number = graph.op("Mul", graph.op("CumSum", counted, graph.constant(np.array([1]))), counted)
         return graph.op("Gather", rows, graph.op("Add", number, constant))
 
     @property

@@ -19,7 +19,7 @@ from tests.models import reference, tiny
 from tests.models.conftest import Compile
 from tests.models.families.states import ROWS, states
 from tests.models.test_int8 import embed
-from tests.models.tiny import Tiny, change_json
+from tests.models.tiny import Tiny, change_json, write_json
 
 PAD = 1
 TOLERANCE = 2e-5
@@ -230,6 +230,21 @@ def test_int8_comes_with_the_layers(tmp_path: Path, compiled: Compile, model_typ
     assert (rounded.astype(np.float64) * batched).sum(axis=1).min() > 0.999999
 
 
+def test_int8_of_distilbert(tmp_path: Path, compiled: Compile) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    source = Tiny().write(tmp_path / "tiny")
+    names = {"hidden_size": "dim", "num_hidden_layers": "n_layers", "num_attention_heads": "n_heads"}
+    names |= {"intermediate_size": "hidden_dim", "hidden_act": "activation"}
+    changed = {names.get(key, key): value for key, value in tiny.config().items()} | {"model_type": "distilbert"}
+    write_json(source / "config.json", changed)
+    save_file(renamed(load_file(source / "model.safetensors"), DISTILBERT), source / "model.safetensors")
+    exact, _ = embed(compiled(source), tiny.TEXTS)
+    rounded, batched = embed(compiled(source, precision="int8"), tiny.TEXTS)
+    assert 0.99 < (exact * rounded).sum(axis=1).min() < 0.99999
+    assert (rounded.astype(np.float64) * batched).sum(axis=1).min() > 0.999999
+
+
 def test_int8_of_long_rows(tmp_path: Path, compiled: Compile) -> None:
     from safetensors.numpy import load_file, save_file
 
@@ -261,6 +276,14 @@ def test_families_without_int8_say_so(tmp_path: Path, config: dict[str, Any], me
     with pytest.raises(CheckpointError, match=message) as refused:
         native.build_int8(checkpoint, {})
     assert "leave --precision out" in str(refused.value)
+
+
+def test_the_document_names_every_family() -> None:
+    from models.native import FAMILIES
+
+    document = (Path(__file__).parents[3] / "docs" / "MODELS.md").read_text("utf-8")
+    served = document.partition("## The native route")[2].partition("## ")[0]
+    assert {name for name in FAMILIES if f"`{name}`" not in served} == set()
 
 
 def test_the_public_way_to_compile_knows_them(tmp_path: Path) -> None:
