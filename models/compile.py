@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.hashes import FileHashes
-from models.recipe import COMPILER, Format, Options, PoolingChoice, Recipe, Route, Target, recipe_of
+from models.recipe import COMPILER, Format, Options, PoolingChoice, Recipe, Route, recipe_of, refuse_at_odds
 from models.sources import Place, Say, fetch, locate, memo
 from models.staging import staged
 from service.bundle import (
@@ -22,13 +22,15 @@ from service.bundle import (
     is_bundle,
     sha256_of,
 )
-from service.errors import CheckpointError, StartupError
+from service.device_name import Target
+from service.errors import BundleError, CheckpointError, StartupError
 from service.precision import Precision
 
 if TYPE_CHECKING:
     from models.checkpoint import Checkpoint
     from models.graph import Graph
     from models.static import Static
+    from models.verify import CheckReport
 
 Reference = Callable[[Path, Bundle], Golden]
 """A bundle's folder and description → the vectors it should give."""
@@ -70,12 +72,14 @@ def compile_checkpoint(
 
     Raises SourceError, CheckpointError, or StartupError where the result cannot be written.
     """
+    options = Options(precision, target, pooling, route, format)
+    refuse_at_odds(options)
     if output is not None:
         _refuse_to_overwrite(output)
     fetch(source, cache_dir, say)
     place = locate(source, cache_dir)
     hashes = memo(cache_dir)
-    recipe = _recipe(place, Options(precision, target, pooling, route, format), hashes)
+    recipe = _recipe(place, options, hashes)
     hashes.save()
     final = output or recipe.folder(cache_dir)
     if output is None and is_bundle(final):
@@ -141,6 +145,7 @@ def _write_parts(
     reference: Reference | None = None,
 ) -> None:
     """The graph, the tokenizer and golden vectors, verified; what `reference` gives is what they should be."""
+    from models import targets
     from models.tokenizer_file import write_tokenizer
 
     options = recipe.options
@@ -153,11 +158,15 @@ def _write_parts(
     if options.precision == "int8":
         say("quantising")
         _quantised(checkpoint, folder, bundle).save(folder)
+    targets.adapt(folder, bundle)
     _seal(folder, bundle, files, say)
 
 
 def _write_static_parts(folder: Path, source: str, place: Place, recipe: Recipe, static: Static, say: Say) -> None:
     """What is left to write beside the rows of static embeddings."""
+    if recipe.options.target != "cpu":
+        reason = f"static embeddings look words up and compute nothing that {recipe.options.target} could hasten"
+        raise CheckpointError(reason, "take --target cpu (for serve: --device cpu)")
     files = [*static.graph.save(folder), *static.files, GOLDEN_JSON]
     bundle = _described(static.checkpoint, static.graph, "native", source, recipe)
     is_mean = static.is_mean and bundle.mean_of_tokens
@@ -198,7 +207,7 @@ def _seal(folder: Path, bundle: Bundle, files: Sequence[str], say: Say) -> None:
     """Writes bundle.json with the hashes of `files`, and checks all of it."""
     bundle = bundle.model_copy(update={"files": {name: sha256_of(folder / name) for name in files}})
     (folder / BUNDLE_JSON).write_text(bundle.model_dump_json(indent=2) + "\n", "utf-8")
-    _verify(folder, say)
+    _verify(folder, bundle, say)
 
 
 def _pooling_name(checkpoint: Checkpoint) -> str | None:
@@ -275,16 +284,35 @@ def _write_golden(folder: Path, bundle: Bundle, place: Place, reference: Referen
 
 
 _WRONG_VECTORS: dict[Precision, str] = {
+    "fp16": "16 bits are too few for this checkpoint: compile with --precision fp32",
     "fp32": "the checkpoint's files do not belong together, or this is a defect of the compiler: report it",
     "int8": "8 bits are too few for this checkpoint: leave --precision out",
 }
 
 
-def _verify(folder: Path, say: Say) -> None:
+def _verify(folder: Path, bundle: Bundle, say: Say) -> None:
     """Raises CheckpointError: a bundle with wrong vectors is never published."""
+    from models import targets
+
+    _judge(_checked(folder, None, bundle.precision), say)
+    with targets.rounded_graph(folder, bundle) as graph:
+        if graph is not None:
+            say(f"rounding as {bundle.target} does")
+            _judge(_checked(folder, graph, bundle.precision), say)
+
+
+def _checked(folder: Path, graph: Path | None, precision: Precision) -> CheckReport:
     from models.verify import check
 
-    report = check(folder)
+    try:
+        return check(folder, graph)
+    except BundleError as error:  # float32 did not fail: float16 cannot hold some number, or has no such operator
+        if precision != "fp16":
+            raise
+        raise CheckpointError(error.message, _WRONG_VECTORS[precision]) from error
+
+
+def _judge(report: CheckReport, say: Say) -> None:
     if not report.passed:
         raise CheckpointError(
             f"the compiled graph disagrees with {report.reference}: {report.finding}",

@@ -13,6 +13,8 @@ import service
 from models.hashes import FileHashes
 from models.sources import Place, slug
 from service.bundle import FORMAT, PoolingMode
+from service.device_name import Target
+from service.errors import StartupError
 from service.precision import Precision
 
 COMPILER_REVISION = 7
@@ -20,7 +22,6 @@ COMPILER_REVISION = 7
 
 COMPILER = f"embedserve {service.__version__}"
 
-Target = Literal["cpu"]
 Route = Literal["native", "onnx", "export"]
 Format = Literal["word2vec-text", "word2vec-binary", "glove", "fasttext"]
 PoolingChoice = PoolingMode | Literal["splade"]
@@ -36,6 +37,16 @@ class Options:
     pooling: PoolingChoice | None = None
     route: Route | None = None
     format: Format | None = None  # of a file of word vectors
+
+
+def refuse_at_odds(options: Options) -> None:
+    """Raises StartupError for what no kernel runs well."""
+    if options.precision == "int8" and options.target != "cpu":
+        raise StartupError(f"int8 is for CPUs, not for {options.target}", "leave --precision out: that is fp16 there")
+    if options.precision == "fp16" and options.target == "cpu":
+        raise StartupError(
+            "CPUs compute in float32, so that fp16 is only slower", "take --target cuda, or another precision"
+        )
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from service.device_name import Target
 from service.errors import BundleError
 from service.precision import Precision
 
@@ -118,7 +119,7 @@ class Bundle(_Strict):
     inputs: tuple[Input, ...]  # of the graph
     pad_token_id: int
     precision: Precision
-    target: Literal["cpu"]
+    target: Target
     prompts: dict[str, str] = {}
     default_prompt_name: str | None = None
     matryoshka_dimensions: tuple[int, ...] = ()

@@ -14,8 +14,9 @@ from typing import Any, Literal, get_args, get_origin
 
 import service
 from service.bundle import PoolingMode, is_bundle, read_bundle
+from service.device_name import AUTO, DEVICES, Target
 from service.errors import BundleError, StartupError
-from service.precision import Precision
+from service.precision import USUAL_PRECISION, Precision
 from service.settings import DEFAULT_MODEL, ENV_PREFIX, Settings, default_text, load_settings, server_first
 
 _SERVE_HELP = f"""\
@@ -52,9 +53,15 @@ The figures are kept in the bundle's folder, one file for each kind of machine (
 Runtime). A server that runs the bundle on such a machine uses them for what it is not told: flags, variables and the
 settings file win. Nothing else should be running meanwhile.
 """
-_PRECISION_HELP = "fp32, or int8: more than twice as fast, vectors of cosine 0.999 to fp32's (default: %(default)s)"
+_PRECISION_HELP = (
+    "fp32; int8 for a CPU: more than twice as fast, vectors of cosine 0.999 to fp32's; fp16 for a GPU "
+    "(default: fp32, and fp16 for cuda and tensorrt)"
+)
 _CHECK_HELP = """\
 Check a bundle: every file against its hash, and its golden texts against the vectors recorded for them.
+
+With --device, vectors are computed on that device, alone and in batches, and throughput is measured: of the server's
+own way to run batches, and of ONNX Runtime's bare session with the same ones.
 
 Exits with 0 when all is well, with 1 and the reason when it is not.
 """
@@ -120,7 +127,7 @@ def _compile(options: argparse.Namespace) -> int:
         options.source,
         output=options.output,
         cache_dir=options.cache_dir or load_settings().cache_dir,
-        precision=options.precision,
+        precision=options.precision or USUAL_PRECISION[options.target],
         target=options.target,
         pooling=options.pooling,
         route=options.route,
@@ -134,16 +141,17 @@ def _compile(options: argparse.Namespace) -> int:
 
 
 def _tune(options: argparse.Namespace) -> int:
-    _tune_bundle(_bundle(_settings(options)), quick=options.quick)
+    settings = _settings(options)
+    _tune_bundle(_bundle(settings), quick=options.quick, device=settings.device, memory=settings.gpu_memory_limit)
     return 0
 
 
-def _tune_bundle(folder: Path, *, quick: bool) -> None:
+def _tune_bundle(folder: Path, *, quick: bool, device: str = AUTO, memory: int | None = None) -> None:
     """The table goes to stderr, so that `compile --tune` still prints nothing but the folder."""
     from service.tuner import QUICK, USUAL, flags, measure, render
     from service.tuning import write_tuning
 
-    tuning = measure(folder, QUICK if quick else USUAL)
+    tuning = measure(folder, QUICK if quick else USUAL, device, memory)
     print(render(tuning), file=sys.stderr)
     try:
         _say(f"kept in {write_tuning(folder, tuning)}")
@@ -155,9 +163,21 @@ def _tune_bundle(folder: Path, *, quick: bool) -> None:
 def _check(options: argparse.Namespace) -> int:
     from models.verify import check, render
 
+    if options.device is not None:
+        return _check_on(options.bundle, options.device)
     report = check(options.bundle)
     print(render(report))
     return 0 if report.passed else 1
+
+
+def _check_on(bundle: Path, device: str) -> int:
+    from models import device_check
+    from models.verify import render
+
+    found = device_check.run(bundle, device)
+    print(render(found.report))
+    print(device_check.render(found))
+    return 0 if found.report.passed else 1
 
 
 def _embed(options: argparse.Namespace) -> int:
@@ -181,9 +201,14 @@ def _bundle(settings: Settings) -> Path:
     folder = Path(settings.model)
     if is_bundle(folder):
         return _as_wished(folder, settings.precision)
-    precision = settings.precision or "fp32"
-    found = find_cached(settings.model, cache_dir=settings.cache_dir, precision=precision)
-    return found or compile_checkpoint(settings.model, cache_dir=settings.cache_dir, precision=precision, say=_say)
+    from service.runtime.preflight import target_for
+
+    target = target_for(settings.device, precision=settings.precision)
+    precision = settings.precision or USUAL_PRECISION[target]
+    found = find_cached(settings.model, cache_dir=settings.cache_dir, precision=precision, target=target)
+    return found or compile_checkpoint(
+        settings.model, cache_dir=settings.cache_dir, precision=precision, target=target, say=_say
+    )
 
 
 def _as_wished(bundle: Path, precision: Precision | None) -> Path:
@@ -247,8 +272,8 @@ def _add_compile(commands: Any) -> None:
         help="a checkpoint folder, a file of word vectors, a catalogue name or a Hugging Face id",
     )
     parser.add_argument("--output", type=Path, metavar="DIR", help="where to put the bundle (default: the cache)")
-    parser.add_argument("--precision", choices=get_args(Precision), default="fp32", help=_PRECISION_HELP)
-    parser.add_argument("--target", choices=["cpu"], default="cpu", help="what runs it (default: %(default)s)")
+    parser.add_argument("--precision", choices=get_args(Precision), help=_PRECISION_HELP)
+    parser.add_argument("--target", choices=get_args(Target), default="cpu", help="what runs it (default: %(default)s)")
     poolings = [*get_args(PoolingMode), "splade"]
     parser.add_argument("--pooling", choices=poolings, help="for a checkpoint that does not say")
     parser.add_argument("--route", choices=["native", "onnx", "export"], help=_ROUTE_HELP)
@@ -262,12 +287,13 @@ def _add_tune(commands: Any) -> None:
     parser = _add(commands, "tune", _tune, "measure which executors and budgets are fastest here", _TUNE_HELP)
     parser.add_argument("model", metavar="MODEL", nargs="?", default=None, help="a bundle, or what `serve` takes")
     parser.add_argument("--quick", action="store_true", help="a quarter of the time, and fewer budgets")
-    _add_settings(parser, ["precision", "cache_dir"])
+    _add_settings(parser, ["precision", "device", "gpu_memory_limit", "cache_dir"])
 
 
 def _add_check(commands: Any) -> None:
     parser = _add(commands, "check", _check, "check a bundle's files and vectors", _CHECK_HELP)
     parser.add_argument("bundle", metavar="BUNDLE", type=Path, help="a folder with a bundle.json")
+    parser.add_argument("--device", metavar="DEVICE", help=f"run it there and measure it as well: {DEVICES}")
 
 
 def _add_embed(commands: Any) -> None:
@@ -282,7 +308,7 @@ def _add_embed(commands: Any) -> None:
             *("model", "precision", "long_input", "truncation_side"),
             *("chunk_max_tokens", "chunk_overlap", "chunk_boundary"),
             *("chunk_aggregation", "return_chunks", "late_chunking"),
-            *("executors", "intra_op_threads", "max_batch_tokens", "cache_dir"),
+            *("device", "gpu_memory_limit", "executors", "intra_op_threads", "max_batch_tokens", "cache_dir"),
         ],
     )
 

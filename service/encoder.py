@@ -31,20 +31,28 @@ class Encoder:
     """
 
     def __init__(
-        self, folder: Path, bundle: Bundle, execution: Execution, intra_op_threads: int = 1, lone_threads: int = 0
+        self,
+        folder: Path,
+        bundle: Bundle,
+        execution: Execution,
+        intra_op_threads: int = 1,
+        lone_threads: int = 0,
+        graph: Path | None = None,
     ) -> None:
-        """Opens the bundle's graph; a second time for `run_lone`, if that is to have more threads.
+        """Opens the bundle's graph, or `graph` in its place; a second time for `run_lone`, if that is to have more
+        threads.
 
         The second session maps the same weights from the file, and has its own copy of the matrices as its kernels
         want them. Raises BundleError.
         """
-        self._session = Session(folder / MODEL_ONNX, execution, intra_op_threads)
+        graph = graph or folder / MODEL_ONNX
+        self._session = Session(graph, execution, intra_op_threads)
         is_wider = lone_threads > intra_op_threads
-        self._lone = Session(folder / MODEL_ONNX, execution, lone_threads) if is_wider else self._session
+        self._lone = Session(graph, execution, lone_threads) if is_wider else self._session
         self._lone_tokens = LONE_TOKENS_A_THREAD * lone_threads
         if self._session.inputs != set(bundle.inputs) or self._session.outputs != set(OUTPUTS[bundle.task]):
             found = f"inputs {sorted(self._session.inputs)}, outputs {sorted(self._session.outputs)}"
-            raise BundleError(f"{folder / MODEL_ONNX} is not the graph that bundle.json describes: {found}", RECOMPILE)
+            raise BundleError(f"{graph} is not the graph that bundle.json describes: {found}", RECOMPILE)
         self._output = OUTPUTS[bundle.task][0]
         self._inputs = bundle.inputs
         self._task = bundle.task

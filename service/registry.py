@@ -19,6 +19,7 @@ from service.bundle import OUTPUTS, RECOMPILE, TOKEN_OUTPUT, Bundle, Task, read_
 from service.cache import Cache
 from service.cores import usable_cores
 from service.device import Device
+from service.device_name import DeviceName
 from service.encoder import Encoder
 from service.errors import (
     BundleError,
@@ -34,8 +35,9 @@ from service.late_embedding import LateEmbedder
 from service.logs import event
 from service.long_input import cut, rules_of
 from service.pipeline import Embedder
+from service.placement import execution_on, warn_of_two_wheels
 from service.reader import Reader
-from service.runtime.providers import CPU
+from service.runtime.preflight import Choice, choose, gpu_name
 from service.runtime.session import runtime_version
 from service.scheduling import Share
 from service.scoring import Scorer
@@ -115,6 +117,7 @@ class Parts:
     """What opening a bundle gives, before there is an event loop to serve on."""
 
     bundle: Bundle
+    placed: Choice
     plan: Plan
     tokenizer: Tokenizer
     encoder: Encoder
@@ -137,23 +140,32 @@ def open_bundle(folder: Path, settings: ModelSettings) -> Parts:
 def _open(folder: Path, bundle: Bundle, settings: ModelSettings) -> Parts:
     tokenizer = open_tokenizer(folder, bundle)
     _check_settings(settings, bundle, tokenizer)
-    chosen = _plan(folder, settings)
-    encoder = Encoder(folder, bundle, CPU, chosen.intra_op_threads, chosen.lone_threads)
+    placed = choose(settings.device, bundle.target)
+    chosen = _plan(folder, settings, placed.device)
+    execution = execution_on(
+        placed.device,
+        folder,
+        bundle,
+        max_batch_tokens=chosen.max_batch_tokens,
+        memory_limit=settings.gpu_memory_limit,
+    )
+    encoder = Encoder(folder, bundle, execution, chosen.intra_op_threads, chosen.lone_threads)
     try:
         encoder.run([[*tokenizer.prefix, *tokenizer.suffix] or [bundle.pad_token_id]])
     except InferenceError as error:
         raise BundleError(f"{folder} cannot be run: {error.detail}", RECOMPILE) from error
-    return Parts(bundle, chosen, tokenizer, encoder)
+    return Parts(bundle, placed, chosen, tokenizer, encoder)
 
 
-def _plan(folder: Path, settings: ModelSettings) -> Plan:
+def _plan(folder: Path, settings: ModelSettings, device: DeviceName) -> Plan:
     """What the user set, what was measured on this machine, what is usual: in this order. Never fails."""
     try:
-        tuning = read_tuning(folder, this_machine(runtime_version()))
+        tuning = read_tuning(folder, this_machine(runtime_version(), gpu=gpu_name(device)))
     except BundleError as error:
         event(logging.WARNING, f"what was measured is ignored: {error.message}", remedy=error.remedy)
         tuning = None
-    return plan(settings.model_dump(include=set(CHOICES)), settings.model_fields_set, tuning)
+    on_gpu = device.kind != "cpu"
+    return plan(settings.model_dump(include=set(CHOICES)), settings.model_fields_set, tuning, on_gpu=on_gpu)
 
 
 def _check_settings(settings: ModelSettings, bundle: Bundle, tokenizer: Tokenizer) -> None:
@@ -233,8 +245,12 @@ def _scope(bundle: Bundle, output: str) -> bytes:
     return hashlib.sha256(files.encode()).digest()[:16]
 
 
-def _announce(model: Model, chosen: Plan) -> None:
-    """Says how batches will be run, and where each figure came from: `executors_from` is set, tuned or default."""
+def _announce(model: Model, parts: Parts) -> None:
+    """Says where and how batches will be run, and where each figure came from: `executors_from` is set, tuned or
+    default."""
+    chosen = parts.plan
+    event(logging.INFO, "device", model=model.name, device=str(parts.placed.device), because=parts.placed.because)
+    warn_of_two_wheels()
     values = {name: getattr(chosen, name) for name in CHOICES}
     sources = {f"{name}_from": source for name, source in chosen.sources.items()}
     event(
@@ -266,7 +282,7 @@ class Registry:
             self._device = Device(parts.plan.executors)
         model = assemble(parts, name, aliases, settings, settings.max_request_tokens, self._device)
         self._models[name] = model
-        _announce(model, parts.plan)
+        _announce(model, parts)
         for known in (name, *aliases):
             self._names.setdefault(known, model)
         return model

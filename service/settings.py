@@ -24,6 +24,7 @@ from pydantic_settings import (
 )
 
 from service.cores import usable_cores
+from service.device_name import AUTO, parse
 from service.errors import StartupError
 from service.precision import Precision
 from service.types import Aggregation, Boundary, LongInput, TokenIds, TruncationSide
@@ -59,6 +60,11 @@ def _absolute(value: str | None) -> str | None:
     return value
 
 
+def _device(value: str) -> str:
+    parse(value)
+    return value
+
+
 def default_cache_dir() -> Path:
     """`$XDG_CACHE_HOME/embedserve`, or `~/.cache/embedserve`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "embedserve"
@@ -68,6 +74,7 @@ Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 Secrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split_keys)]
 Port = Annotated[int, BeforeValidator(_not_kubernetes)]
 Route = Annotated[str | None, AfterValidator(_absolute)]
+DeviceText = Annotated[str, AfterValidator(_device)]
 
 
 class ModelSettings(BaseModel):
@@ -114,13 +121,23 @@ class ModelSettings(BaseModel):
         description="Which `dimensions` a request may ask for: those the model was trained for, or any up to its own.",
     )
     strict: bool = Field(False, description="Refuse empty texts with 400 instead of embedding them.")
+    device: DeviceText = Field(
+        AUTO,
+        description="cpu, cuda, cuda:N, tensorrt or tensorrt:N; auto: what a bundle is compiled for, and CUDA for what "
+        "is compiled first where it can be had. What cannot be had is an error, never another device. See docs/GPU.md.",
+    )
+    gpu_memory_limit: int | None = Field(
+        None,
+        ge=1,
+        description="Bytes of a GPU's memory for weights and batches; what NVIDIA's libraries take comes on top.",
+    )
     executors: int = Field(
         default_factory=usable_cores,
         ge=1,
         le=256,
-        description="Batches run at the same time, each on a thread of its own; where those are of long requests, one "
-        "more for short ones. Of this and the next two, what is not set is what `embedserve tune` found on this "
-        "machine, if it was run.",
+        description="Batches run at the same time, each on a thread of its own (on a GPU 2); where those are of long "
+        "requests, one more for short ones. Of this and the next two, what is not set is what `embedserve tune` found "
+        "on this machine, if it was run.",
     )
     intra_op_threads: int = Field(
         1,
@@ -129,7 +146,10 @@ class ModelSettings(BaseModel):
         description="ONNX Runtime threads inside one batch. On a CPU, more executors are faster than more of these.",
     )
     max_batch_tokens: int = Field(
-        512, ge=1, le=1_000_000, description="Tokens of one batch, padding counted (one input always fits)."
+        512,
+        ge=1,
+        le=1_000_000,
+        description="Tokens of a batch, padding counted (one input always fits); on a GPU 16,384.",
     )
     max_queue_tokens: int = Field(
         500_000,
@@ -163,8 +183,8 @@ class Settings(ModelSettings, BaseSettings):
     )
     precision: Precision | None = Field(
         None,
-        description="fp32, or int8: more than twice the speed, and vectors of cosine 0.999 to those of fp32. Without "
-        "it, what a bundle has, and fp32 for what is compiled first.",
+        description="fp32; or int8 on a CPU: more than twice the speed, and vectors of cosine 0.999 to those of fp32; "
+        "or fp16 on a GPU. Without it, what a bundle has, and for what is compiled first fp32, on a GPU fp16.",
     )
     served_model_name: str | None = Field(
         None, description="The model's public name; without it, the last part of what it was compiled from."

@@ -12,17 +12,21 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from service.bundle import Bundle, read_bundle, verify_files
+from service.device_name import AUTO
 from service.encoder import Encoder
 from service.packing import pack
-from service.runtime.providers import CPU
+from service.placement import execution_on
+from service.runtime.preflight import choose, gpu_name
+from service.runtime.providers import Execution
 from service.runtime.session import runtime_version
 from service.tokenizer import open_tokenizer
 from service.tuning import (
@@ -32,6 +36,7 @@ from service.tuning import (
     batch_overhead,
     combinations,
     fastest,
+    gpu_combinations,
     this_machine,
 )
 
@@ -55,24 +60,29 @@ class Effort:
 
     seconds: float
     budgets: tuple[int, ...]
+    gpu_budgets: tuple[int, ...]
 
 
-USUAL = Effort(60.0, (256, 512, 1024, 2048))
-QUICK = Effort(12.0, (256, 512, 1024))
+USUAL = Effort(60.0, (256, 512, 1024, 2048), (4_096, 8_192, 16_384, 32_768, 65_536))
+QUICK = Effort(12.0, (256, 512, 1024), (8_192, 16_384, 32_768))
 
 
-def measure(folder: Path, effort: Effort) -> Tuning:
-    """Shows a bar on a terminal. Raises BundleError, InferenceError."""
+def measure(folder: Path, effort: Effort, device_wish: str = AUTO, memory_limit: int | None = None) -> Tuning:
+    """Shows a bar on a terminal. Raises BundleError, InferenceError, and StartupError for a device that is not had."""
     bundle = read_bundle(folder)
     verify_files(folder, bundle)
-    machine = this_machine(runtime_version())
+    device = choose(device_wish, bundle.target).device
+    machine = this_machine(runtime_version(), gpu=gpu_name(device))
     vocabulary = open_tokenizer(folder, bundle).vocab_size
-    todo = list(combinations(machine.cores, effort.budgets))
-    rates = _Rates(folder, bundle, _mixes(bundle, vocabulary))
+    on_cpu = device.kind == "cpu"
+    todo = list(combinations(machine.cores, effort.budgets) if on_cpu else gpu_combinations(effort.gpu_budgets))
+    most = max(budget for _, _, budget in todo)
+    execution = execution_on(device, folder, bundle, max_batch_tokens=most, memory_limit=memory_limit)
+    rates = _Rates(folder, bundle, execution, mixes(bundle, vocabulary))
     rates.measure(todo, effort.seconds)
     return Tuning(
         machine=machine,
-        batch_overhead=round(_overhead(Encoder(folder, bundle, CPU), vocabulary), 2),
+        batch_overhead=round(_overhead(Encoder(folder, bundle, execution), vocabulary), 2),
         measurements=list(rates.medians(todo)),
     )
 
@@ -86,7 +96,8 @@ def render(tuning: Tuning) -> str:
         f"  {one.short:9,.0f}  {one.mixed:9,.0f}{'   ← chosen' if one is chosen else ''}"
         for one in tuning.measurements
     ]
-    about = f"{tuning.machine.cpu}, {tuning.machine.cores} usable cores, ONNX Runtime {tuning.machine.onnxruntime}"
+    machine = tuning.machine
+    about = f"{machine.gpu or machine.cpu}, {machine.cores} usable cores, ONNX Runtime {machine.onnxruntime}"
     return "\n".join([about, heads, *lines, f"A batch costs {tuning.batch_overhead:g} tokens beside its own."])
 
 
@@ -99,9 +110,10 @@ def flags(tuning: Tuning) -> str:
 class _Rates:
     """Tokens per second of combinations and mixes, several times each."""
 
-    def __init__(self, folder: Path, bundle: Bundle, mixes: Mapping[str, Sequence[Row]]) -> None:
+    def __init__(self, folder: Path, bundle: Bundle, execution: Execution, mixes: Mapping[str, Sequence[Row]]) -> None:
         self._folder = folder
         self._bundle = bundle
+        self._execution = execution
         self._mixes = mixes
         self._found: dict[tuple[Combination, str], list[float]] = defaultdict(list)
 
@@ -134,29 +146,29 @@ class _Rates:
     def _opened(self, todo: Sequence[Combination]) -> Iterator[tuple[Encoder, Combination]]:
         """One session at a time, for a large model's sake."""
         for threads in sorted({threads for _, threads, _ in todo}):
-            encoder = Encoder(self._folder, self._bundle, CPU, threads)
+            encoder = Encoder(self._folder, self._bundle, self._execution, threads)
             yield from ((encoder, one) for one in todo if one[1] == threads)
 
     def _rate(self, encoder: Encoder, combination: Combination, mix: str, seconds: float) -> float:
         executors, _, budget = combination
-        batches = list(_batches(self._mixes[mix], budget))
-        return _rate(encoder, batches, executors, seconds)
+        packed = list(batches(self._mixes[mix], budget))
+        return rate(encoder.run, packed, executors, seconds)
 
 
-def _rate(encoder: Encoder, batches: Sequence[Batch], executors: int, seconds: float) -> float:
+def rate(run: Callable[[Batch], Any], packed: Sequence[Batch], executors: int, seconds: float) -> float:
     """Tokens per second, padding not counted, of so many threads that run batches without pause."""
     rates = [0.0] * executors
     together = threading.Barrier(executors)
 
     def work(number: int) -> None:
-        mine = cycle(batches[number::executors] or batches)
-        encoder.run(next(mine))  # memory is allocated before the time begins
+        mine = cycle(packed[number::executors] or packed)
+        run(next(mine))  # memory is allocated before the time begins
         together.wait()
         started = now = time.perf_counter()
         tokens = 0
         while now - started < seconds:
             batch = next(mine)
-            encoder.run(batch)
+            run(batch)
             tokens += sum(map(len, batch))
             now = time.perf_counter()
         rates[number] = tokens / (now - started)
@@ -169,7 +181,7 @@ def _rate(encoder: Encoder, batches: Sequence[Batch], executors: int, seconds: f
     return sum(rates)
 
 
-def _mixes(bundle: Bundle, vocabulary: int) -> dict[str, list[Row]]:
+def mixes(bundle: Bundle, vocabulary: int) -> dict[str, list[Row]]:
     """Queries and the like, and texts of every length up to that of long paragraphs or the model's limit."""
     draw = random.Random(_SEED)
     longest = min(250, bundle.max_seq_length)
@@ -181,7 +193,7 @@ def _row(draw: random.Random, vocabulary: int, length: int) -> Row:
     return [draw.randrange(vocabulary) for _ in range(length)]
 
 
-def _batches(rows: Sequence[Row], budget: int) -> Iterator[Batch]:
+def batches(rows: Sequence[Row], budget: int) -> Iterator[Batch]:
     """As a server packs them whose queue never gets short."""
     waiting = list(rows)
     while waiting:

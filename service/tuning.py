@@ -28,6 +28,13 @@ from service.packing import BATCH_OVERHEAD
 CHOICES = ("executors", "intra_op_threads", "max_batch_tokens")
 """The settings that are chosen here, by their names."""
 
+GPU_USUAL = {"executors": 2, "intra_op_threads": 1, "max_batch_tokens": 16_384}
+"""Where nothing is set or measured: one batch is prepared and copied while another computes, and each is large enough
+for thousands of cores. Not measured: no GPU has run this yet."""
+
+GPU_BATCH_OVERHEAD = 1024
+"""In tokens: starting the kernels of a layer takes as long as some hundred tokens in it. Not measured either."""
+
 # A lone batch is one of some hundred tokens at most: with more threads each would have too few of them.
 _MOST_LONE_THREADS = 16
 
@@ -43,16 +50,17 @@ class _Strict(BaseModel):
 
 
 class Machine(_Strict):
-    """What measurements depend on."""
+    """What measurements depend on. `gpu` is the device's name where batches run on one."""
 
     cpu: str
     cores: Annotated[int, Field(ge=1)]
     onnxruntime: str
+    gpu: str | None = None
 
     @property
     def key(self) -> str:
         """For the file's name: 12 hex digits of the sha256 of all of it."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
+        return hashlib.sha256(self.model_dump_json(exclude_none=True).encode()).hexdigest()[:12]
 
 
 class Measurement(_Strict):
@@ -88,26 +96,37 @@ class Plan:
     max_batch_tokens: int
     sources: Mapping[str, Source]
     batch_overhead: int = BATCH_OVERHEAD  # in tokens, as packing's
+    on_gpu: bool = False
 
     @property
     def lone_threads(self) -> int:
-        """Threads for a batch that has the machine to itself: those of all executors together, up to a limit."""
+        """Threads for a batch that has the machine to itself: those of all executors together, up to a limit.
+
+        A GPU is itself that: no second session takes its memory.
+        """
+        if self.on_gpu:
+            return self.intra_op_threads
         return min(self.executors * self.intra_op_threads, max(self.intra_op_threads, _MOST_LONE_THREADS))
 
 
-def plan(settings: Mapping[str, int], explicit: Collection[str], tuning: Tuning | None) -> Plan:
+def plan(
+    settings: Mapping[str, int], explicit: Collection[str], tuning: Tuning | None, *, on_gpu: bool = False
+) -> Plan:
     """`settings` has a value for each of the `CHOICES`, its default where it is not in `explicit`.
 
     What is set stays as it is, and of what was measured with these very values the fastest decides the rest. Where
     nothing was, defaults do.
     """
     fixed = {name: settings[name] for name in CHOICES if name in explicit}
+    if on_gpu:
+        settings = {**settings, **GPU_USUAL, **fixed}
     best = fastest(tuning.measurements if tuning else (), fixed)
     chosen = best.model_dump(include=set(CHOICES)) if best else {name: settings[name] for name in CHOICES}
     otherwise: Source = "tuned" if best else "default"
     sources: dict[str, Source] = {name: "set" if name in fixed else otherwise for name in CHOICES}
-    overhead = round(tuning.batch_overhead) if tuning else BATCH_OVERHEAD
-    return Plan(**chosen, sources=sources, batch_overhead=overhead)
+    usual = GPU_BATCH_OVERHEAD if on_gpu else BATCH_OVERHEAD
+    overhead = round(tuning.batch_overhead) if tuning else usual
+    return Plan(**chosen, sources=sources, batch_overhead=overhead, on_gpu=on_gpu)
 
 
 def fastest(measurements: Sequence[Measurement], fixed: Mapping[str, int]) -> Measurement | None:
@@ -134,9 +153,9 @@ def batch_overhead(tokens: Sequence[int], seconds: Sequence[float]) -> float:
     return max(0.0, float(a / b)) if b > 0 else 0.0
 
 
-def this_machine(onnxruntime: str, root: Path = Path("/")) -> Machine:
+def this_machine(onnxruntime: str, root: Path = Path("/"), gpu: str | None = None) -> Machine:
     """As it is to this process: the cores that its container leaves, not those there are."""
-    return Machine(cpu=_cpu(root), cores=usable_cores(root), onnxruntime=onnxruntime)
+    return Machine(cpu=_cpu(root), cores=usable_cores(root), onnxruntime=onnxruntime, gpu=gpu)
 
 
 def _cpu(root: Path) -> str:
@@ -182,13 +201,18 @@ def write_tuning(folder: Path, tuning: Tuning) -> Path:
     temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
     try:
         with temporary.open("w", encoding="utf-8") as file:
-            file.write(tuning.model_dump_json(indent=2) + "\n")
+            file.write(tuning.model_dump_json(indent=2, exclude_none=True) + "\n")
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
     return path
+
+
+def gpu_combinations(budgets: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+    """As `combinations`, for a GPU: how many batches are under way on it, and how large they are."""
+    yield from ((executors, 1, budget) for budget in sorted(budgets) for executors in (1, 2, 3))
 
 
 def combinations(cores: int, budgets: Sequence[int]) -> Iterator[tuple[int, int, int]]:

@@ -1,4 +1,4 @@
-"""The only importer of onnxruntime: opens a graph, runs it, and translates its faults."""
+"""Opens a graph, runs it, and translates ONNX Runtime's faults."""
 
 from __future__ import annotations
 
@@ -10,22 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import BundleError, InferenceError, StartupError
+from service.runtime import wheel
+from service.runtime.binding import Bindings
 from service.runtime.providers import Execution
-
-try:
-    import onnxruntime as ort
-except ImportError as missing:
-    raise StartupError(
-        "ONNX Runtime is not installed",
-        "install one of the two: pip install 'embedserve[cpu]' or pip install 'embedserve[gpu]'",
-    ) from missing
+from service.runtime.wheel import ort
 
 
 class Session:
     """One loaded graph. `run` may be called from several threads at once and releases the GIL meanwhile."""
 
     def __init__(self, model: Path, execution: Execution, intra_op_threads: int) -> None:
-        """Loads and optimises the graph. Raises BundleError where ONNX Runtime refuses it."""
+        """Loads and optimises the graph. Raises BundleError where ONNX Runtime refuses it, and StartupError where it
+        would run it on another device than it was told."""
         options = ort.SessionOptions()
         options.intra_op_num_threads = intra_op_threads
         options.inter_op_num_threads = 1
@@ -37,15 +33,8 @@ class Session:
         self._run_options: Any = ort.RunOptions()
         for key, value in execution.run_config:
             self._run_options.add_run_config_entry(key, value)
-        try:
-            self._session: Any = ort.InferenceSession(
-                str(model),
-                options,
-                providers=list(execution.execution_providers),
-                disabled_optimizers=list(execution.disabled_optimizers),
-            )
-        except Exception as error:
-            raise BundleError(f"ONNX Runtime cannot load {model}: {error}", "compile the model again") from error
+        self._session: Any = _opened(model, options, execution)
+        self._bindings = Bindings(self._session, execution.bound_to) if execution.bound_to else None
 
     @property
     def inputs(self) -> set[str]:
@@ -60,12 +49,34 @@ class Session:
     def run(self, outputs: list[str], feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
         """Raises InferenceError for anything ONNX Runtime raises."""
         try:
+            if self._bindings is not None:
+                return self._bindings.run(outputs, feeds, self._run_options)
             results: list[NDArray[np.float32]] = self._session.run(outputs, feeds, self._run_options)
         except Exception as error:
             raise InferenceError(f"ONNX Runtime failed: {error}") from error
         return results
 
 
+def _opened(model: Path, options: Any, execution: Execution) -> Any:
+    given = execution.provider_options or {}
+    providers = [(name, dict(given.get(name, ()))) for name in execution.execution_providers]
+    try:
+        session = ort.InferenceSession(
+            str(model),
+            options,
+            providers=providers,
+            disabled_optimizers=list(execution.disabled_optimizers),
+            enable_fallback=0,  # otherwise it would say what failed and go on without the device
+        )
+    except Exception as error:
+        raise BundleError(f"ONNX Runtime cannot load {model}: {error}", "compile the model again") from error
+    # A provider that cannot be loaded is left out with nothing but a line in the log.
+    if missing := [name for name in execution.execution_providers if name not in session.get_providers()]:
+        reason = f"ONNX Runtime opened {model.name} without {missing[0]}; its own line above says why"
+        raise StartupError(reason, "mend that, or take --device cpu")
+    return session
+
+
 def runtime_version() -> str:
     """ONNX Runtime's own version, for the build information."""
-    return str(ort.__version__)
+    return wheel.version()

@@ -127,7 +127,7 @@ def test_what_cannot_be_kept_is_said_with_the_flags_to_give_instead(tmp_path: Pa
 def test_compile_can_tune_as_well(
     tmp_path: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("service.tuner.USUAL", Effort(0.2, (64,)))
+    monkeypatch.setattr("service.tuner.USUAL", Effort(0.2, (64,), ()))
     folder = tmp_path / "bundle"
     checkpoint = Tiny().write(tmp_path / "tiny")
     assert main(["compile", str(checkpoint), "--output", str(folder), "--tune"]) == 0

@@ -198,9 +198,7 @@ def test_two_processes_at_once_both_end_well(tmp_path: Path) -> None:
 
 def test_a_killed_compile_leaves_no_bundle(tmp_path: Path) -> None:
     source, cache = Tiny().write(tmp_path / "tiny"), tmp_path / "cache"
-    pause = (
-        "import models.verify, time\nmodels.verify.check = lambda folder: (print('here', flush=True), time.sleep(60))\n"
-    )
+    pause = "import models.verify, time\nmodels.verify.check = lambda *_: (print('here', flush=True), time.sleep(60))\n"
     process = start_compile(source, cache, pause + COMPILE)
     assert process.stdout is not None
     assert process.stdout.readline() == "here\n"  # everything is written but for the last rename
@@ -240,7 +238,7 @@ def test_a_compile_that_is_asked_to_end_leaves_nothing(tmp_path: Path, stage: st
 
 def test_a_server_that_is_asked_to_end_while_it_compiles_leaves_nothing(tmp_path: Path) -> None:
     source, cache = Tiny().write(tmp_path / "tiny"), tmp_path / "cache"
-    code = f"import models.verify, time\nmodels.verify.check = lambda _: {NAPS}\n"
+    code = f"import models.verify, time\nmodels.verify.check = lambda *_: {NAPS}\n"
     code += "import sys\nfrom service.cli import main\n"
     code += "sys.exit(main(['serve', sys.argv[1], '--cache-dir', sys.argv[2], '--port', '0']))"
     process = start_compile(source, cache, code)

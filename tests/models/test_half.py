@@ -1,0 +1,132 @@
+"""Bundles for CUDA: float16 in the encoder, float32 behind it, and what float16 cannot hold is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto
+from safetensors.numpy import load_file, save_file
+
+from models import half, native
+from models.checkpoint import read_checkpoint
+from models.graph import Graph
+from models.verify import check, token_rows
+from service.bundle import MODEL_ONNX, read_bundle
+from service.encoder import Encoder
+from service.errors import CheckpointError, StartupError
+from service.runtime.providers import CPU
+from tests.models.conftest import Compile
+from tests.models.tiny import HIDDEN, TEXTS, Tiny
+
+MINIMUM = 0.9995
+FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
+
+
+def test_a_bundle_for_cuda_is_half_as_large_and_says_what_it_is(tmp_path: Path, compiled: Compile) -> None:
+    checkpoint = Tiny().write(tmp_path / "tiny")
+    wide, narrow = compiled(checkpoint, target="cuda", precision="fp32"), compiled(checkpoint, target="cuda")
+    assert read_bundle(wide).precision == "fp32"
+    narrow = compiled(checkpoint, target="cuda", precision="fp16")
+    assert (read_bundle(narrow).target, read_bundle(narrow).precision) == ("cuda", "fp16")
+    types = {one.data_type for one in onnx.load(narrow / MODEL_ONNX).graph.initializer}
+    assert TensorProto.FLOAT16 in types
+
+
+def test_vectors_stay_those_of_float32(tmp_path: Path, compiled: Compile, said: list[str]) -> None:
+    checkpoint = Tiny().write(tmp_path / "tiny")
+    wide = compiled(checkpoint)
+    narrow = compiled(checkpoint, target="cuda", precision="fp16")
+    report = check(narrow)
+    assert report.worst_cosine >= MINIMUM
+    assert "rounding as cuda does" in said
+    rows = token_rows(wide, read_bundle(wide), TEXTS)
+    expected, found = (Encoder(one, read_bundle(one), CPU).run(rows) for one in (wide, narrow))
+    assert (expected * found).sum(axis=1).min() >= MINIMUM
+    assert not np.array_equal(expected, found)
+
+
+def test_all_fused_operators_are_kept(tmp_path: Path) -> None:
+    graph = native.build(read_checkpoint(Tiny().write(tmp_path / "tiny")))
+    before = sorted(node.op_type for node in graph.model.graph.node)
+    half.to_half(graph)
+    after = sorted(node.op_type for node in graph.model.graph.node)
+    assert {"Attention", "BiasGelu", "LayerNormalization"} <= set(after)
+    assert len(after) == len(before) + 1  # the cast between the two parts
+    assert after.count("Cast") == before.count("Cast") + 1
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls", "max"])
+def test_pooling_and_normalisation_are_float32(tmp_path: Path, pooling: str) -> None:
+    dense = {
+        "in_features": HIDDEN,
+        "out_features": 20,
+        "bias": True,
+        "activation_function": "torch.nn.modules.activation.Tanh",
+    }
+    folder = Tiny(pooling={"pooling_mode": pooling, "embedding_dimension": HIDDEN}, dense=dense).write(tmp_path / "t")
+    graph = native.build(read_checkpoint(folder))
+    half.to_half(graph)
+    constants = {one.name: one.data_type for one in graph.model.graph.initializer}
+    head = {name: kind for name, kind in constants.items() if name.startswith("head/") and kind in FLOATS}
+    assert head
+    assert set(head.values()) == {TensorProto.FLOAT}
+    encoder = {kind for name, kind in constants.items() if not name.startswith("head/") and kind in FLOATS}
+    assert encoder == {TensorProto.FLOAT16}
+    assert {one.type.tensor_type.elem_type for one in graph.model.graph.output} == {TensorProto.FLOAT}
+    assert {one.type.tensor_type.elem_type for one in graph.model.graph.input} == {TensorProto.INT64}
+
+
+def test_what_overflows_in_float16_is_not_published(tmp_path: Path, compiled: Compile, said: list[str]) -> None:
+    """Float32 holds what the wide layer gives, and ONNX Runtime's CPU kernels never round it: rounding is ours."""
+    folder = Tiny().write(tmp_path / "tiny")
+    weights = load_file(folder / "model.safetensors")
+    name = "encoder.layer.0.intermediate.dense.weight"
+    weights[name] = weights[name] * np.float32(3e4)
+    save_file(weights, folder / "model.safetensors")
+    compiled(folder, target="cuda", precision="fp32")
+    with pytest.raises(CheckpointError, match="--precision fp32"):
+        compiled(folder, target="cuda", precision="fp16")
+    assert said[-1] == "rounding as cuda does"
+
+
+def test_rounding_is_in_the_graph_that_is_checked(tmp_path: Path) -> None:
+    graph = native.build(read_checkpoint(Tiny().write(tmp_path / "tiny")))
+    half.to_half(graph)
+    rounded = half.as_on_a_gpu(graph.model)
+    kinds = [node.op_type for node in rounded.graph.node]
+    kernels = [node for node in rounded.graph.node if node.op_type in ("Attention", "MatMul", "LayerNormalization")]
+    after = {node.input[0] for node in rounded.graph.node if node.op_type == "Cast" and node.attribute[0].i == 10}
+    assert all(node.output[0] in after for node in kernels)
+    assert kinds.count("Attention") == 2
+
+
+def test_an_exported_graph_can_be_half_as_well(tmp_path: Path, compiled: Compile) -> None:
+    """One that has pooled already, as some exports do: what gave that output is left out."""
+    checkpoint = Tiny().write(tmp_path / "tiny")
+    (checkpoint / "onnx").mkdir()
+    exported = onnx.load(compiled(checkpoint) / MODEL_ONNX)
+    onnx.save_model(exported, str(checkpoint / "onnx" / "model.onnx"))
+    found = compiled(checkpoint, target="cuda", precision="fp16", route="onnx")
+    assert check(found).worst_cosine >= MINIMUM
+
+
+@pytest.mark.parametrize(("target", "precision"), [("cpu", "fp16"), ("cuda", "int8"), ("tensorrt", "int8")])
+def test_what_no_kernel_runs_well_is_refused_at_once(
+    tmp_path: Path, compiled: Compile, target: str, precision: str
+) -> None:
+    with pytest.raises(StartupError) as raised:
+        compiled(tmp_path / "nothing is looked for here", target=target, precision=precision)
+    assert precision in str(raised.value)
+
+
+def test_a_head_that_reads_more_than_the_hidden_state_is_refused() -> None:
+    graph = Graph()
+    wide = graph.cast(graph.input("input_ids"), TensorProto.FLOAT)
+    hidden = graph.op("Relu", wide)
+    graph.output(graph.op("Add", hidden, graph.op("Abs", wide)), "sentence_embedding", "rows", "length")
+    graph.output(hidden, "token_embeddings", "rows", "length")
+    with pytest.raises(CheckpointError, match="more than the last hidden state"):
+        half.to_half(graph)
