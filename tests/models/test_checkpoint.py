@@ -62,6 +62,24 @@ def test_prompts_and_matryoshka_sizes(tmp_path: Path) -> None:
     assert found.matryoshka_dimensions == (8, 16, 32)
 
 
+def test_a_default_prompt_that_is_null_is_none(tmp_path: Path) -> None:
+    saved = {"prompts": {"query": None, "document": "passage: "}, "default_prompt_name": "query"}
+    found = read_checkpoint(Tiny(saved=saved).write(tmp_path))
+    assert (found.prompts, found.default_prompt_name) == ({"document": "passage: "}, None)
+
+
+@pytest.mark.parametrize(("name", "kept"), [("dot", "dot"), ("manhattan", "manhattan"), ("maxsim", None), (None, None)])
+def test_the_similarity_that_vectors_are_made_for(tmp_path: Path, name: str | None, kept: str | None) -> None:
+    """What sentence-transformers does not know for vectors it passes over, too."""
+    assert read_checkpoint(Tiny(saved={"similarity_fn_name": name}).write(tmp_path)).similarity_fn_name == kept
+
+
+def test_the_lengths_file_by_its_older_names(tmp_path: Path) -> None:
+    folder = Tiny(sentence_bert={"max_seq_length": 7}).write(tmp_path)
+    (folder / "sentence_bert_config.json").rename(folder / "sentence_xlm-roberta_config.json")
+    assert read_checkpoint(folder).max_seq_length == 7
+
+
 def test_files_of_version_6(tmp_path: Path) -> None:
     current = {
         "transformer_task": "feature-extraction",

@@ -196,6 +196,16 @@ def test_two_processes_at_once_both_end_well(tmp_path: Path) -> None:
     assert len(names(cache / "bundles")) == 1
 
 
+def test_two_processes_at_once_into_one_folder_both_end_well(tmp_path: Path) -> None:
+    source, output = Tiny().write(tmp_path / "tiny"), tmp_path / "out" / "bundle"
+    code = COMPILE.replace("say=", "output=Path(sys.argv[2]) / 'bundle', say=")
+    processes = [start_compile(source, output.parent, code) for _ in range(2)]
+    results = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], results
+    assert verify.check(output).passed
+    assert [name for name in names(output.parent) if name.startswith(STAGING_PREFIX)] == []
+
+
 def test_a_killed_compile_leaves_no_bundle(tmp_path: Path) -> None:
     source, cache = Tiny().write(tmp_path / "tiny"), tmp_path / "cache"
     pause = "import models.verify, time\nmodels.verify.check = lambda *_: (print('here', flush=True), time.sleep(60))\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,11 +15,14 @@ from models.graph import Graph
 from models.native import FAMILIES
 from models.weights import Weights
 from service.bundle import read_bundle
+from service.encoder import Encoder
 from service.errors import CheckpointError
+from service.runtime.providers import CPU
+from service.types import TwoPartRow
 from tests.models import tiny
 from tests.models.conftest import Compile
 from tests.models.test_native import embed
-from tests.models.tiny import Tiny
+from tests.models.tiny import Tiny, write_json
 
 
 def encoder(output: str = "last_hidden_state") -> onnx.ModelProto:
@@ -163,3 +167,18 @@ def test_corrupt_and_missing_graphs(tmp_path: Path, compiled: Compile) -> None:
         compiled(folder)
     with pytest.raises(CheckpointError, match=r"has no onnx/model\.onnx"):
         compiled(Tiny().write(tmp_path / "native"), route="onnx")
+
+
+def test_a_prompt_that_is_not_pooled(tmp_path: Path, compiled: Compile) -> None:
+    """The mask is one more input of a graph that others made."""
+    pooling = {"pooling_mode": ["weightedmean", "cls"], "embedding_dimension": tiny.HIDDEN, "include_prompt": False}
+    folders = [write(tmp_path / "exported", with_segments(encoder())), Tiny().write(tmp_path / "native")]
+    rows = [TwoPartRow([2, 10, 11, 12, 13, 3], 3), [2, 14, 3]]
+    found = []
+    for folder in folders:
+        write_json(folder / "1_Pooling" / "config.json", pooling)
+        write_json(folder / "modules.json", json.loads((folder / "modules.json").read_text("utf-8"))[:2])
+        bundle = compiled(folder)
+        found.append(Encoder(bundle, read_bundle(bundle), CPU).run(rows))
+    assert "pooling_mask" in read_bundle(bundle).inputs
+    np.testing.assert_allclose(found[0], found[1], atol=1e-5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,11 @@ from tests.models import reference, tiny
 from tests.models.test_heads import current, legacy
 from tests.models.tiny import Tiny, write_json
 
-PROMPTS = {"query": "find the river: ", "document": "mill ", "none": ""}
+# "half" and the text "er and …" are fewer tokens together than each alone.
+PROMPTS = {"query": "find the river: ", "document": "mill ", "none": "", "half": "riv"}
 TEXTS = (
     *("", "a", "river", "the river and the mill", "abc def ghi jkl", "The MILL grinds CORN", "x . y , z ! ?"),
+    "er and the mill",
     "the mill grinds the corn of the town " * 3,
 )
 
@@ -27,6 +30,7 @@ class Variant:
     tiny: Tiny
     prompt_names: tuple[str | None, ...] = (None,)
     sentence_file: str = "sentence_bert_config.json"
+    encoder_folder: str = ""
 
     def write(self, root: Path) -> Path:
         """The folder, with a tokenizer that transformers loads as it is."""
@@ -35,7 +39,18 @@ class Variant:
         described = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 512}
         write_json(folder / "tokenizer_config.json", described | {f"{role}_token": t for role, t in roles.items()})
         (folder / "sentence_bert_config.json").rename(folder / self.sentence_file)
+        if self.encoder_folder:
+            self._move_encoder(folder)
         return folder
+
+    def _move_encoder(self, folder: Path) -> None:
+        """Where versions before 2.1 put it."""
+        (folder / self.encoder_folder).mkdir()
+        for file in folder.glob("*.*"):
+            if file.is_file() and file.name not in ("modules.json", "config_sentence_transformers.json"):
+                file.rename(folder / self.encoder_folder / file.name)
+        listed = json.loads((folder / "modules.json").read_text("utf-8"))
+        write_json(folder / "modules.json", [listed[0] | {"path": self.encoder_folder}, *listed[1:]])
 
 
 def variants() -> Iterator[Variant]:
@@ -58,6 +73,7 @@ def variants() -> Iterator[Variant]:
         yield Variant(f"truncated-{normalize}", Tiny(saved={"truncate_dim": 12}, normalize=normalize))
     yield Variant("lower-case", Tiny(sentence_bert={"max_seq_length": 24, "do_lower_case": True}))
     yield Variant("old-name", Tiny(sentence_bert={"max_seq_length": 9}), sentence_file="sentence_roberta_config.json")
+    yield Variant("encoder-in-a-folder", Tiny(sentence_bert={"max_seq_length": 9}), encoder_folder="0_Transformer")
     saved = {"prompts": PROMPTS, "default_prompt_name": "query"}
     yield Variant("default-prompt", Tiny(saved=saved, normalize=False), (None, "document", "none"))
 
