@@ -12,10 +12,10 @@ ONNX Runtime puts casts around each, and leaves out the casts between two of the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 
 import onnx
-from onnx import NodeProto, TensorProto, helper
+from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, helper
 
 from models.graph import Graph
 from service.bundle import TOKEN_OUTPUT
@@ -29,7 +29,7 @@ def to_half(graph: Graph) -> None:
     """In place. Raises CheckpointError for a graph whose encoder and head cannot be told apart."""
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
-    _name_nodes(graph.model)
+    _name_nodes(graph.model.graph)
     encoder, head = _parted(graph.model)
     seam = _seam(graph.model, encoder, head)
     weights = _constants_of(graph.model, head)
@@ -47,17 +47,26 @@ def as_on_a_gpu(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy for the CPU: every value that is float16 is computed from such values in float32, and rounded once."""
     found = onnx.ModelProto()
     found.CopyFrom(model)
-    halves = {one.name for one in found.graph.initializer if one.data_type == _HALF}
-    nodes: list[NodeProto] = []
-    for node in found.graph.node:
-        nodes.extend(_rounded(node, halves))
-    del found.graph.node[:]
-    found.graph.node.extend(nodes)
+    _round_graph(found.graph, set())
     return found
 
 
-def _rounded(node: NodeProto, halves: set[str]) -> Iterable[NodeProto]:
-    """`halves` are the float16 values so far; those of the node's outputs are added to them."""
+def _round_graph(graph: GraphProto, halves: set[str]) -> None:
+    """`halves` are the float16 values so far; those of the graph are added to them. A branch sees what is around it."""
+    halves.update(one.name for one in graph.initializer if one.data_type == _HALF)
+    nodes = [rounded for node in graph.node for rounded in _rounded(node, halves)]
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _rounded(node: NodeProto, halves: set[str]) -> Iterator[NodeProto]:
+    """The node, with casts before and behind it where it computes in float16."""
+    if branches := _branches(node):
+        for branch in branches:
+            _round_graph(branch, halves)
+        halves.update(name for i, name in enumerate(node.output) if branches[0].output[i].name in halves)
+        yield node
+        return
     if node.op_type == "Cast":
         if node.attribute[0].i == _HALF:
             halves.update(node.output)
@@ -87,10 +96,21 @@ def _rounded(node: NodeProto, halves: set[str]) -> Iterable[NodeProto]:
 _COUNTING = ("Shape", "Size", "Equal", "Greater", "Less", "GreaterOrEqual", "LessOrEqual", "IsNaN", "IsInf", "NonZero")
 
 
-def _name_nodes(model: onnx.ModelProto) -> None:
+def _name_nodes(graph: GraphProto, prefix: str = "") -> None:
     """The casts that conversion puts in are named after the nodes they belong to."""
-    for i, node in enumerate(model.graph.node):
-        node.name = f"{node.op_type}_{i}"
+    for i, node in enumerate(graph.node):
+        node.name = f"{prefix}{node.op_type}_{i}"
+        for number, branch in enumerate(_branches(node)):
+            _name_nodes(branch, f"{node.name}/{number}/")
+
+
+def _branches(node: NodeProto) -> list[GraphProto]:
+    return [attribute.g for attribute in node.attribute if attribute.type == AttributeProto.GRAPH]
+
+
+def _read(node: NodeProto) -> set[str]:
+    """Names that the node needs: its inputs, and what its branches take from around them."""
+    return {*node.input, *(name for branch in _branches(node) for inner in branch.node for name in _read(inner))}
 
 
 def _parted(model: onnx.ModelProto) -> tuple[list[NodeProto], list[NodeProto]]:
@@ -99,7 +119,7 @@ def _parted(model: onnx.ModelProto) -> tuple[list[NodeProto], list[NodeProto]]:
     behind = _values_at_seam(model)
     head, encoder = [], []
     for node in _alive(model):
-        if behind.intersection(node.input):
+        if behind & _read(node):
             head.append(node)
             behind.update(node.output)
         else:
@@ -112,7 +132,7 @@ def _alive(model: onnx.ModelProto) -> list[NodeProto]:
     wanted, found = {one.name for one in model.graph.output}, []
     for node in reversed(model.graph.node):
         if wanted.intersection(node.output):
-            wanted.update(node.input)
+            wanted |= _read(node)
             found.append(node)
     return found[::-1]
 
@@ -135,8 +155,8 @@ def _only_for(
     kept = list(encoder)
     moved: list[NodeProto] = []
     while True:
-        read = {name for node in kept for name in node.input} | _values_at_seam(model)
-        wanted = {name for node in (*moved, *head) for name in node.input}
+        read = {name for node in kept for name in _read(node)} | _values_at_seam(model)
+        wanted = {name for node in (*moved, *head) for name in _read(node)}
         found = [node for node in kept if wanted.intersection(node.output) and not read.intersection(node.output)]
         if not found:
             return kept, [*moved, *head]
@@ -161,7 +181,7 @@ def _seam(model: onnx.ModelProto, encoder: Sequence[NodeProto], head: Sequence[N
 
 
 def _constants_of(model: onnx.ModelProto, nodes: Sequence[NodeProto]) -> dict[str, TensorProto]:
-    read = {name for node in nodes for name in node.input}
+    read = {name for node in nodes for name in _read(node)}
     found = {}
     for one in model.graph.initializer:
         if one.name in read:
@@ -172,7 +192,7 @@ def _constants_of(model: onnx.ModelProto, nodes: Sequence[NodeProto]) -> dict[st
 
 def _keep(model: onnx.ModelProto, nodes: Sequence[NodeProto]) -> None:
     """The graph of these nodes alone, with the constants that they read and no outputs."""
-    read = {name for node in nodes for name in node.input}
+    read = {name for node in nodes for name in _read(node)}
     constants = [one for one in model.graph.initializer if one.name in read]
     copies = [onnx.NodeProto() for _ in nodes]
     for copy, node in zip(copies, nodes, strict=True):

@@ -11,13 +11,17 @@ import onnx
 
 from models.graph import Graph
 from models.half import as_on_a_gpu, to_half
+from models.plain import to_plain
 from service.bundle import MODEL_ONNX, Bundle
 
 
 def adapt(folder: Path, bundle: Bundle) -> None:
     """Writes the graph of the target over the float32 graph in `folder`. Raises CheckpointError."""
-    if bundle.target == "cuda" and bundle.precision == "fp16":
-        graph = _read(folder)
+    graph = None if bundle.target == "cpu" else _read(folder)
+    if graph is not None and bundle.target == "tensorrt":
+        to_plain(graph)  # in float32: TensorRT chooses the types of its engine itself
+        graph.save(folder)
+    elif graph is not None and bundle.precision == "fp16":
         to_half(graph)
         graph.save(folder)
 
@@ -30,8 +34,10 @@ def rounded_graph(folder: Path, bundle: Bundle) -> Iterator[Path | None]:
         yield None
         return
     with TemporaryDirectory(dir=folder, prefix="rounded-") as beside:
-        graph = Graph(as_on_a_gpu(_read(folder).model))
-        graph.save(Path(beside))
+        graph = _read(folder)
+        if bundle.target == "tensorrt":
+            to_half(graph)
+        Graph(as_on_a_gpu(graph.model)).save(Path(beside))
         yield Path(beside) / MODEL_ONNX
 
 

@@ -113,6 +113,22 @@ def test_an_exported_graph_can_be_half_as_well(tmp_path: Path, compiled: Compile
     assert check(found).worst_cosine >= MINIMUM
 
 
+def test_branches_are_half_as_well(
+    tmp_path: Path, compiled: Compile, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Graphs for long rows choose between two ways while they run."""
+    monkeypatch.setattr("models.families.bert._LONG", 8)
+    checkpoint = Tiny().write(tmp_path / "tiny")
+    found = compiled(checkpoint, target="cuda", precision="fp16")
+    model = onnx.load(found / MODEL_ONNX)
+    branches = [node for node in model.graph.node if node.op_type == "If"]
+    assert branches
+    rounded = [node for node in half.as_on_a_gpu(model).graph.node if node.op_type == "If"]
+    for plain, one in zip(branches, rounded, strict=True):
+        assert len(one.attribute[0].g.node) > len(plain.attribute[0].g.node)
+    assert check(found).worst_cosine >= MINIMUM
+
+
 @pytest.mark.parametrize(("target", "precision"), [("cpu", "fp16"), ("cuda", "int8"), ("tensorrt", "int8")])
 def test_what_no_kernel_runs_well_is_refused_at_once(
     tmp_path: Path, compiled: Compile, target: str, precision: str
