@@ -12,7 +12,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import service
-from service.api import cohere, gemini, health, jina, kserve, openai, pages, rerank, tei, vertex
+from service.api import cohere, gemini, health, jina, kserve, openai, pages, repository, rerank, tei, vertex
 from service.api.docs import openapi
 from service.api.http import Dialect, Endpoint, Operation, Service
 from service.errors import StartupError
@@ -87,6 +87,7 @@ def operations(settings: Settings) -> list[tuple[Dialect, tuple[Operation, ...]]
     extra = {
         vertex.NAME: vertex.container_operations(settings.predict_route),
         health.NAME: health.container_operations(settings.health_route),
+        kserve.NAME: repository.OPERATIONS if settings.admin_keys or settings.admin_key_file else (),
     }
     taken = {path for module in DIALECTS for one in module.OPERATIONS for path in one.paths}
     for name in ("predict_route", "health_route"):

@@ -69,8 +69,8 @@ def embed_file(settings: Settings, bundle: Path, job: BulkJob) -> Totals:
 async def _embed(settings: Settings, bundle: Path, job: BulkJob) -> Totals:
     if settings.return_chunks and job.output is not None and job.output.suffix == ".npy":
         raise StartupError("an array has no room for chunks", "write JSONL, or leave --return-chunks out")
-    registry = Registry()
-    model = await registry.load(bundle, settings.model_copy(update=_NO_LIMITS))
+    registry = Registry(settings.model_copy(update=_NO_LIMITS))
+    (model,) = await registry.start([bundle])
     with ExitStack() as stack:
         source = _open_source(job.source, stack)
         writer = _Writer(job.output, stack)

@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -17,7 +18,15 @@ from service.bundle import PoolingMode, is_bundle, read_bundle
 from service.device_name import AUTO, DEVICES, Target
 from service.errors import BundleError, StartupError
 from service.precision import USUAL_PRECISION, Precision
-from service.settings import DEFAULT_MODEL, ENV_PREFIX, Settings, default_text, load_settings, server_first
+from service.settings import (
+    DEFAULT_MODEL,
+    ENV_PREFIX,
+    ServedModel,
+    Settings,
+    default_text,
+    load_settings,
+    server_first,
+)
 
 _SERVE_HELP = f"""\
 Serve embeddings over HTTP, in OpenAI's and Google Vertex AI's own words.
@@ -105,22 +114,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _serve(options: argparse.Namespace) -> int:
     gc.disable()  # until the server is ready: what is made until then stays, and looking through it takes a tenth
     settings = _settings(options)
-    bundle = _bundle(settings)
+    served = [one for one in settings.served() if one.load_at_start]
+    bundles = [_bundle(one, settings) for one in served]
     # Only now, so that `--help` and mistakes do not wait for onnxruntime.
     from service.server import serve
 
+    find = partial(_find, settings)
     try:
-        serve(settings, bundle)
+        serve(settings, bundles, find)
     except BundleError as error:
-        if is_bundle(Path(settings.model)):
+        folder = error.folder
+        if folder is None or folder in (Path(one.model) for one in served):
             raise
         _say(f"the cached bundle is damaged and will be compiled anew: {error.message}")
-        shutil.rmtree(bundle, ignore_errors=True)
-        serve(settings, _bundle(settings))
+        shutil.rmtree(folder, ignore_errors=True)
+        serve(settings, [_bundle(one, settings) for one in served], find)
     return 0
 
 
 def _compile(options: argparse.Namespace) -> int:
+    if options.source is None:
+        return _compile_file(options)
     from models.compile import compile_checkpoint
 
     folder = compile_checkpoint(
@@ -140,9 +154,28 @@ def _compile(options: argparse.Namespace) -> int:
     return 0
 
 
+def _compile_file(options: argparse.Namespace) -> int:
+    """All models of the settings file, those that are loaded later included."""
+    if options.config is None:
+        raise StartupError("there is nothing to compile", "name a SOURCE, or a file of models with --config")
+    if options.output is not None or options.pooling is not None:
+        raise StartupError("--output and --pooling are for one SOURCE", "leave them out: the cache has room for all")
+    settings = _settings(options)
+    for one in settings.served():
+        folder = _bundle(one, settings)
+        if options.tune:
+            _tune_bundle(folder, quick=False)
+        print(folder, flush=True)
+    return 0
+
+
 def _tune(options: argparse.Namespace) -> int:
     settings = _settings(options)
-    _tune_bundle(_bundle(settings), quick=options.quick, device=settings.device, memory=settings.gpu_memory_limit)
+    for one in settings.served():
+        if settings.models:
+            _say(f"measuring {one.name or one.model}")
+        folder = _bundle(one, settings)
+        _tune_bundle(folder, quick=options.quick, device=one.device, memory=one.gpu_memory_limit)
     return 0
 
 
@@ -163,11 +196,18 @@ def _tune_bundle(folder: Path, *, quick: bool, device: str = AUTO, memory: int |
 def _check(options: argparse.Namespace) -> int:
     from models.verify import check, render
 
+    if options.bundle is not None:
+        bundles = [options.bundle]
+    elif options.config is not None:
+        settings = _settings(options)
+        bundles = [_find(settings, one) for one in settings.served()]
+    else:
+        raise StartupError("there is nothing to check", "name a BUNDLE, or a file of models with --config")
     if options.device is not None:
-        return _check_on(options.bundle, options.device)
-    report = check(options.bundle)
-    print(render(report))
-    return 0 if report.passed else 1
+        return max(_check_on(bundle, options.device) for bundle in bundles)
+    reports = [check(bundle) for bundle in bundles]
+    print("\n\n".join(render(report) for report in reports))
+    return 0 if all(report.passed for report in reports) else 1
 
 
 def _check_on(bundle: Path, device: str) -> int:
@@ -186,7 +226,9 @@ def _embed(options: argparse.Namespace) -> int:
     if options.output is not None and options.output.suffix not in (".jsonl", ".npy"):
         raise StartupError(f"--output {options.output} is neither *.jsonl nor *.npy", "the name says what is written")
     field = options.field or ("text" if source is not None and source.suffix == ".jsonl" else None)
-    bundle = _bundle(settings)
+    if settings.models:
+        raise StartupError("the settings file has several models", "name another file, and MODEL with --model")
+    bundle = _bundle(settings.served()[0], settings)
     from service.bulk import BulkJob, embed_file
 
     totals = embed_file(settings, bundle, BulkJob(source, options.output, field, options.prompt_name))
@@ -194,21 +236,39 @@ def _embed(options: argparse.Namespace) -> int:
     return 0
 
 
-def _bundle(settings: Settings) -> Path:
+def _bundle(wanted: ServedModel, settings: Settings) -> Path:
     """The folder to serve: a bundle as it is, anything else compiled, or found in the cache."""
-    from models.compile import compile_checkpoint, find_cached
+    from models.compile import compile_checkpoint
 
-    folder = Path(settings.model)
+    if folder := _compiled(wanted, settings):
+        return folder
+    precision, target = _precision_and_target(wanted)
+    return compile_checkpoint(wanted.model, cache_dir=settings.cache_dir, precision=precision, target=target, say=_say)
+
+
+def _find(settings: Settings, wanted: ServedModel) -> Path:
+    """The same, where it is compiled already: no server compiles beside what it serves. Raises StartupError."""
+    if folder := _compiled(wanted, settings):
+        return folder
+    reason = f"{wanted.model} is not compiled yet, or has been changed since"
+    raise StartupError(reason, "compile it with the server's settings first: embedserve compile --config FILE")
+
+
+def _compiled(wanted: ServedModel, settings: Settings) -> Path | None:
+    from models.compile import find_cached
+
+    folder = Path(wanted.model)
     if is_bundle(folder):
-        return _as_wished(folder, settings.precision)
+        return _as_wished(folder, wanted.precision)
+    precision, target = _precision_and_target(wanted)
+    return find_cached(wanted.model, cache_dir=settings.cache_dir, precision=precision, target=target)
+
+
+def _precision_and_target(wanted: ServedModel) -> tuple[Precision, Target]:
     from service.runtime.preflight import target_for
 
-    target = target_for(settings.device, precision=settings.precision)
-    precision = settings.precision or USUAL_PRECISION[target]
-    found = find_cached(settings.model, cache_dir=settings.cache_dir, precision=precision, target=target)
-    return found or compile_checkpoint(
-        settings.model, cache_dir=settings.cache_dir, precision=precision, target=target, say=_say
-    )
+    target = target_for(wanted.device, precision=wanted.precision)
+    return wanted.precision or USUAL_PRECISION[target], target
 
 
 def _as_wished(bundle: Path, precision: Precision | None) -> Path:
@@ -269,9 +329,11 @@ def _add_compile(commands: Any) -> None:
     parser.add_argument(
         "source",
         metavar="SOURCE",
+        nargs="?",
         help="a checkpoint folder, a file of word vectors, a catalogue name or a Hugging Face id",
     )
     parser.add_argument("--output", type=Path, metavar="DIR", help="where to put the bundle (default: the cache)")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="a TOML file: all of its [[models]] into the cache")
     parser.add_argument("--precision", choices=get_args(Precision), help=_PRECISION_HELP)
     parser.add_argument("--target", choices=get_args(Target), default="cpu", help="what runs it (default: %(default)s)")
     poolings = [*get_args(PoolingMode), "splade"]
@@ -292,7 +354,8 @@ def _add_tune(commands: Any) -> None:
 
 def _add_check(commands: Any) -> None:
     parser = _add(commands, "check", _check, "check a bundle's files and vectors", _CHECK_HELP)
-    parser.add_argument("bundle", metavar="BUNDLE", type=Path, help="a folder with a bundle.json")
+    parser.add_argument("bundle", metavar="BUNDLE", nargs="?", type=Path, help="a folder with a bundle.json")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="a TOML file: all of its [[models]]")
     parser.add_argument("--device", metavar="DEVICE", help=f"run it there and measure it as well: {DEVICES}")
 
 

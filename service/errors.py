@@ -18,6 +18,7 @@
     │   ├── DimensionsUnsupported    the model was not trained for shortened vectors
     │   ├── ModelNotFound            no model of that name is served
     │   ├── WrongTask                the model gives something else than what is asked for
+    │   ├── LoadFailed               a model could not be loaded at run time; what was served still is
     │   ├── RouteNotFound            no such path
     │   ├── MethodNotAllowed         the path exists, the method does not
     │   └── Unauthenticated          no key, or a wrong one
@@ -34,6 +35,7 @@ Every class names itself to metrics and logs by `reason`, so a label never carri
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 
@@ -55,7 +57,9 @@ class StartupError(EmbedserveError):
 
 
 class BundleError(StartupError):
-    """A bundle is missing, corrupt or of a format this version does not run."""
+    """A bundle is missing, corrupt or of a format this version does not run; `folder` is where it lies, once known."""
+
+    folder: Path | None = None
 
 
 class CheckpointError(StartupError):
@@ -188,6 +192,16 @@ class WrongTask(RequestError):
         """`kind` says what the model is, `asked` what it does not give, `routes` where it answers."""
         super().__init__(f"The model `{name}` is {kind} and gives no {asked}; it answers at {routes}.", "model")
         self.asked = asked
+
+
+class LoadFailed(RequestError):
+    """A model could not be loaded at run time, for the reason of a StartupError."""
+
+    reason = "load_failed"
+
+    def __init__(self, name: str, why: str, remedy: str) -> None:
+        super().__init__(f"{name!r} was not loaded: {why} → {remedy}")
+        self.name = name
 
 
 class RouteNotFound(RequestError):

@@ -48,11 +48,14 @@ class _Exposed(Collector):
 
 
 Child = TypeVar("Child", Counter, Gauge, Histogram)
+_OUTPUTS = ("tokens",)  # labels of a model's outputs, beside the main one
+_FAMILIES: list[Family[Any]] = []
 
 
 def _family(name: str, text: str, labels: tuple[str, ...], make: Callable[[], Child]) -> Family[Child]:
     family = Family(f"embedserve_{name}", text, labels, make)
     REGISTRY.register(_Exposed(family))
+    _FAMILIES.append(family)
     return family
 
 
@@ -143,6 +146,15 @@ def of_results(model: str, route: str) -> OfResults:
 def of_requests(model: str, route: str, status: int) -> tuple[Counter, Histogram]:
     """REQUESTS and REQUEST_SECONDS."""
     return REQUESTS.labels(model, route, str(status)), REQUEST_SECONDS.labels(model, route)
+
+
+def forget_model(name: str) -> None:
+    """What is counted for a model that is not served any more, all its outputs included."""
+    for family in _FAMILIES:
+        for model in [name, *(f"{name} ({output})" for output in _OUTPUTS)]:
+            family.forget("model", model)
+    of_results.cache_clear()
+    of_requests.cache_clear()
 
 
 def render() -> bytes:

@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -25,7 +26,7 @@ from service.app import create_app
 from service.errors import StartupError
 from service.logs import configure, event
 from service.protocol import LimitedProtocol
-from service.registry import Model, Registry
+from service.registry import Find, Model, Registry
 from service.runtime.session import runtime_version
 from service.settings import Settings, unknown_variables
 
@@ -64,17 +65,19 @@ class _Server(uvicorn.Server):
         return await super().on_tick(counter)
 
 
-def serve(settings: Settings, bundle: Path) -> None:
-    """Runs until SIGTERM or SIGINT. Raises StartupError: port in use, keys unreadable, bundle corrupt."""
+def serve(settings: Settings, bundles: Sequence[Path], find: Find) -> None:
+    """Runs until SIGTERM or SIGINT. `bundles` are those of the models that are loaded at the start, `find` as in
+    Registry. Raises StartupError: port in use, keys unreadable, bundle corrupt."""
     configure(settings.log_level, settings.log_format)
     sys.setswitchinterval(_SWITCH_INTERVAL)
     for name in unknown_variables():
         event(logging.WARNING, f"the variable {name} is no setting of this server, and is ignored")
     listener = _listen(settings.host, settings.port)
     keys = Keys((key.get_secret_value() for key in settings.api_keys), settings.api_key_file)
-    registry = Registry()
+    admin_keys = _admin_keys(settings, keys)
+    registry = Registry(settings, find)
     config = uvicorn.Config(
-        create_app(Service(registry, settings, keys)),
+        create_app(Service(registry, settings, keys, admin_keys)),
         log_config=None,
         access_log=False,
         server_header=False,
@@ -90,19 +93,37 @@ def serve(settings: Settings, bundle: Path) -> None:
     server = _Server(config, registry, settings.drain_grace)
     metrics.record_build(platform.python_version(), runtime_version())
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-        runner.run(_run(server, registry, settings, bundle, listener))
+        runner.run(_run(server, registry, settings, bundles, listener))
 
 
-async def _run(server: _Server, registry: Registry, settings: Settings, bundle: Path, listener: socket.socket) -> None:
-    """Answers 503 from the first moment on, and vectors as soon as the model is loaded."""
+def _admin_keys(settings: Settings, keys: Keys) -> Keys | None:
+    """Raises StartupError where the file cannot be used, where everybody would be an administrator, and for a folder
+    that is none."""
+    if (folder := settings.model_dir) is not None and not folder.is_dir():
+        raise StartupError(f"the folder of models {folder} does not exist", "mend --model-dir")
+    if not (settings.admin_keys or settings.admin_key_file):
+        if settings.model_dir is not None:
+            event(logging.WARNING, "model_dir is of no use without admin_keys: nothing else loads models at run time")
+        return None
+    fixed = (key.get_secret_value() for key in settings.admin_keys)
+    found = Keys(fixed, settings.admin_key_file, "--admin-key-file")
+    if found.shares_with(keys):
+        raise StartupError("an admin key is an API key as well", "give administrators keys of their own")
+    return found
+
+
+async def _run(
+    server: _Server, registry: Registry, settings: Settings, bundles: Sequence[Path], listener: socket.socket
+) -> None:
+    """Answers 503 from the first moment on, and vectors as soon as the models are loaded."""
     url = _address(settings.host, listener)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
-    loading = asyncio.create_task(registry.load(bundle, settings))
+    loading = asyncio.create_task(registry.start(bundles))
     await asyncio.wait({serving, loading}, return_when=asyncio.FIRST_COMPLETED)
     if not loading.done():
         _exit(0, "stopped while loading")  # the thread that loads cannot be interrupted, and nothing can be lost
     try:
-        model = loading.result()
+        models = loading.result()
     except StartupError:
         server.should_exit = True
         await serving
@@ -110,14 +131,16 @@ async def _run(server: _Server, registry: Registry, settings: Settings, bundle: 
     gc.freeze()  # modules and models stay; looking through them again stopped every thread for 50 ms
     gc.enable()
     seconds = metrics.seconds_since_process_start()
-    metrics.READY.set(1)
+    metrics.READY.set_function(lambda: float(registry.ready))
     metrics.START_SECONDS.set(seconds)
     if not serving.done():
-        _announce(model, url, seconds)
+        _announce(models, url, seconds)
     await serving
     if server.force_exit:
         _exit(130, "stopped at once; what was queued is lost")
     await registry.close()
+    if registry.is_loading:
+        _exit(0, "stopped while loading")
     event(logging.INFO, "stopped")
 
 
@@ -151,10 +174,14 @@ def _address(host: str, listener: socket.socket) -> str:
     return f"http://{shown}:{listener.getsockname()[1]}"
 
 
-def _announce(model: Model, url: str, seconds: float) -> None:
-    event(logging.INFO, "ready", url=url, model=model.name, seconds=round(seconds, 2))
+def _announce(models: Sequence[Model], url: str, seconds: float) -> None:
+    first, *others = [model.name for model in models]
+    more = {"models": [first, *others]} if others else {}
+    event(logging.INFO, "ready", url=url, model=first, seconds=round(seconds, 2), **more)
     print(
-        f"{model.name} is ready at {url} after {seconds:.1f} s. Try: curl {url}/v1/embeddings "
+        f"{first} is ready at {url} after {seconds:.1f} s. Try: curl {url}/v1/embeddings "
         """-H 'content-type: application/json' -d '{"input": "Hello, world"}'""",
         flush=True,
     )
+    if others:
+        print(f"Beside it: {', '.join(others)}", flush=True)

@@ -6,14 +6,15 @@ Every field is a flag (`--max-batch-tokens`), a variable (`EMBEDSERVE_MAX_BATCH_
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -27,6 +28,7 @@ from service.cores import usable_cores
 from service.device_name import AUTO, parse
 from service.errors import StartupError
 from service.precision import Precision
+from service.toml_lines import line_of
 from service.types import Aggregation, Boundary, LongInput, TokenIds, TruncationSide
 
 ENV_PREFIX = "EMBEDSERVE_"
@@ -39,6 +41,16 @@ def _split(value: object) -> object:
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())
     return value
+
+
+def _table(value: object) -> object:
+    """Tables come as JSON from flags and variables."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        raise ValueError(f"it is not JSON: {error}") from None
 
 
 def _split_keys(value: object) -> object:
@@ -71,6 +83,7 @@ def default_cache_dir() -> Path:
 
 
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+Texts = Annotated[dict[str, str], NoDecode, BeforeValidator(_table)]
 Secrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split_keys)]
 Port = Annotated[int, BeforeValidator(_not_kubernetes)]
 Route = Annotated[str | None, AfterValidator(_absolute)]
@@ -164,6 +177,29 @@ class ModelSettings(BaseModel):
         description="Bytes of memory for vectors of texts that were embedded before; 0 keeps none. Worth it where the "
         "same texts come again: queries, headers of documents, jobs that start over.",
     )
+    prompts: Texts = Field(
+        {},
+        description="Prompts by name, beside the model's own or in place of them: a table in the file, a JSON object "
+        "elsewhere.",
+    )
+    default_prompt_name: str | None = Field(
+        None, description="The prompt of requests that name none; without it, what the model says."
+    )
+
+
+class ServedModel(ModelSettings):
+    """One table of `[[models]]`. What it leaves out is what the file, or another source, says for all models."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str = Field(min_length=1, description="What to serve: as MODEL.")
+    name: str | None = Field(None, min_length=1, description="Its public name; as --served-model-name.")
+    aliases: Names = Field((), description="More public names; as --model-aliases.")
+    precision: Precision | None = Field(None, description="As --precision.")
+    weight: float = Field(
+        1.0, gt=0, le=1000, allow_inf_nan=False, description="Its part of a busy device, beside those of the others."
+    )
+    load_at_start: bool = Field(True, description="If false, it is loaded when it is asked for at /v2/repository.")
 
 
 class Settings(ModelSettings, BaseSettings):
@@ -194,6 +230,15 @@ class Settings(ModelSettings, BaseSettings):
     port: Port = Field(DEFAULT_PORT, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
     api_keys: Secrets = Field((), description="Keys that clients must present, separated by commas; none: open.")
     api_key_file: Path | None = Field(None, description="File with one key a line (# starts a comment).")
+    admin_keys: Secrets = Field(
+        (),
+        description="Keys of those who may load and unload models at run time (/v2/repository), separated by commas; "
+        "without any, there are no such routes.",
+    )
+    admin_key_file: Path | None = Field(None, description="File with one such key a line (# starts a comment).")
+    model_dir: Path | None = Field(
+        None, description="Folder of bundles that may be loaded at run time, beside the models of the file."
+    )
     max_inputs: int = Field(2048, ge=1, description="Inputs that one request may hold.")
     max_instances: int = Field(250, ge=1, description="Instances that one Vertex request may hold.")
     max_request_tokens: int = Field(300_000, ge=1, description="Tokens that one request may hold.")
@@ -223,6 +268,24 @@ class Settings(ModelSettings, BaseSettings):
     )
     log_format: Literal["json", "text"] = Field("json", description="One JSON object a line, or text for people.")
     access_log: bool = Field(True, description="Log one line for every request (never its inputs or keys).")
+    models: tuple[ServedModel, ...] = Field(
+        (), description="Several models in one process: tables `[[models]]` of the file, in place of MODEL."
+    )
+
+    def served(self) -> tuple[ServedModel, ...]:
+        """Every model of this process, with what is said for all of them where its own table says nothing."""
+        if self.models:
+            return tuple(
+                self.for_model(one.model, {n: getattr(one, n) for n in one.model_fields_set}) for one in self.models
+            )
+        return (self.for_model(self.model, {"name": self.served_model_name, "aliases": self.model_aliases}),)
+
+    def for_model(self, model: str, own: Mapping[str, Any]) -> ServedModel:
+        """What is said for all models, and over that its own. What nobody set counts as not set."""
+        common = {name for name in ServedModel.model_fields if name in Settings.model_fields}
+        told = {name: getattr(self, name) for name in common & self.model_fields_set}
+        values = {**told, **own, "model": model}
+        return ServedModel.model_construct(set(values), **values)  # valid already
 
     @classmethod
     def settings_customise_sources(
@@ -259,11 +322,40 @@ def load_settings(flags: dict[str, Any] | None = None) -> Settings:
     if config and not Path(config).is_file():
         raise StartupError(f"the settings file {config} does not exist", f"mend --config or {ENV_PREFIX}CONFIG")
     try:
-        return Settings(**{name: value for name, value in (flags or {}).items() if value is not None})
+        settings = Settings(**{name: value for name, value in (flags or {}).items() if value is not None})
     except ValidationError as error:
-        raise StartupError(*_explain(error)) from None  # the original would print secrets
+        raise StartupError(*_explain(error, config)) from None  # the original would print secrets
     except ValueError as error:  # TOML syntax
         raise StartupError(f"the settings file {config} is not TOML: {error}", "mend the file") from None
+    _check_models(settings, config)
+    return settings
+
+
+def _check_models(settings: Settings, config: str | None) -> None:
+    """What one table cannot say, or several cannot together. Raises StartupError."""
+    if not settings.models:
+        return
+    for name in ("model", "served_model_name", "model_aliases"):
+        if name in settings.model_fields_set:
+            flag = "MODEL" if name == "model" else f"--{name.replace('_', '-')}"
+            remedy = f"leave {flag} ({ENV_PREFIX}{name.upper()}) out, or give --config a file without [[models]]"
+            raise StartupError(f"{flag} is set, and {config} says what to serve by [[models]]", remedy)
+    for number, one in enumerate(settings.models):
+        where = place(config, number, "model")
+        if "executors" in one.model_fields_set:
+            reason = f"{place(config, number, 'executors')}: executors are shared by all models"
+            raise StartupError(reason, "set executors above the first [[models]]; weight says what a model has of them")
+        if not one.load_at_start and one.name is None:
+            raise StartupError(f"{where}: a model that is loaded later needs a name", 'add name = "…" to its table')
+    if not any(one.load_at_start for one in settings.models):
+        raise StartupError(f"{config}: no model is loaded at the start", "leave load_at_start out of one of the tables")
+
+
+def place(config: str | None, table: int, key: str) -> str:
+    """Where in the file, for people."""
+    text = Path(config).read_text("utf-8", "replace") if config else ""
+    line = line_of(text, "models", table, key)
+    return f"{config}, line {line}" if line else f"{config or f'{ENV_PREFIX}MODELS'}, [[models]] number {table + 1}"
 
 
 def unknown_variables() -> list[str]:
@@ -277,15 +369,30 @@ def unknown_variables() -> list[str]:
     )
 
 
-def _explain(error: ValidationError) -> tuple[str, str]:
+def _explain(error: ValidationError, config: str | None) -> tuple[str, str]:
     first = error.errors(include_input=False, include_url=False)[0]
     name = str(first["loc"][0])
+    if name == "models" and len(first["loc"]) > 2:
+        return _explain_table(config, int(first["loc"][1]), str(first["loc"][2]), first["type"], first["msg"])
     if first["type"] == "extra_forbidden":
-        return f"there is no setting named {name!r}", "embedserve serve --help lists them all"
+        text = Path(config).read_text("utf-8", "replace") if config else ""
+        line = line_of(text, None, 0, name)
+        where = f"{config}, line {line}: " if line else ""
+        return f"{where}there is no setting named {name!r}", "embedserve serve --help lists them all"
     return (
         f"the setting {name} is not valid: {first['msg']}",
         f"mend --{name.replace('_', '-')}, {ENV_PREFIX}{name.upper()} or its line in the settings file",
     )
+
+
+def _explain_table(config: str | None, table: int, key: str, kind: str, message: str) -> tuple[str, str]:
+    where = place(config, table, key)
+    if kind == "extra_forbidden":
+        known = ", ".join(ServedModel.model_fields)
+        return f"{where}: a model has no setting named {key!r}", f"mend that line; there are: {known}"
+    if kind == "missing":
+        return f"{where}: the table has no {key!r}", f'add {key} = "…" to it'
+    return f"{where}: {key} is not valid: {message}", "mend that line"
 
 
 def default_text(name: str) -> str:
@@ -295,14 +402,14 @@ def default_text(name: str) -> str:
     if name in computed:
         return computed[name]
     value = field.default
-    if value is None or value == ():
+    if value in (None, (), {}):
         return "–"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def server_first() -> Iterator[str]:
     """Field names in the order people look for them: the server's own, then the model's."""
-    own = [name for name in Settings.model_fields if name not in ModelSettings.model_fields]
+    own = [name for name in Settings.model_fields if name not in ModelSettings.model_fields and name != "models"]
     yield from own
     yield from ModelSettings.model_fields
 

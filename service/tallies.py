@@ -99,7 +99,7 @@ class Family(Generic[Child]):
     def __init__(self, name: str, text: str, labels: Sequence[str], make: Callable[[], Child]) -> None:
         """`make` gives a new child; a metric without labels has its only one from the start."""
         self.name, self.text, self.kind = name, text, make().KIND
-        self._labels = labels
+        self._labels = tuple(labels)
         self._make: Callable[[], Child] = make
         self._children: dict[tuple[str, ...], Child] = {}
         if not labels:
@@ -113,6 +113,12 @@ class Family(Generic[Child]):
         if key not in self._children:
             self._children[key] = self._make()
         return self._children[key]
+
+    def forget(self, label: str, value: str) -> None:
+        """The children with that value; who still holds one counts in vain."""
+        if label in self._labels:
+            where = self._labels.index(label)
+            self._children = {key: child for key, child in self._children.items() if key[where] != value}
 
     def samples(self) -> Iterator[Sample]:
         """Of all children, with their labels."""

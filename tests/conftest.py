@@ -83,7 +83,7 @@ def _link(source: Path, target: Path) -> None:
 def launch(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServer]:
     """launch(*flags, model=..., env=..., port="0", ready=True) → Server, stopped when the session ends.
 
-    `port` None leaves the flag out.
+    `port` None leaves the flag out, and `no_model` the model.
     """
     started: list[Server] = []
 
@@ -93,8 +93,9 @@ def launch(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
         env: dict[str, str] | None = None,
         port: str | None = "0",
         ready: bool = True,
+        no_model: bool = False,
     ) -> Server:
-        arguments = [str(model or bundle), *([] if port is None else ["--port", port]), *flags]
+        arguments = [*([] if no_model else [str(model or bundle)]), *([] if port is None else ["--port", port]), *flags]
         server = Server(tmp_path_factory.mktemp("server"), arguments, env)
         started.append(server)
         return server.wait_ready() if ready else server

@@ -23,11 +23,11 @@ class Keys:
     and is logged: neither is everyone locked out, nor is the door opened.
     """
 
-    def __init__(self, keys: Iterable[str], key_file: Path | None = None) -> None:
-        """Raises StartupError where the file is of no use."""
+    def __init__(self, keys: Iterable[str], key_file: Path | None = None, flag: str = "--api-key-file") -> None:
+        """Raises StartupError where the file, which `flag` names, is of no use."""
         self._fixed = [_digest(key) for key in keys]
-        self._file = key_file
-        self._of_file = _read_file(key_file) if key_file else []
+        self._file, self._flag = key_file, flag
+        self._of_file = _read_file(key_file, flag) if key_file else []
         self._stamp = _stamp(key_file)
         self._look_at = time.monotonic() + _LOOK_EVERY
 
@@ -45,6 +45,10 @@ class Keys:
         if not sum([hmac.compare_digest(mine, known) for known in digests]):
             raise Unauthenticated(mask(presented))
 
+    def shares_with(self, other: Keys) -> bool:
+        """Whether a key is of both, as they are now."""
+        return bool({*self._fixed, *self._of_file} & {*other._fixed, *other._of_file})
+
     def _look_again(self) -> None:
         now = time.monotonic()
         if self._file is None or now < self._look_at:
@@ -55,7 +59,7 @@ class Keys:
             return
         self._stamp = stamp
         try:
-            self._of_file = _read_file(self._file)
+            self._of_file = _read_file(self._file, self._flag)
             event(logging.INFO, "key file read again", keys=len(self._of_file))
         except StartupError as error:
             event(logging.ERROR, f"{error.message}; the keys stay as they were")
@@ -81,12 +85,12 @@ def _text(header: bytes) -> str:
         return header.decode("latin-1")
 
 
-def _read_file(path: Path) -> list[bytes]:
+def _read_file(path: Path, flag: str) -> list[bytes]:
     """Digests of the lines that are neither empty nor comments. Raises StartupError."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise StartupError(f"the key file {path} cannot be read: {error}", "mend --api-key-file") from None
+        raise StartupError(f"the key file {path} cannot be read: {error}", f"mend {flag}") from None
     keys = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
     if not keys:
         raise StartupError(f"the key file {path} holds no key", "write one key a line, or leave the flag out")

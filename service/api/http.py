@@ -59,11 +59,12 @@ Schema = TypeVar("Schema", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What handlers reach: the models, the settings, the keys."""
+    """What handlers reach: the models, the settings, the keys, and the administrators' keys, if there are any."""
 
     registry: Registry
     settings: Settings
     keys: Keys
+    admin_keys: Keys | None = None
 
 
 @dataclass(slots=True)
@@ -82,6 +83,7 @@ class Call:
     body: bytes = b""
     model: str = _NO_MODEL  # for metrics and logs; set by `find_model`
     facts: dict[str, object] = field(default_factory=dict)  # for the log line
+    used: list[Model] = field(default_factory=list)
 
     def parse(self, schema: type[Schema]) -> Schema:
         """The JSON body as `schema`. Raises MalformedBody, InvalidInput with the field to blame."""
@@ -95,10 +97,18 @@ class Call:
             raise explain(error) from None
 
     def find_model(self, name: str | None) -> Model:
-        """Raises ModelNotFound, Unavailable."""
+        """It stays until the request is answered, even if it is unloaded meanwhile. Raises ModelNotFound,
+        Unavailable."""
         model = self.service.registry.get(name)
         self.model = model.name
+        model.usage.begin()
+        self.used.append(model)
         return model
+
+    def release(self) -> None:
+        """It has been answered."""
+        for model in self.used:
+            model.usage.end()
 
     def seconds(self) -> float:
         """Since it began."""
@@ -140,6 +150,7 @@ class Operation:
     request: type[BaseModel] | None = None
     response: type[BaseModel] | None = None
     needs_key: bool = True
+    is_admin: bool = False  # needs a key of the administrators'
     content_type: str = JSON
     documented: bool = True
     binary: bool = False  # both bodies may hold raw tensors after their JSON (`oip_binary`)
@@ -183,6 +194,7 @@ class Endpoint:
             await exchange.reply(reply.status, _headers(reply, call.request_id), reply.body)
         finally:
             self._in_flight.inc(-1)
+            call.release()
         is_probe = bool(operation.method) and not operation.needs_key
         _observe(call, exchange, reply.status, is_probe)
 
@@ -194,10 +206,16 @@ class Endpoint:
 
         return Operation("", (self._route,), refuse, "", needs_key=False)
 
+    def _keys(self, operation: Operation) -> Keys:
+        if not operation.is_admin:
+            return self._service.keys
+        assert self._service.admin_keys is not None  # or there would be no such operation
+        return self._service.admin_keys
+
     async def _answer(self, operation: Operation, call: Call, exchange: Exchange, receive: Receive) -> Reply:
         try:
             if operation.needs_key:
-                self._service.keys.check(call.headers, call.query)
+                self._keys(operation).check(call.headers, call.query)
             if operation.method != "POST":
                 return await operation.handler(call)
             call.body = await _read_body(exchange, receive, call, self._service.settings.max_body_bytes)

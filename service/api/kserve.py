@@ -17,12 +17,12 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Discriminator, FailFas
 
 import service
 from service.api import health
-from service.api.errors import Status
+from service.api.errors import Status, retry_headers
 from service.api.http import MAX_ITEMS, Call, Operation, Reply
 from service.api.long_input import LongInputFields, long_input_headers, with_wishes, without_chunks
 from service.api.oip_binary import CONTENT_TYPE, HEADER, decode_texts, encode_fp32, split_body
 from service.api.wire import as_numbers, to_json
-from service.errors import EmbedserveError, InvalidInput, ModelNotFound, TooManyInputs
+from service.errors import EmbedserveError, InvalidInput, ModelNotFound, TooManyInputs, Unavailable
 from service.registry import Model
 from service.types import EmbedRequest, EmbedResult, Input, TruncationSide
 
@@ -362,19 +362,18 @@ async def live(call: Call) -> Reply:
 
 async def ready(call: Call) -> Reply:
     """GET /v2/health/ready, which is /readyz in other words."""
-    return _ready(call, {})
+    is_ready = call.service.registry.ready
+    return Reply(to_json({"ready": is_ready}), 200 if is_ready else 503)
 
 
 async def model_ready(call: Call) -> Reply:
-    """GET /v2/models/{m}/ready. Open to all, as probes have no key; 404 once the models are known."""
-    if not call.service.registry.ready:
-        return _ready(call, {"name": call.path_params["model"]})
-    return _ready(call, {"name": _find_model(call).name})
-
-
-def _ready(call: Call, body: dict[str, object]) -> Reply:
-    is_ready = call.service.registry.ready
-    return Reply(to_json({**body, "ready": is_ready}), 200 if is_ready else 503)
+    """GET /v2/models/{m}/ready, of this very model. Open to all, as probes have no key; 404 for one that is neither
+    loaded nor loading."""
+    try:
+        body, is_ready, headers = {"name": _find_model(call).name}, not call.service.registry.is_leaving, {}
+    except Unavailable as error:
+        body, is_ready, headers = {"name": call.path_params["model"]}, False, retry_headers(error)
+    return Reply(to_json({**body, "ready": is_ready}), 200 if is_ready else 503, headers=headers)
 
 
 def error_body(error: EmbedserveError, status: Status) -> dict[str, Any]:

@@ -115,3 +115,85 @@ def test_misspelt_variables_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EMBEDSERVE_MAX_BATCH_TOKENZ", "1")
     monkeypatch.setenv("EMBEDSERVE_MAX_BATCH_TOKENS", "1")
     assert unknown_variables() == ["EMBEDSERVE_MAX_BATCH_TOKENZ"]
+
+
+# --- several models -------------------------------------------------------------------------------------------
+
+
+def file(monkeypatch: pytest.MonkeyPatch, folder: Path, text: str) -> None:
+    monkeypatch.setenv("EMBEDSERVE_CONFIG", toml(folder, text))
+
+
+def test_a_table_wins_over_what_is_said_for_all_models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file(
+        monkeypatch,
+        tmp_path,
+        """
+        max_batch_tokens = 7
+        precision = "int8"
+        [[models]]
+        model = "a"
+        [[models]]
+        model = "b"
+        name = "second"
+        aliases = ["c", "d"]
+        precision = "fp32"
+        [models.prompts]
+        query = "query: "
+        """,
+    )
+    monkeypatch.setenv("EMBEDSERVE_LONG_INPUT", "reject")
+    first, second = load_settings({"max_batch_tokens": "9"}).served()
+    assert (first.model, first.name, first.precision, first.max_batch_tokens) == ("a", None, "int8", 9)
+    assert (second.name, second.aliases, second.precision) == ("second", ("c", "d"), "fp32")
+    assert first.long_input == second.long_input == "reject"
+    assert (first.prompts, second.prompts) == ({}, {"query": "query: "})
+    # What is not set is left to `embedserve tune`.
+    assert first.model_fields_set == {"model", "precision", "max_batch_tokens", "long_input"}
+
+
+def test_one_model_is_one_that_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMBEDSERVE_PROMPTS", '{"query": "query: "}')
+    (only,) = load_settings({"model": "a", "served_model_name": "b", "model_aliases": "c,d"}).served()
+    assert (only.model, only.name, only.aliases, only.prompts) == ("a", "b", ("c", "d"), {"query": "query: "})
+    assert "executors" not in only.model_fields_set
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "reason"),
+    [
+        ('[[models]]\nmodel = "a"\n\nlonginput = "chunk"\n', 4, "no setting named 'longinput'"),
+        ('[[models]]\nmodel = "a"\n[[models]]\nname = "b"\n', 3, "no 'model'"),
+        ('[[models]]\nmodel = "a"\nname = "weight"\nweight = 0\n', 4, "weight"),
+        ('[[models]]\nmodel = "a"\nexecutors = 2\n', 3, "shared by all"),
+        ('[[models]]\nmodel = "a"\n[models.prompts]\nquery = 7\n', 3, "prompts"),
+        ('[[models]]\nmodel = "a"\n[[models]]\nmodel = "b"\nprecision = "int4"\n', 5, "precision"),
+        ('max_batch = 7\n[[models]]\nmodel = "a"\n', 1, "no setting named 'max_batch'"),
+        ('[[models]]\nmodel = "a"\nload_at_start = false\n', 2, "needs a name"),
+        ('# x\nhost = "::"\n[x]\ny = 1\n', 3, "no setting named 'x'"),
+    ],
+)
+def test_a_line_that_is_wrong_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, line: int, reason: str
+) -> None:
+    file(monkeypatch, tmp_path, text)
+    with pytest.raises(StartupError) as refused:
+        load_settings()
+    assert f"embedserve.toml, line {line}: " in refused.value.message
+    assert reason in refused.value.message
+    assert refused.value.remedy
+
+
+@pytest.mark.parametrize("name", ["model", "served_model_name", "model_aliases"])
+def test_a_file_of_models_and_one_beside_it_are_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    file(monkeypatch, tmp_path, '[[models]]\nmodel = "a"\n')
+    with pytest.raises(StartupError, match="is set, and"):
+        load_settings({name: "b"})
+
+
+def test_some_model_is_there_from_the_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file(monkeypatch, tmp_path, '[[models]]\nmodel = "a"\nname = "a"\nload_at_start = false\n')
+    with pytest.raises(StartupError, match="no model is loaded"):
+        load_settings()

@@ -51,8 +51,8 @@ def test_scores_are_those_of_cross_encoder(row: Row, checkpoints: Path) -> None:
 
 async def _scores(bundle: Path, inputs: Sequence[Pair]) -> tuple[Matrix, Matrix]:
     """Logits and scores (inputs, labels), all in one request, and one by one, which must be alike."""
-    registry = Registry()
-    scorer = (await registry.load(bundle, Settings(long_input=LongInput.TRUNCATE))).scorer
+    registry = Registry(Settings(long_input=LongInput.TRUNCATE))
+    scorer = (await registry.start([bundle]))[0].scorer
     together = await scorer.score(ScoreRequest(inputs))
     alone = [(await scorer.score(ScoreRequest([one]))).logits[0] for one in inputs]
     await registry.close()

@@ -23,6 +23,7 @@ EXAMPLES: list[tuple[errors.EmbedserveError, int, str]] = [
     (errors.DimensionsUnsupported(7, (384,)), 400, "INVALID_ARGUMENT"),
     (errors.ModelNotFound("m"), 404, "NOT_FOUND"),
     (errors.WrongTask("m", "a reranker", "embeddings", "/rerank"), 400, "INVALID_ARGUMENT"),
+    (errors.LoadFailed("m", "why", "remedy"), 400, "INVALID_ARGUMENT"),
     (errors.RouteNotFound("GET", "/x"), 404, "NOT_FOUND"),
     (errors.MethodNotAllowed("GET", "/x", ("POST",)), 405, "UNIMPLEMENTED"),
     (errors.Unauthenticated(None), 401, "UNAUTHENTICATED"),
