@@ -37,13 +37,14 @@ def _encoder(folder: Path) -> None:
         (folder / name).unlink()
     change_json(folder / "config.json", vocab_size=len(VOCABULARY))
     roles = {f"{role}_token": f"[{role.upper()}]" for role in ("pad", "unk", "cls", "sep", "mask")}
-    write_json(folder / "tokenizer_config.json", {"model_max_length": 40, **roles})
+    plain = {"tokenizer_class": "PreTrainedTokenizerFast"}  # what the file says, and nothing that a class adds
+    write_json(folder / "tokenizer_config.json", {"model_max_length": 40, **plain, **roles})
     content = tiny.tokenizer()
     content["model"]["vocab"] = VOCABULARY
     save_file(weights(), folder / "model.safetensors")
     # As PyLate adds its markers: found only in text that is normalised.
-    plain = {"special": False, "single_word": False, "lstrip": False, "rstrip": False, "normalized": True}
-    content["added_tokens"] += [{"id": VOCABULARY[one], "content": one, **plain} for one in MARKERS[2:]]
+    unmarked = {"special": False, "single_word": False, "lstrip": False, "rstrip": False, "normalized": True}
+    content["added_tokens"] += [{"id": VOCABULARY[one], "content": one, **unmarked} for one in MARKERS[2:]]
     write_json(folder / "tokenizer.json", content)
 
 
