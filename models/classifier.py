@@ -19,6 +19,7 @@ from service.bundle import SCORE_OUTPUT
 from service.errors import CheckpointError
 
 _OTHER_ROUTE = "put an ONNX export of the whole classifier into the folder as onnx/model.onnx, and use --route onnx"
+_ENCODERS = ("bert.", "nomic_bert.", "gte.", "new.")
 _ACTIVATIONS = ("gelu", "relu", "tanh", "silu")
 
 
@@ -39,13 +40,15 @@ class Head:
         """The first token's vector (rows, width)."""
         return pool(self.graph, self.hidden, self.mask, Pooling(("cls",)))
 
-    def linear(self, value: str, name: str, out: int, *, bias: bool = True) -> str:
+    def linear(self, value: str, name: str, out: int, *, bias: bool = True, weights: Weights | None = None) -> str:
         """x · weightᵀ + bias: (rows, width) → (rows, out)."""
-        weight = self.graph.constant(self.weights.get(f"{name}.weight", out, self.width).T, f"{name}.weight")
-        value = self.graph.op("MatMul", value, weight)
+        get = (weights or self.weights).get
+        product = self.graph.op(
+            "MatMul", value, self.graph.constant(get(f"{name}.weight", out, self.width).T, f"{name}.weight")
+        )
         if not bias:
-            return value
-        return self.graph.op("Add", value, self.graph.constant(self.weights.get(f"{name}.bias", out), f"{name}.bias"))
+            return product
+        return self.graph.op("Add", product, self.graph.constant(get(f"{name}.bias", out), f"{name}.bias"))
 
     def activated(self, value: str, name: str) -> str:
         """By transformers' name of an activation, of those whose formula is torch's. Raises CheckpointError."""
@@ -72,9 +75,10 @@ def append(
     graph.output(HEADS[model_type](head), SCORE_OUTPUT, "rows", labels)
 
 
-def _pooler(head: Head, prefix: str) -> str:
-    """BERT: dense and tanh on the first token, then the classifier."""
-    pooled = head.activated(head.linear(head.first, f"{prefix}pooler.dense", head.width), "tanh")
+def _pooler(head: Head) -> str:
+    """BERT, NomicBERT and GTE: dense and tanh on the first token, which belong to the encoder, then the classifier."""
+    encoder = head.weights.below("pooler.dense.weight", *_ENCODERS)
+    pooled = head.activated(head.linear(head.first, "pooler.dense", head.width, weights=encoder), "tanh")
     return head.linear(pooled, "classifier", head.labels)
 
 
@@ -122,7 +126,10 @@ def _normed(head: Head, value: str) -> str:
 
 
 HEADS: dict[str, Callable[[Head], str]] = {
-    "bert": lambda head: _pooler(head, "bert."),
+    "bert": _pooler,
+    "nomic_bert": _pooler,
+    "gte": _pooler,
+    "new": _pooler,
     "roberta": lambda head: _projected(head, "tanh"),
     "xlm-roberta": lambda head: _projected(head, "tanh"),
     "camembert": lambda head: _projected(head, "tanh"),

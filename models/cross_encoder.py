@@ -24,8 +24,10 @@ _PLAIN: Mapping[str, tuple[Any, ...]] = {
     "modality_config": (None, {"text": {"method": "forward", "method_output_name": "logits"}}),
 }
 _READ = ("max_seq_length", "do_lower_case")
-# Whose tokenizers mark the second text of a pair unless tokenizer_config.json says otherwise.
-_WITH_SEGMENTS = ("bert", "electra")
+# Whose tokens have types, and the classes of tokenizers that say so unless tokenizer_config.json does.
+_WITH_SEGMENTS = ("bert", "electra", "roberta", "xlm-roberta", "camembert", "nomic_bert", "gte", "new")
+_TYPED = ("Bert", "Electra", "PreTrainedTokenizer", "TokenizersBackend")
+_SEGMENTS = {"bert": 2, "electra": 2, "nomic_bert": 2, "roberta": 2, "xlm-roberta": 2, "camembert": 2}
 _SANE_LENGTH = 10_000_000  # transformers writes 1e30 where it knows no limit
 
 
@@ -63,15 +65,26 @@ def find_cross_encoder(root: Path) -> Checkpoint | None:
 
 def _has_segments(folder: Path, config: Mapping[str, Any], tokenizer_config: Mapping[str, Any]) -> bool:
     """As transformers decides what a model is told. Raises CheckpointError for types that are not 0 and then 1."""
-    names = tokenizer_config.get("model_input_names")
-    wants = "token_type_ids" in names if names is not None else config.get("model_type") in _WITH_SEGMENTS
+    if not _wants_types(config, tokenizer_config):
+        return False
     path = folder / TOKENIZER_JSON
-    if not wants or config.get("type_vocab_size", 2) < 2 or not path.is_file():  # the last is refused later
+    if not path.is_file():  # which is refused later
         return False
     try:
         return Tokenizer(path).pair.has_types
     except BundleError as error:
         raise CheckpointError(f"{path}: {error.message}", "fetch the checkpoint again") from error
+
+
+def _wants_types(config: Mapping[str, Any], tokenizer_config: Mapping[str, Any]) -> bool:
+    model_type = config.get("model_type")
+    if model_type not in _WITH_SEGMENTS or config.get("type_vocab_size", _SEGMENTS.get(str(model_type), 1)) < 2:
+        return False
+    names = tokenizer_config.get("model_input_names")
+    if names is not None:
+        return "token_type_ids" in names
+    kind = tokenizer_config.get("tokenizer_class")
+    return str(kind).startswith(_TYPED) if kind is not None else model_type in ("bert", "electra")
 
 
 def _transformer(root: Path, saved: Mapping[str, Any]) -> Path | None:

@@ -37,6 +37,9 @@ _APART: Any = {"separators": 2, "max_length": 62}  # positions begin behind the 
 _BERT = {"model_type": "bert", **_SIZES}
 _DISTILBERT = {"dim": 64, "n_layers": 3, "n_heads": 4, "hidden_dim": 96, "max_position_embeddings": 64, "num_labels": 1}
 
+_MODERNBERT = {**_SIZES, "model_type": "modernbert", "num_hidden_layers": 4, "local_attention": 16}
+_BIASED = {"classifier_pooling": "mean", "classifier_bias": True, "norm_bias": True, "classifier_activation": "silu"}
+
 ROWS = (
     Row("bert", _BERT, segments=True, max_length=48),
     Row("bert-identity", _BERT, "Identity", "config", segments=True),
@@ -47,6 +50,10 @@ ROWS = (
     Row("camembert", {**_ROBERTA, "model_type": "camembert"}, tokenizer="bpe", **_APART),
     Row("distilbert", {**_DISTILBERT, "model_type": "distilbert"}, form="config"),
     Row("electra", {**_SIZES, "model_type": "electra", "embedding_size": 32}, segments=True),
+    Row("modernbert", {**_MODERNBERT, "classifier_pooling": "cls"}, tokenizer="bpe"),
+    Row("modernbert-mean", {**_MODERNBERT, **_BIASED}, form="config", tokenizer="bpe"),
+    Row("nomic-bert", {**_SIZES, "model_type": "nomic_bert", "type_vocab_size": 2}, segments=True),
+    Row("gte", {**_SIZES, "model_type": "gte", "type_vocab_size": 2}, segments=True),
     Row("mpnet", {**_SIZES, "model_type": "mpnet"}, **_APART),
 )
 
