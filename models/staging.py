@@ -1,7 +1,7 @@
 """Folders that appear whole or not at all: written beside their place, flushed, renamed.
 
 A full disk or a request to end (SIGTERM) leaves nothing. A process that is killed leaves at most a folder whose name
-begins with `STAGING_PREFIX`; nobody reads those, and a later run removes them once they are old.
+begins with `STAGING_PREFIX`; nobody reads those, and the next run removes them: a live run holds a lock on its own.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import secrets
 import shutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -20,7 +21,8 @@ from pathlib import Path
 from service.errors import StartupError
 
 STAGING_PREFIX = ".staging-"
-STALE_SECONDS = 3600.0  # no fetch or compile is silent for an hour
+STALE_SECONDS = 3600.0  # no fetch or compile is silent for an hour: where the file system knows no locks
+YOUNG_SECONDS = 300.0  # locks that another machine on the same disk may not see are believed only after a while
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_PERMISSION = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -40,9 +42,10 @@ def staged(final: Path, *, replace: bool) -> Iterator[Path]:
             final.parent.mkdir(parents=True, exist_ok=True)
             remove_stale(final.parent)
             folder.mkdir()  # not mkdtemp, whose 0700 would shut out the server's own user
-            yield folder
-            _flush(folder)
-            _publish(folder, final, replace)
+            with _locked(folder):
+                yield folder
+                _flush(folder)
+                _publish(folder, final, replace)
     except OSError as error:
         if error.errno in _NO_ROOM:
             raise StartupError(
@@ -99,11 +102,35 @@ def _publish(folder: Path, final: Path, replace: bool) -> None:
 
 
 def remove_stale(parent: Path) -> None:
-    """Removes what killed runs left in `parent`, unless it is young enough to belong to a live one."""
+    """Removes what killed runs left in `parent`: what is unlocked, or old where locks cannot be had."""
     for path in parent.glob(f"{STAGING_PREFIX}*"):
         try:
-            stale = time.time() - path.stat().st_mtime > STALE_SECONDS
+            age = time.time() - path.stat().st_mtime
+            if age > YOUNG_SECONDS:
+                with _locked(path) as is_ours:
+                    if age > STALE_SECONDS if is_ours is None else is_ours:
+                        shutil.rmtree(path, ignore_errors=True)
         except FileNotFoundError:
             continue  # its owner finished meanwhile
-        if stale:
-            shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[bool | None]:
+    """Holds the lock of a folder, if it can be had: False where another process has it, None where there are none."""
+    if sys.platform == "win32":
+        yield None
+        return
+    import fcntl
+
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            found: bool | None = True
+        except BlockingIOError:
+            found = False
+        except OSError:  # a network's file system
+            found = None
+        yield found
+    finally:
+        os.close(descriptor)

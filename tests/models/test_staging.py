@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from models.staging import staged
+from models.staging import STAGING_PREFIX, staged
 from service.errors import StartupError
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_it_appears_on_a_normal_exit_only(tmp_path: Path) -> None:
@@ -43,3 +49,50 @@ def test_what_the_disk_refuses_is_a_start_up_error(tmp_path: Path, number: int) 
 def test_other_faults_are_not_disguised(tmp_path: Path) -> None:
     with pytest.raises(ConnectionResetError), staged(tmp_path / "final", replace=False):
         raise ConnectionResetError(errno.ECONNRESET, "reset")
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from models.staging import STAGING_PREFIX, staged
+with staged(Path(sys.argv[1]), replace=False) as folder:
+    print(folder, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_what_a_killed_run_left_is_removed_by_the_next_one_and_what_a_live_one_makes_is_not(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HOLD]
+    runs = [
+        subprocess.Popen([*command, str(tmp_path / name)], cwd=ROOT, text=True, stdout=subprocess.PIPE)
+        for name in ("killed", "live")
+    ]
+    try:
+        killed, live = (Path(run.stdout.readline().strip()) for run in runs if run.stdout is not None)
+        runs[0].kill()
+        runs[0].wait(timeout=30)
+        with staged(tmp_path / "first", replace=False):
+            assert killed.exists(), "it may have been made this very moment"
+        for folder in (killed, live):
+            os.utime(folder, (time.time() - 600, time.time() - 600))
+        with staged(tmp_path / "second", replace=False):
+            assert not killed.exists()
+            assert live.exists()
+    finally:
+        for run in runs:
+            run.kill()
+            run.communicate(timeout=30)
+
+
+def test_without_locks_age_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    for name, age in (("young", 600), ("old", 7200)):
+        folder = tmp_path / f"{STAGING_PREFIX}{name}"
+        folder.mkdir()
+        os.utime(folder, (time.time() - age, time.time() - age))
+    with staged(tmp_path / "final", replace=False):
+        pass
+    assert sorted(os.listdir(tmp_path)) == [f"{STAGING_PREFIX}young", "final"]
