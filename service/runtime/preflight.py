@@ -166,7 +166,8 @@ def _libraries(device: DeviceName, facts: Facts) -> Obstacle | None:
 
 def _count(driver: Driver) -> str:
     names = ", ".join(f"{i}: {gpu.name}" for i, gpu in enumerate(driver.gpus))
-    return f"{len(driver.gpus)} devices ({names})" if names else "no device"
+    devices = "1 device" if len(driver.gpus) == 1 else f"{len(driver.gpus)} devices"
+    return f"{devices} ({names})" if names else "no device"
 
 
 def _visible() -> str:

@@ -15,6 +15,8 @@ from service.runtime.binding import Bindings
 from service.runtime.providers import Execution
 from service.runtime.wheel import ort
 
+_WORDS_SHOWN = 400  # of a fault's text, which begins with files and functions
+
 
 class Session:
     """One loaded graph. `run` may be called from several threads at once and releases the GIL meanwhile."""
@@ -69,12 +71,22 @@ def _opened(model: Path, options: Any, execution: Execution) -> Any:
             enable_fallback=0,  # otherwise it would say what failed and go on without the device
         )
     except Exception as error:
+        if execution.bound_to is not None and execution.bound_to.kind != "cpu":
+            raise _refused_by_device(model, execution, error) from error
         raise BundleError(f"ONNX Runtime cannot load {model}: {error}", "compile the model again") from error
     # A provider that cannot be loaded is left out with nothing but a line in the log.
     if missing := [name for name in execution.execution_providers if name not in session.get_providers()]:
         reason = f"ONNX Runtime opened {model.name} without {missing[0]}; its own line above says why"
         raise StartupError(reason, "mend that, or take --device cpu")
     return session
+
+
+def _refused_by_device(model: Path, execution: Execution, error: Exception) -> StartupError:
+    """Not the bundle's fault, whose files are as recorded: compiling it again would not help."""
+    found = " ".join(str(error).split())
+    says = found if len(found) <= _WORDS_SHOWN else f"… {found[-_WORDS_SHOWN:]}"  # what failed comes last
+    reason = f"ONNX Runtime cannot open {model.name} with {execution.execution_providers[0]}: {says}"
+    return StartupError(reason, "see whether nvidia-smi works and memory is free; --gpu-memory-limit bounds ours")
 
 
 def runtime_version() -> str:
