@@ -164,9 +164,6 @@ def _write_parts(
 
 def _write_static_parts(folder: Path, source: str, place: Place, recipe: Recipe, static: Static, say: Say) -> None:
     """What is left to write beside the rows of static embeddings."""
-    if recipe.options.target != "cpu":
-        reason = f"static embeddings look words up and compute nothing that {recipe.options.target} could hasten"
-        raise CheckpointError(reason, "take --target cpu (for serve: --device cpu)")
     files = [*static.graph.save(folder), *static.files, GOLDEN_JSON]
     bundle = _described(static.checkpoint, static.graph, "native", source, recipe)
     is_mean = static.is_mean and bundle.mean_of_tokens

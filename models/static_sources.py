@@ -28,6 +28,12 @@ def write_static(folder: Path, place: Place, options: Options, say: Say) -> Stat
 
 
 def _refuse_options(options: Options) -> None:
+    """Before anything large is read."""
+    if options.target != "cpu":
+        raise CheckpointError(
+            f"static embeddings look words up and compute nothing that {options.target} could hasten",
+            "take --target cpu (for serve: --device cpu)",
+        )
     if options.precision != "fp32":
         raise CheckpointError(
             f"static embeddings are looked up: there is no matrix to multiply in {options.precision}",

