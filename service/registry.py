@@ -45,6 +45,7 @@ from service.errors import (
 from service.late_embedding import LateEmbedder
 from service.logs import event
 from service.long_input import cut, rules_of
+from service.memory import release
 from service.naming import Claim, assign
 from service.pipeline import Embedder
 from service.placement import execution_on, warn_of_two_wheels
@@ -587,6 +588,8 @@ class Registry:
     async def _let_go(self, slot: _Slot, model: Model) -> None:
         await model.usage.over()
         await _end(model)
+        del model
+        release()
         slot.leaving -= 1
         if slot.model is None:
             metrics.forget_model(slot.name)

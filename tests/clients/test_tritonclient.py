@@ -74,3 +74,16 @@ def test_refusals_reach_the_caller(found: Any, case: str, status: str, words: st
     got, message = found["refusals"][case]
     assert got == status
     assert words in message
+
+
+def test_the_model_repository(launch: StartServer) -> None:
+    server = launch(env={"EMBEDSERVE_API_KEYS": KEY, "EMBEDSERVE_ADMIN_KEYS": "admin-0123456789"})
+    managed = TRITON.run("tritonclient_repository.py", server.url, "admin-0123456789", MODEL, KEY)
+    assert managed["start"] == managed["end"] == {MODEL: "READY"}
+    assert managed["ready"] == [True, False, True]
+    assert {case: status for case, (status, _) in managed["refusals"].items()} == {
+        "key": "401",
+        "name": "404",
+        "config": "400",
+        "unload": "404",
+    }
