@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from models.compile import compile_checkpoint
 from service.errors import StartupError
-from tests.models import tiny
+from tests.models import tiny, words
 from tests.models.tiny import HIDDEN, Tiny, change_json, write_json
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "MODELS.md"
@@ -34,12 +34,28 @@ class Case:
         """Reason and remedy, with MODEL for the folder's path. Fails where it compiles."""
         folder = self.tiny.write(root / "model")
         self.spoil(folder)
-        try:
-            compile_checkpoint(str(folder), cache_dir=root / "cache", say=lambda _: None)
-        except StartupError as error:
-            assert not any((root / "cache").glob("bundles/*")), "something is left of it"
-            return _shown(error.message, folder), _shown(error.remedy, folder)
-        raise AssertionError(f"{self.what}: it compiles")
+        return _refusal(self.what, folder, root)
+
+
+@dataclass(frozen=True)
+class WordsCase:
+    """A file of word vectors."""
+
+    what: str
+    content: bytes
+
+    def said(self, root: Path) -> tuple[str, str]:
+        """As of a folder."""
+        return _refusal(self.what, words.write(root / "vectors", self.content), root)
+
+
+def _refusal(what: str, source: Path, root: Path) -> tuple[str, str]:
+    try:
+        compile_checkpoint(str(source), cache_dir=root / "cache", say=lambda _: None)
+    except StartupError as error:
+        assert not any((root / "cache").glob("bundles/*")), "something is left of it"
+        return _shown(error.message, source), _shown(error.remedy, source)
+    raise AssertionError(f"{what}: it compiles")
 
 
 def _shown(text: str, folder: Path) -> str:
@@ -155,10 +171,27 @@ def cases() -> Iterator[Case]:
     yield Case("another end", _set("config.json", sep_token_id=9))
 
 
+def words_cases() -> Iterator[WordsCase]:
+    """Behind the others."""
+    vectors = words.rows()
+    text = words.text(words.WORDS, vectors)
+    counted = words.text(words.WORDS, vectors, words.header(vectors))
+    matrix = words.rows(len(words.WORDS) + 50)
+    yield WordsCase("word vectors: a number missing", text + b"late 1 2 3\n")
+    yield WordsCase("word vectors: a first line that lies", counted.replace(b"9 6", b"10 6", 1))
+    yield WordsCase("word2vec's binary, cut off", words.binary([b"the", b"mill"], vectors[:2])[:-9])
+    yield WordsCase("word vectors of one number", b"2 1\nthe 1\nmill 2\n")
+    yield WordsCase("gensim's own files", b"\x80\x04\x95")
+    yield WordsCase("other text", b"Once upon a time\n")
+    yield WordsCase("fastText, supervised", words.fasttext(words.WORDS, matrix, model=3))
+    yield WordsCase("fastText, quantised", words.fasttext(words.WORDS, matrix, quantised=True))
+
+
 def rows() -> list[str]:
     """The table's lines, from compiling each case."""
     found = []
-    for case in cases():
+    everything: list[Case | WordsCase] = [*cases(), *words_cases()]
+    for case in everything:
         with TemporaryDirectory() as root:
             found.append(_line((case.what, *case.said(Path(root).resolve()))))
     return [_line(_HEAD), _line(["---"] * len(_HEAD)), *found]
