@@ -47,10 +47,14 @@ _SEED = 20_240_229
 _LIMIT = 1.8  # times the seconds asked for, after which what has not been measured is left out
 # Batches whose time tells what one costs beside its tokens: (rows, tokens of each).
 _SHAPES = tuple((rows, length) for rows in (1, 2, 4, 8) for length in (8, 16, 32))
+# On a GPU, where some hundred tokens take as long as one, larger ones tell.
+_GPU_SHAPES = tuple((rows, length) for rows in (8, 32, 128) for length in (16, 64, 128))
+_MOST_OVERHEAD = 10_000.0  # tokens; beyond it the figure is noise
 _OVERHEAD_SECONDS = 4.0
 
 Row = Sequence[int]
 Batch = Sequence[Row]
+Shape = tuple[int, int]  # rows, tokens of each
 Combination = tuple[int, int, int]  # executors, intra_op_threads, max_batch_tokens
 
 
@@ -82,7 +86,9 @@ def measure(folder: Path, effort: Effort, device_wish: str = AUTO, memory_limit:
     rates.measure(todo, effort.seconds)
     return Tuning(
         machine=machine,
-        batch_overhead=round(_overhead(Encoder(folder, bundle, execution), vocabulary), 2),
+        batch_overhead=round(
+            _overhead(Encoder(folder, bundle, execution), vocabulary, _shapes(bundle, on_cpu=on_cpu)), 2
+        ),
         measurements=list(rates.medians(todo)),
     )
 
@@ -202,10 +208,16 @@ def batches(rows: Sequence[Row], budget: int) -> Iterator[Batch]:
         waiting = [row for i, row in enumerate(waiting) if i not in chosen]
 
 
-def _overhead(encoder: Encoder, vocabulary: int) -> float:
+def _shapes(bundle: Bundle, *, on_cpu: bool) -> list[Shape]:
+    """No longer than the model reads."""
+    shapes = _SHAPES if on_cpu else _GPU_SHAPES
+    return [(rows, min(length, bundle.max_seq_length)) for rows, length in shapes]
+
+
+def _overhead(encoder: Encoder, vocabulary: int, shapes: Sequence[Shape]) -> float:
     """In tokens, from batches without padding, one at a time."""
     draw = random.Random(_SEED)
-    batches = [[_row(draw, vocabulary, length) for _ in range(rows)] for rows, length in _SHAPES]
+    batches = [[_row(draw, vocabulary, length) for _ in range(rows)] for rows, length in shapes]
     times: list[list[float]] = [[] for _ in batches]
     end = time.monotonic() + _OVERHEAD_SECONDS
     while not times[-1] or time.monotonic() < end:
@@ -213,5 +225,5 @@ def _overhead(encoder: Encoder, vocabulary: int) -> float:
             started = time.perf_counter()
             encoder.run(batch)
             found.append(time.perf_counter() - started)
-    tokens = [rows * length for rows, length in _SHAPES]
-    return batch_overhead(tokens, [statistics.median(found) for found in times])
+    tokens = [rows * length for rows, length in shapes]
+    return min(batch_overhead(tokens, [statistics.median(found) for found in times]), _MOST_OVERHEAD)

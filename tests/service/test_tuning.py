@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from service.errors import BundleError
 from service.packing import BATCH_OVERHEAD
 from service.tuning import (
     CHOICES,
+    GPU_BATCH_OVERHEAD,
+    GPU_USUAL,
     Machine,
     Measurement,
     Tuning,
@@ -201,3 +204,20 @@ def test_the_machine_is_what_its_container_leaves(tmp_path: Path, monkeypatch: p
     assert (found.cores, found.onnxruntime) == (3, "1.0")
     assert found.cpu.endswith("AMD EPYC/26/2")
     assert this_machine("1.0", tmp_path / "no-such-place").cpu
+
+
+def test_a_gpu_has_other_defaults_and_no_second_session() -> None:
+    settings = {"executors": 8, "intra_op_threads": 1, "max_batch_tokens": 512}
+    found = plan(settings, (), None, on_gpu=True)
+    assert {name: getattr(found, name) for name in CHOICES} == GPU_USUAL
+    assert found.lone_threads == found.intra_op_threads
+    assert found.batch_overhead == GPU_BATCH_OVERHEAD
+    chosen = plan(settings, ("max_batch_tokens",), None, on_gpu=True)
+    assert (chosen.max_batch_tokens, chosen.executors) == (512, GPU_USUAL["executors"])
+
+
+def test_a_gpu_has_figures_of_its_own(tmp_path: Path) -> None:
+    """And those of a CPU keep the name they have always had."""
+    cpu = this_machine("1.31.1")
+    assert this_machine("1.31.1", gpu="NVIDIA H100").key != cpu.key
+    assert cpu.key == hashlib.sha256(cpu.model_dump_json(exclude={"gpu"}).encode()).hexdigest()[:12]
