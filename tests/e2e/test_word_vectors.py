@@ -63,6 +63,12 @@ def test_chunks_of_a_long_text_come_to_the_mean_of_its_words(server: Server) -> 
     np.testing.assert_allclose(whole, expected, atol=1e-5)
 
 
+def test_a_text_beyond_any_row_is_the_mean_of_all_its_words(server: Server) -> None:
+    np.testing.assert_allclose(
+        raw(server, "the " * 60_000 + "mill " * 20_000), 0.75 * ROWS[0] + 0.25 * ROWS[1], rtol=1e-3
+    )
+
+
 def test_tokens_and_their_vectors(server: Server) -> None:
     (pieces,) = server.post("/tokenize", {"inputs": "The unknown, mill"}).json()
     assert [(one["text"], one["start"], one["stop"]) for one in pieces] == [
