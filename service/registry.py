@@ -89,7 +89,7 @@ _KINDS: dict[Task, tuple[str, str]] = {
     "embedding": ("an embedding model", "/v1/embeddings and the other routes of embeddings"),
     "sparse": ("a model of sparse embeddings", "/embed_sparse"),
     "tokens": ("a model of vectors of tokens", "/v1/multi-vector and /embed_all"),
-    "score": ("a reranker or a classifier", "/v1/rerank, /v2/rerank, /rerank and /predict"),
+    "score": ("a reranker or a classifier", "/v1/rerank, /v2/rerank, /rerank, /score and /predict"),
 }
 _Kind = TypeVar("_Kind", bound=Reader)
 Run = Callable[[Rows], Results]

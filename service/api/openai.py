@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from pydantic import BaseModel
 
+from service.api import pair_scores
 from service.api.errors import Status
 from service.api.http import Call, Operation, Reply
 from service.api.long_input import ChunkedItem, chunk_fields, long_input_headers, with_wishes
@@ -240,6 +241,14 @@ OPERATIONS = (
         "Embed texts or token arrays",
         EmbeddingsRequest,
         EmbeddingsResponse,
+    ),
+    Operation(
+        "POST",
+        ("/score", "/v1/score"),
+        pair_scores.score,
+        "Score pairs of texts (vLLM)",
+        pair_scores.ScorePairsRequest,
+        pair_scores.PairScores,
     ),
     Operation("GET", _MODELS_PATHS, list_models, "List the served models", response=ModelList),
     Operation(

@@ -149,6 +149,39 @@ def test_a_body_that_is_no_json_and_a_missing_field(reranker: Server) -> None:
         assert reranker.post("/v1/rerank", body).status_code == 400
 
 
+@pytest.mark.parametrize("path", ["/score", "/v1/score"])
+def test_vllm_score_keeps_the_order(reranker: Server, logits: Logits, path: str) -> None:
+    count = len(DOCUMENTS)
+    for text_1 in (QUERY, [QUERY], [QUERY] * count):
+        body = ok(reranker.post(path, {"text_1": text_1, "text_2": DOCUMENTS}))
+        assert set(body) == {"id", "object", "created", "model", "data", "usage"}
+        assert [one["index"] for one in body["data"]] == list(range(count))
+        np.testing.assert_allclose([one["score"] for one in body["data"]], logits, atol=1e-4)
+    active = ok(reranker.post(path, {"text_1": QUERY, "text_2": DOCUMENTS[0], "use_activation": True}))
+    assert active["data"][0]["score"] == pytest.approx(sigmoid(logits)[0], abs=1e-5)
+    cut = reranker.post(path, {"text_1": QUERY, "text_2": LONG, "truncate_prompt_tokens": -1})
+    assert cut.headers["x-truncated-inputs"] == "1"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"text_1": [QUERY, QUERY]}, {"text_1": ""}, {"text_2": []}, {"text_2": [7]}, {"text_2": ["a"] * 9}, {"text_1": 7}],
+)
+def test_vllm_score_refusals(reranker: Server, fields: dict[str, Any]) -> None:
+    assert_openai_error(reranker.post("/score", {"text_1": QUERY, "text_2": DOCUMENTS, **fields}), 400)
+
+
+def test_many_documents_at_once(reranker: Server, bundles: Path) -> None:
+    """So many that they are tokenised beside the event loop."""
+    texts = [f"mill {'abcdefgh'[i % 8]} {'abcdefgh'[i // 8 % 8]} {'river ' * (i // 64 + 1)}" for i in range(1000)]
+    body = ok(reranker.post("/v2/rerank", {"query": QUERY, "documents": texts}))
+    assert sorted(one["index"] for one in body["results"]) == list(range(1000))
+    assert body["meta"]["billed_units"]["search_units"] == 10
+    for one in (body["results"][0], body["results"][-1]):
+        expected = expected_logits(bundles / "reranker", QUERY, texts[one["index"]])[0]
+        assert one["relevance_score"] == pytest.approx(expected, abs=1e-4)
+
+
 # --- long documents -------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,95 @@
+"""vLLM's /score: scores of pairs, in the order in which they came. Errors are OpenAI's, as vLLM's are."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.api.http import MAX_ITEMS, Call, Reply
+from service.api.long_input import LongInputFields, long_input_headers
+from service.api.ranking import Limits, score_request
+from service.api.wire import to_json
+from service.errors import EmptyInput, InvalidInput, TooManyInputs
+from service.types import LongInput, Pair
+
+_Texts = str | Annotated[list[str], Field(min_length=1, max_length=MAX_ITEMS, fail_fast=True)]
+
+
+class ScorePairsRequest(LongInputFields):
+    """One text with one or many, or as many as there are on the other side. `return_chunks` and `late` are refused."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    model: str | None = Field(None, description="A served model's name; missing or null means the default one.")
+    text_1: _Texts
+    text_2: _Texts
+    truncate_prompt_tokens: Literal[-1] | None = Field(None, description="-1 cuts off what is too long.")
+    use_activation: bool | None = Field(
+        None, description="False: logits. True: between 0 and 1. Absent: as the model's authors have it."
+    )
+
+
+class PairScore(BaseModel):
+    """`index` is the pair's place in the request."""
+
+    index: int
+    object: Literal["score"]
+    score: float
+
+
+class PairUsage(BaseModel):
+    """Tokens that the model read."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class PairScores(BaseModel):
+    """vLLM's."""
+
+    id: str
+    object: Literal["list"]
+    created: int
+    model: str
+    data: list[PairScore]
+    usage: PairUsage
+
+
+async def score(call: Call) -> Reply:
+    """POST /score."""
+    request = call.parse(ScorePairsRequest)
+    model = call.find_model(request.model)
+    scorer = model.ranker
+    pairs = _pairs(request)
+    if len(pairs) > (limit := call.service.settings.max_inputs):
+        raise TooManyInputs(limit, len(pairs), "text_2")
+    limits = Limits(None if request.truncate_prompt_tokens is None else LongInput.TRUNCATE)
+    result = await scorer.score(score_request(pairs, request, limits), call.deadline)
+    call.count(result)
+    raw = None if request.use_activation is None else not request.use_activation
+    scores = scorer.scores(result.logits, raw=raw)[:, 0]
+    tokens = sum(result.tokens)
+    body: dict[str, Any] = {
+        "id": f"score-{uuid.uuid4().hex}",
+        "object": "list",
+        "created": int(time.time()),
+        "model": model.name,
+        "data": [{"index": i, "object": "score", "score": one} for i, one in enumerate(scores)],
+        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+    }
+    return Reply(to_json(body), headers=long_input_headers(result.truncated))
+
+
+def _pairs(request: ScorePairsRequest) -> list[Pair]:
+    """Raises InvalidInput where the sides do not match, EmptyInput for an empty first text."""
+    firsts, seconds = ([side] if isinstance(side, str) else side for side in (request.text_1, request.text_2))
+    if len(firsts) == 1:
+        firsts = firsts * len(seconds)
+    if len(firsts) != len(seconds):
+        raise InvalidInput(f"text_1 has {len(firsts)} texts, text_2 has {len(seconds)}.", "text_1")
+    if not all(text.strip() for text in firsts):
+        raise EmptyInput("text_1 must not be empty", "text_1")
+    return list(map(Pair, firsts, seconds))
