@@ -24,10 +24,22 @@ _PLAIN: Mapping[str, tuple[Any, ...]] = {
     "modality_config": (None, {"text": {"method": "forward", "method_output_name": "logits"}}),
 }
 _READ = ("max_seq_length", "do_lower_case")
-# Whose tokens have types, and the classes of tokenizers that say so unless tokenizer_config.json does.
-_WITH_SEGMENTS = ("bert", "electra", "roberta", "xlm-roberta", "camembert", "nomic_bert", "gte", "new")
-_TYPED = ("Bert", "Electra", "PreTrainedTokenizer", "TokenizersBackend")
-_SEGMENTS = {"bert": 2, "electra": 2, "nomic_bert": 2, "roberta": 2, "xlm-roberta": 2, "camembert": 2}
+# Model type → types of tokens where config.json does not say; others have none. And the classes of tokenizers that tell
+# them, unless tokenizer_config.json says otherwise.
+_SEGMENTS = {
+    "bert": 2,
+    "electra": 2,
+    "roberta": 2,
+    "xlm-roberta": 2,
+    "camembert": 2,
+    "nomic_bert": 2,
+    "albert": 2,
+    "gte": 1,
+    "new": 1,
+    "deberta": 0,
+    "deberta-v2": 0,
+}
+_TYPED = ("Bert", "Electra", "Albert", "Deberta", "PreTrainedTokenizer", "TokenizersBackend")
 _SANE_LENGTH = 10_000_000  # transformers writes 1e30 where it knows no limit
 
 
@@ -77,8 +89,8 @@ def _has_segments(folder: Path, config: Mapping[str, Any], tokenizer_config: Map
 
 
 def _wants_types(config: Mapping[str, Any], tokenizer_config: Mapping[str, Any]) -> bool:
-    model_type = config.get("model_type")
-    if model_type not in _WITH_SEGMENTS or config.get("type_vocab_size", _SEGMENTS.get(str(model_type), 1)) < 2:
+    model_type = str(config.get("model_type"))
+    if model_type not in _SEGMENTS or config.get("type_vocab_size", _SEGMENTS[model_type]) < 2:
         return False
     names = tokenizer_config.get("model_input_names")
     if names is not None:

@@ -348,7 +348,7 @@ async def describe_model(call: Call) -> Reply:
                 "versions": [_VERSION],
                 "platform": "onnxruntime_onnx",  # Triton's word for it
                 "inputs": [text],
-                "outputs": [embedding],
+                "outputs": [embedding] if model.bundle.task == "embedding" else [],  # others answer elsewhere
             }
         )
     )

@@ -280,6 +280,7 @@ def test_predict_refusals(classifier: Server, inputs: Any, status: int) -> None:
 
 def test_info_says_what_is_served(reranker: Server, classifier: Server) -> None:
     assert reranker.http.get("/info").json()["model_type"]["reranker"]["id2label"] == {"0": "LABEL_0"}
+    assert reranker.http.get("/v2/models/tiny-reranker").json()["outputs"] == []
     labels = classifier.http.get("/info").json()["model_type"]["classifier"]
     assert labels["label2id"] == {"LABEL_0": 0, "LABEL_1": 1, "LABEL_2": 2}
 
