@@ -372,6 +372,7 @@ class Registry:
         self._left = asyncio.Event()
         self._devices: dict[str, Device[Any]] = {}
         self._retiring: set[asyncio.Task[None]] = set()
+        self._going: dict[int, Model] = {}  # those that finish what they have
 
     # --- whom requests are for --------------------------------------------------------------------------------
 
@@ -409,7 +410,8 @@ class Registry:
 
     def stalled_for(self) -> float:
         """Seconds that the slowest running batch has been running."""
-        return max((one.stalled_for() for model in self.models() for one in model.batchers), default=0.0)
+        models = [*self.models(), *self._going.values()]
+        return max((one.stalled_for() for model in models for one in model.batchers), default=0.0)
 
     # --- start and end ----------------------------------------------------------------------------------------
 
@@ -586,9 +588,10 @@ class Registry:
         task.add_done_callback(self._retiring.discard)
 
     async def _let_go(self, slot: _Slot, model: Model) -> None:
+        self._going[id(model)] = model
         await model.usage.over()
         await _end(model)
-        del model
+        del self._going[id(model)], model
         release()
         slot.leaving -= 1
         if slot.model is None:
