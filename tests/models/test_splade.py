@@ -11,7 +11,11 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from models import splade
+from models.graph import Graph
+from models.mlm_head import MlmHead
+from models.native import family_of
 from models.verify import check, token_rows
+from models.weights import read_weights
 from service.bundle import read_bundle, read_golden
 from service.encoder import Encoder
 from service.errors import CheckpointError
@@ -53,6 +57,22 @@ def test_a_plain_masked_language_model_needs_the_word(tmp_path: Path, compiled: 
         compiled(source)
     rows, vectors = weights_of(compiled(source, pooling="splade"))
     np.testing.assert_allclose(vectors, np.stack([expected_weights(row) for row in rows]), atol=2e-5)
+
+
+@pytest.mark.parametrize("strategy", ["max", "sum"])
+def test_a_found_graph_has_the_logits_already(tmp_path: Path, compiled: Compile, strategy: str) -> None:
+    source = write_splade(tmp_path / "exported", {"pooling_strategy": strategy})
+    checkpoint = splade.read_splade(source, None)
+    graph, weights = Graph(), read_weights([source / "model.safetensors"])
+    head = MlmHead(graph, checkpoint, weights)
+    hidden = head.transform(family_of(checkpoint).build(graph, checkpoint.config, weights))
+    logits = graph.op("Add", head.products(hidden, 0, checkpoint.vocab_size), head.bias())
+    graph.output(logits, "logits", "rows", "length", checkpoint.vocab_size)
+    (source / "onnx").mkdir()
+    graph.save(source / "onnx")
+    (source / "model.safetensors").unlink()
+    rows, vectors = weights_of(compiled(source))
+    np.testing.assert_allclose(vectors, np.stack([expected_weights(row, strategy) for row in rows]), atol=2e-5)
 
 
 def test_golden_weights_are_few_numbers_and_are_checked(tmp_path: Path, compiled: Compile) -> None:
