@@ -333,6 +333,7 @@ class _Slot:
 
     settings: ServedModel
     names: list[str]  # its own first
+    task: Task | None = None  # of the model that is or was here
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)  # of whoever loads or unloads
     model: Model | None = None
     is_loading: bool = False
@@ -367,7 +368,7 @@ class Registry:
         self._find = find
         self._slots: dict[str, _Slot] = {}
         self._names: dict[str, _Slot] = {}
-        self._default: _Slot | None = None
+        self._at_start: list[_Slot] = []  # those that are loaded at the start
         self._is_started = False
         self._left = asyncio.Event()
         self._devices: dict[str, Device[Any]] = {}
@@ -376,17 +377,25 @@ class Registry:
 
     # --- whom requests are for --------------------------------------------------------------------------------
 
-    def get(self, name: str | None) -> Model:
-        """None is the first model. Raises ModelNotFound; Unavailable while it is loading.
+    def get(self, name: str | None, *tasks: Task) -> Model:
+        """None is the first model of these tasks, or else the first one, whatever it is for.
 
-        What is asked of the first one is never answered by another, should it be unloaded: that would be wrong vectors.
+        What is asked of it is never answered by another, should it be unloaded: that would be wrong vectors. Raises
+        ModelNotFound; Unavailable while it is loading.
         """
-        slot = self._default if name is None else self._names.get(name)
+        slot = self._names.get(name) if name is not None else self._default(tasks)
         if slot is not None and slot.model is not None:
             return slot.model
-        if self._default is None or (slot is not None and slot.is_loading):
+        if not self._slots or (slot is not None and slot.is_loading):
             raise Unavailable("The model is still loading.", _RETRY_WHEN_LOADING)
-        raise ModelNotFound(name or self._default.name)
+        raise ModelNotFound(slot.name if slot is not None else name or "")
+
+    def _default(self, tasks: Sequence[Task]) -> _Slot:
+        """Of those that are loaded at the start, as what is loaded later must change nobody's default. Raises
+        Unavailable."""
+        if not self._is_started:
+            raise Unavailable("The model is still loading.", _RETRY_WHEN_LOADING)  # which of them it will be
+        return next((slot for slot in self._at_start if slot.task in tasks), self._at_start[0])
 
     def models(self) -> list[Model]:
         """Those that are loaded, the file's in its order."""
@@ -426,10 +435,9 @@ class Registry:
         claims = [Claim(one.name, one.aliases, made_from) for one, made_from in zip(served, ids, strict=True)]
         for settings, names in zip(served, assign(claims), strict=True):
             self._add(_Slot(settings, names))
-        first = [slot for slot in self._slots.values() if slot.settings.load_at_start]
+        first = self._at_start = [slot for slot in self._slots.values() if slot.settings.load_at_start]
         for slot in first:
             slot.is_loading, slot.reason = True, ""
-        self._default = first[0]
         executors: Mapping[str, int] = {}
         if len(served) > 1 or self._settings.model_dir is not None:
             executors = await asyncio.to_thread(_executors, folders, [slot.settings for slot in first])
@@ -558,7 +566,7 @@ class Registry:
         device = self._devices[where]
         model = assemble(parts, slot.name, names[1:], slot.settings, self._settings.max_request_tokens, device)
         self._retire(slot)
-        slot.model, slot.reason = model, ""
+        slot.model, slot.task, slot.reason = model, model.bundle.task, ""
         self._rename(slot, names)
         _announce(model, parts)
         return model

@@ -226,7 +226,7 @@ async def embed_v1(call: Call) -> Reply:
 
 async def _embed(call: Call, version: str) -> Reply:
     request = call.parse(CohereEmbedRequest)
-    model = call.find_model(request.model)
+    model = call.find_model(request.model, "embedding")
     types = request.embedding_types or ["float"]
     for one in types:
         if one != "base64":

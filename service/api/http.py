@@ -25,6 +25,7 @@ from service import metrics
 from service.api.auth import Keys
 from service.api.errors import Status, own_statuses, retry_headers, status_of
 from service.api.wire import to_json
+from service.bundle import Task
 from service.errors import (
     BodyTooLarge,
     ClientGone,
@@ -96,10 +97,11 @@ class Call:
         except ValidationError as error:
             raise explain(error) from None
 
-    def find_model(self, name: str | None) -> Model:
-        """It stays until the request is answered, even if it is unloaded meanwhile. Raises ModelNotFound,
-        Unavailable."""
-        model = self.service.registry.get(name)
+    def find_model(self, name: str | None, *tasks: Task) -> Model:
+        """Without a name, the first model of these tasks, or else the first one.
+
+        It stays until the request is answered, even if it is unloaded meanwhile. Raises ModelNotFound, Unavailable."""
+        model = self.service.registry.get(name, *tasks)
         self.model = model.name
         model.usage.begin()
         self.used.append(model)

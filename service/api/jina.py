@@ -75,7 +75,7 @@ class MultiVectorResponse(BaseModel):
 async def multi_vector(call: Call) -> Reply:
     """POST /v1/multi-vector."""
     request = call.parse(MultiVectorRequest)
-    model = call.find_model(request.model)
+    model = call.find_model(request.model, "tokens")
     embedder = model.late_embedder
     kind = request.embedding_type if isinstance(request.embedding_type, str) else request.embedding_type[0]
     if kind != "base64":

@@ -109,7 +109,7 @@ ERROR = OpenAIError
 async def create_embeddings(call: Call) -> Reply:
     """POST /v1/embeddings and its other names; a model in the path outranks the one in the body."""
     request = call.parse(EmbeddingsRequest)
-    model = call.find_model(call.path_params.get("model", request.model))
+    model = call.find_model(call.path_params.get("model", request.model), "embedding")
     options = options_of(request, model.bundle.prompts)
     check_packable(options.dtype, options.dimensions or model.bundle.dimensions)
     prompt = model.embedder.prompt(options.prompt_name)

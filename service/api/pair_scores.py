@@ -61,7 +61,7 @@ class PairScores(BaseModel):
 async def score(call: Call) -> Reply:
     """POST /score."""
     request = call.parse(ScorePairsRequest)
-    model = call.find_model(request.model)
+    model = call.find_model(request.model, "score")
     scorer = model.ranker
     pairs = _pairs(request)
     if len(pairs) > (limit := call.service.settings.max_inputs):

@@ -119,6 +119,7 @@ class Options(LongInputFields, _Schema):
     `return_chunks` is refused, as the replies are nothing but vectors.
     """
 
+    model: str | None = tei_scores.MODEL
     truncate: bool | None = None
     truncation_direction: Literal["Left", "Right", "left", "right"] | None = None
     prompt_name: str | None = Field(None, description="One of the model's prompts; absent, its default one.")
@@ -151,8 +152,13 @@ class Sentences(_Schema):
 class SimilarityRequest(_Schema):
     """`parameters` may be left out."""
 
+    model: str | None = tei_scores.MODEL
     inputs: Sentences
     parameters: Options | None = None
+
+
+class _Named(_Schema):
+    model: str | None = None
 
 
 class RootRequest(EmbedTextsRequest):
@@ -167,6 +173,7 @@ class RootRequest(EmbedTextsRequest):
 class TokenizeRequest(_Schema):
     """The tokens of the prompt are in the reply, as the model reads them."""
 
+    model: str | None = tei_scores.MODEL
     inputs: Annotated[
         _Text | Annotated[list[str], _NOT_EMPTY, Tag("many")], Discriminator(lambda value: _many_or(value, "text"))
     ]
@@ -177,6 +184,7 @@ class TokenizeRequest(_Schema):
 class DecodeRequest(_Schema):
     """Token ids of the model's own vocabulary."""
 
+    model: str | None = tei_scores.MODEL
     ids: Annotated[_Ids | Annotated[list[_Ids], _NOT_EMPTY, Tag("many")], Discriminator(_kind)]
     skip_special_tokens: bool | None = None
 
@@ -303,23 +311,23 @@ async def embed(call: Call) -> Reply:
 async def similarity(call: Call) -> Reply:
     """POST /similarity."""
     request = call.parse(SimilarityRequest)
-    return await _similarity_reply(call, request.inputs, request.parameters)
+    return await _similarity_reply(call, request, request.inputs)
 
 
 async def infer(call: Call) -> Reply:
     """POST /."""
-    if call.find_model(None).bundle.task == "score":
+    if call.find_model(call.parse(_Named).model).bundle.task == "score":
         return await tei_scores.infer(call)
     request = call.parse(RootRequest)
     if isinstance(request.inputs, Sentences):
-        return await _similarity_reply(call, request.inputs, request.parameters)
+        return await _similarity_reply(call, request, request.inputs)
     return await _embed_reply(call, request)
 
 
 async def embed_all(call: Call) -> Reply:
     """POST /embed_all."""
     request = call.parse(EmbedAllRequest)
-    model = call.find_model(None)
+    model = call.find_model(request.model, "embedding", "tokens")
     if model.bundle.task == "tokens":
         return await _late_reply(call, model, request)
     texts = await _texts(call, model, request.inputs)
@@ -347,7 +355,7 @@ async def _late_reply(call: Call, model: Model, request: EmbedAllRequest) -> Rep
 async def embed_sparse(call: Call) -> Reply:
     """POST /embed_sparse."""
     request = call.parse(EmbedSparseRequest)
-    model = call.find_model(None)
+    model = call.find_model(request.model, "sparse")
     embedder = model.sparse_embedder
     texts = await _texts(call, model, request.inputs)
     result = await embedder.embed(_request(model, texts, request), call.deadline)
@@ -356,20 +364,20 @@ async def embed_sparse(call: Call) -> Reply:
 
 
 async def _embed_reply(call: Call, request: EmbedTextsRequest) -> Reply:
-    model = call.find_model(None)
+    model = call.find_model(request.model, "embedding")
     texts = await _texts(call, model, request.inputs)
     normalize = request.normalize is not False
     result = await _embed(call, model, texts, request, dimensions=request.dimensions, normalize=normalize)
     return Reply(to_json(as_numbers(result.vectors)), headers=_headers(result, texts))
 
 
-async def _similarity_reply(call: Call, inputs: Sentences, parameters: Options | None) -> Reply:
+async def _similarity_reply(call: Call, request: SimilarityRequest | RootRequest, inputs: Sentences) -> Reply:
     if not inputs.sentences:
         raise EmptyInput("`inputs.sentences` cannot be empty", "inputs")
-    model = call.find_model(None)
+    model = call.find_model(request.model, "embedding")
     texts = [inputs.source_sentence, *inputs.sentences]
     _check_count(call, texts)
-    result = await _embed(call, model, texts, parameters or Options(), normalize=True)
+    result = await _embed(call, model, texts, request.parameters or Options(), normalize=True)
     return Reply(to_json(np.clip(result.vectors[1:] @ result.vectors[0], -1, 1)), headers=_headers(result, texts))
 
 
@@ -438,7 +446,7 @@ def _headers(result: EmbedResult | SparseResult | TokenResult, texts: Sequence[s
 async def tokenize(call: Call) -> Reply:
     """POST /tokenize."""
     request = call.parse(TokenizeRequest)
-    model = call.find_model(None)
+    model = call.find_model(request.model)
     texts = [request.inputs] if isinstance(request.inputs, str) else request.inputs
     if not texts:
         raise EmptyInput("`inputs` cannot be empty", "inputs")
@@ -450,7 +458,7 @@ async def tokenize(call: Call) -> Reply:
 async def decode(call: Call) -> Reply:
     """POST /decode."""
     request = call.parse(DecodeRequest)
-    model = call.find_model(None)
+    model = call.find_model(request.model)
     many: list[Any] = request.ids if _kind(request.ids) == "many" else [request.ids]
     if not many:
         raise EmptyInput("`ids` cannot be empty", "ids")
@@ -462,8 +470,8 @@ async def decode(call: Call) -> Reply:
 
 
 async def info(call: Call) -> Reply:
-    """GET /info."""
-    model, settings = call.find_model(None), call.service.settings
+    """GET /info, or /info?model=NAME."""
+    model, settings = call.find_model(call.query.get("model")), call.service.settings
     bundle = model.bundle
     return Reply(
         to_json(

@@ -21,6 +21,10 @@ from service.errors import EmptyInput, InvalidInput, TooManyInputs
 from service.scoring import activate
 from service.types import Pair, ScoreResult, TruncationSide
 
+MODEL = Field(
+    None, description="A served model's name (not TEI's, which serves one); absent, the first that answers here."
+)
+
 _Side = Literal["Left", "Right", "left", "right"]
 
 
@@ -29,6 +33,7 @@ class _Options(LongInputFields):
 
     model_config = ConfigDict(strict=True, extra="ignore")
 
+    model: str | None = MODEL
     raw_scores: bool | None = Field(None, description="True: logits; otherwise numbers between 0 and 1.")
     truncate: bool | None = None
     truncation_direction: _Side | None = None
@@ -121,7 +126,7 @@ async def rerank(call: Call) -> Reply:
         raise EmptyInput("`texts` cannot be empty", "texts")
     _check_count(call, request.texts, "texts")
     question = Question(request.query, request.texts)
-    model = call.find_model(None)
+    model = call.find_model(request.model, "score")
     ranking = await rank(call, model, question, request, request.limits, raw=request.raw_scores is True)
     body = [
         {"index": one.place, "score": one.score} | ({"text": one.text} if request.return_text else {})
@@ -141,7 +146,7 @@ async def _predicted(
     call: Call, request: ClassifyRequest, activation: Activation | None
 ) -> tuple[list[list[dict[str, Any]]], dict[str, str]]:
     """Of each input all labels, the likeliest first; and the reply's headers."""
-    model = call.find_model(None)
+    model = call.find_model(request.model, "score")
     inputs = _listed(request.inputs)
     _check_count(call, inputs, "inputs")
     pairs = [Pair(*one) for one in inputs]

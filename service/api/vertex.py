@@ -160,7 +160,7 @@ async def predict_endpoint(call: Call) -> Reply:
 
 async def predict_default(call: Call) -> Reply:
     """A custom container serves one model."""
-    return await _predict(call, call.find_model(None))
+    return await _predict(call, call.find_model(None, "embedding"))
 
 
 async def embed_content(call: Call) -> Reply:
@@ -234,7 +234,7 @@ def _behind_endpoint(call: Call) -> Model:
     try:
         return call.find_model(call.path_params["endpoint"])
     except ModelNotFound:
-        return call.find_model(None)
+        return call.find_model(None, "embedding")
 
 
 async def _predict(call: Call, model: Model) -> Reply:

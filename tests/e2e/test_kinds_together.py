@@ -1,0 +1,109 @@
+"""Models of every kind in one process: who answers a request that names no model, and one that does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.compile import compile_checkpoint
+from tests.conftest import StartServer
+from tests.e2e.process import Server
+from tests.models import late
+from tests.models.scores import IDENTITY, write_cross_encoder
+from tests.models.sparse import write_splade
+from tests.models.tiny import Tiny, dense_config
+
+TEXT = "the river and the mill"
+NAMES = ("reranker", "narrow", "wide", "sparse", "tokens", "classifier")  # in the file's order
+
+# Route → body without a model → which of NAMES answers it.
+UNNAMED: dict[str, tuple[dict[str, Any], str]] = {
+    "/v1/embeddings": ({"input": TEXT}, "narrow"),
+    "/v2/embed": ({"texts": [TEXT], "input_type": "search_query"}, "narrow"),
+    "/v1/publishers/google/models/wide:predict": ({"instances": [{"content": TEXT}]}, "wide"),
+    "/embed": ({"inputs": TEXT}, "narrow"),
+    "/embed_all": ({"inputs": TEXT}, "narrow"),
+    "/similarity": ({"inputs": {"source_sentence": TEXT, "sentences": [TEXT]}}, "narrow"),
+    "/embed_sparse": ({"inputs": TEXT}, "sparse"),
+    "/v1/multi-vector": ({"input": TEXT}, "tokens"),
+    "/v1/rerank": ({"query": TEXT, "documents": [TEXT]}, "reranker"),
+    "/v2/rerank": ({"query": TEXT, "documents": [TEXT]}, "reranker"),
+    "/rerank": ({"query": TEXT, "texts": [TEXT]}, "reranker"),
+    "/score": ({"text_1": TEXT, "text_2": TEXT}, "reranker"),
+    "/predict": ({"inputs": TEXT}, "reranker"),
+    "/tokenize": ({"inputs": TEXT}, "reranker"),
+    "/decode": ({"ids": [5, 6]}, "reranker"),
+}
+
+
+@pytest.fixture(scope="module")
+def server(launch: StartServer, tmp_path_factory: pytest.TempPathFactory) -> Server:
+    root = tmp_path_factory.mktemp("kinds")
+    sources = {
+        "reranker": write_cross_encoder(root / "s1", 1, **IDENTITY),
+        "narrow": Tiny(dense=dense_config("activation.Tanh", 20)).write(root / "s2"),
+        "wide": Tiny().write(root / "s3"),
+        "sparse": write_splade(root / "s4"),
+        "tokens": late.write("colbert", root / "s5"),
+        "classifier": write_cross_encoder(root / "s6", 3, **IDENTITY),
+    }
+    tables = []
+    for name in NAMES:
+        bundle = compile_checkpoint(str(sources[name]), cache_dir=root, output=root / name, say=print)
+        tables.append(f'[[models]]\nmodel = "{bundle}"\nname = "{name}"\n')
+    file = Path(root / "models.toml")
+    file.write_text("\n".join(tables))
+    return launch("--config", str(file), model=None, no_model=True)
+
+
+def answered(server: Server, route: str, body: dict[str, Any]) -> str:
+    """Which model did, by the log."""
+    reply = server.post(route, body)
+    assert reply.status_code == 200, reply.text
+    (line,) = server.access_lines(reply.headers["x-request-id"])
+    return str(line["model"])
+
+
+@pytest.mark.parametrize("route", UNNAMED)
+def test_without_a_name_the_first_model_that_can_answers(server: Server, route: str) -> None:
+    body, expected = UNNAMED[route]
+    assert answered(server, route, body) == expected
+
+
+@pytest.mark.parametrize(
+    ("route", "name"),
+    [
+        ("/embed", "wide"),
+        ("/embed_all", "tokens"),
+        ("/similarity", "wide"),
+        ("/predict", "classifier"),
+        ("/tokenize", "wide"),
+        ("/decode", "sparse"),
+        ("/embed_sparse", "sparse"),
+    ],
+)
+def test_teis_routes_take_a_name_too(server: Server, route: str, name: str) -> None:
+    assert answered(server, route, {**UNNAMED[route][0], "model": name}) == name
+
+
+def test_the_root_is_the_named_models(server: Server) -> None:
+    assert answered(server, "/", {"inputs": TEXT, "model": "wide"}) == "wide"
+    assert len(server.post("/", {"inputs": TEXT, "model": "wide"}).json()[0]) == 32
+    assert len(server.post("/", {"inputs": TEXT, "model": "narrow"}).json()[0]) == 20
+    assert server.http.get("/info?model=sparse").json()["served_model_name"] == "sparse"
+
+
+@pytest.mark.parametrize("route", [route for route in UNNAMED if not route.endswith(":predict")])
+def test_a_name_that_nobody_has_is_not_found(server: Server, route: str) -> None:
+    assert server.post(route, {**UNNAMED[route][0], "model": "nobody"}).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("route", "name"), [("/embed", "sparse"), ("/embed_sparse", "wide"), ("/rerank", "wide"), ("/predict", "tokens")]
+)
+def test_a_model_of_another_kind_says_so(server: Server, route: str, name: str) -> None:
+    reply = server.post(route, {**UNNAMED[route][0], "model": name})
+    assert reply.status_code == 424
+    assert name in reply.json()["error"]
