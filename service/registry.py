@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -175,6 +175,9 @@ def open_bundle(folder: Path, settings: ModelSettings, executors: Mapping[str, i
 
 def _with_prompts(bundle: Bundle, settings: ModelSettings) -> Bundle:
     """The settings' prompts beside the bundle's own. Raises StartupError."""
+    if bundle.task == "score" and (settings.prompts or settings.default_prompt_name):
+        reason = f"{bundle.model_id} is a reranker or a classifier, which has no prompts"
+        raise StartupError(reason, "leave prompts and default_prompt_name out")
     prompts = bundle.prompts | settings.prompts
     default = settings.default_prompt_name or bundle.default_prompt_name
     if default is not None and default not in prompts:
@@ -216,9 +219,10 @@ def _plan(folder: Path, settings: ModelSettings, device: DeviceName, executors: 
         tuning = None
     on_gpu = device.kind != "cpu"
     values, told = settings.model_dump(include=set(CHOICES)), settings.model_fields_set
-    if executors is not None:
-        values, told = values | {"executors": executors}, told | {"executors"}
-    return plan(values, told, tuning, on_gpu=on_gpu)
+    if executors is None:
+        return plan(values, told, tuning, on_gpu=on_gpu)
+    found = plan(values | {"executors": executors}, told | {"executors"}, tuning, on_gpu=on_gpu)
+    return replace(found, sources={**found.sources, "executors": "device"})
 
 
 def _executors(folders: Sequence[Path], settings: Sequence[ModelSettings]) -> dict[str, int]:
@@ -309,8 +313,8 @@ def _scope(bundle: Bundle, output: str) -> bytes:
 
 
 def _announce(model: Model, parts: Parts) -> None:
-    """Says where and how batches will be run, and where each figure came from: `executors_from` is set, tuned or
-    default."""
+    """Says where and how batches will be run, and where each figure came from: `executors_from` is set, tuned,
+    default, or device where several models share what one of them decided."""
     chosen = parts.plan
     event(logging.INFO, "device", model=model.name, device=str(parts.placed.device), because=parts.placed.because)
     warn_of_two_wheels()

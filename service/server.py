@@ -23,6 +23,7 @@ from service import metrics
 from service.api.auth import Keys
 from service.api.http import Service
 from service.app import create_app
+from service.bundle import Bundle
 from service.errors import StartupError
 from service.logs import configure, event
 from service.protocol import LimitedProtocol
@@ -102,8 +103,10 @@ def _admin_keys(settings: Settings, keys: Keys) -> Keys | None:
     if (folder := settings.model_dir) is not None and not folder.is_dir():
         raise StartupError(f"the folder of models {folder} does not exist", "mend --model-dir")
     if not (settings.admin_keys or settings.admin_key_file):
-        if settings.model_dir is not None:
-            event(logging.WARNING, "model_dir is of no use without admin_keys: nothing else loads models at run time")
+        later = any(not one.load_at_start for one in settings.models)
+        for name, is_set in (("model_dir", settings.model_dir is not None), ("load_at_start = false", later)):
+            if is_set:
+                event(logging.WARNING, f"{name} is of no use without admin_keys: nothing else loads models at run time")
         return None
     fixed = (key.get_secret_value() for key in settings.admin_keys)
     found = Keys(fixed, settings.admin_key_file, "--admin-key-file")
@@ -174,13 +177,29 @@ def _address(host: str, listener: socket.socket) -> str:
     return f"http://{shown}:{listener.getsockname()[1]}"
 
 
+def _to_try(bundle: Bundle) -> tuple[str, str]:
+    """A path that answers for such a model, and a body for it."""
+    match bundle.task:
+        case "embedding":
+            return "/v1/embeddings", '{"input": "Hello, world"}'
+        case "sparse":
+            return "/embed_sparse", '{"inputs": "Hello, world"}'
+        case "tokens":
+            return "/v1/multi-vector", '{"input": "Hello, world"}'
+        case "score" if len(bundle.labels) == 1:
+            return "/v1/rerank", '{"query": "Who is it?", "documents": ["Hello, world", "It is me."]}'
+        case "score":
+            return "/predict", '{"inputs": "Hello, world"}'
+
+
 def _announce(models: Sequence[Model], url: str, seconds: float) -> None:
     first, *others = [model.name for model in models]
     more = {"models": [first, *others]} if others else {}
     event(logging.INFO, "ready", url=url, model=first, seconds=round(seconds, 2), **more)
+    path, body = _to_try(models[0].bundle)
     print(
-        f"{first} is ready at {url} after {seconds:.1f} s. Try: curl {url}/v1/embeddings "
-        """-H 'content-type: application/json' -d '{"input": "Hello, world"}'""",
+        f"{first} is ready at {url} after {seconds:.1f} s. Try: curl {url}{path} "
+        f"-H 'content-type: application/json' -d '{body}'",
         flush=True,
     )
     if others:

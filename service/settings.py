@@ -334,14 +334,21 @@ def load_settings(flags: dict[str, Any] | None = None) -> Settings:
 def _check_models(settings: Settings, config: str | None) -> None:
     """What one table cannot say, or several cannot together. Raises StartupError."""
     if not settings.models:
+        if "models" in settings.model_fields_set:
+            raise StartupError(f"{config}: models is empty", "add a table [[models]], or leave it out and name a MODEL")
         return
     for name in ("model", "served_model_name", "model_aliases"):
         if name in settings.model_fields_set:
             flag = "MODEL" if name == "model" else f"--{name.replace('_', '-')}"
             remedy = f"leave {flag} ({ENV_PREFIX}{name.upper()}) out, or give --config a file without [[models]]"
             raise StartupError(f"{flag} is set, and {config} says what to serve by [[models]]", remedy)
+    owners: dict[str, int] = {}
     for number, one in enumerate(settings.models):
         where = place(config, number, "model")
+        for key, public in (("name", one.name), *(("aliases", alias) for alias in one.aliases)):
+            if public is not None and owners.setdefault(public, number) != number:
+                reason = f"{place(config, number, key)}: the name {public!r} is that of another model as well"
+                raise StartupError(reason, "give each its own name and aliases")
         if "executors" in one.model_fields_set:
             reason = f"{place(config, number, 'executors')}: executors are shared by all models"
             raise StartupError(reason, "set executors above the first [[models]]; weight says what a model has of them")
@@ -379,6 +386,8 @@ def _explain(error: ValidationError, config: str | None) -> tuple[str, str]:
         line = line_of(text, None, 0, name)
         where = f"{config}, line {line}: " if line else ""
         return f"{where}there is no setting named {name!r}", "embedserve serve --help lists them all"
+    if name == "models":
+        return f"{config}: models are tables of their own, each below a line [[models]]", "write [[models]] above each"
     return (
         f"the setting {name} is not valid: {first['msg']}",
         f"mend --{name.replace('_', '-')}, {ENV_PREFIX}{name.upper()} or its line in the settings file",

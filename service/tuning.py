@@ -41,7 +41,7 @@ _MOST_LONE_THREADS = 16
 # Rates closer than this are the same: measured again, either could be the faster.
 _TIE = 0.03
 
-Source = Literal["set", "tuned", "default"]
+Source = Literal["set", "tuned", "default", "device"]
 _Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 
 from models.compile import compile_checkpoint
 from tests.conftest import StartServer
-from tests.e2e.process import Server
+from tests.e2e.process import Server, run_command
 from tests.models import late
 from tests.models.scores import IDENTITY, write_cross_encoder
 from tests.models.sparse import write_splade
@@ -39,7 +41,7 @@ UNNAMED: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.fixture(scope="module")
-def server(launch: StartServer, tmp_path_factory: pytest.TempPathFactory) -> Server:
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("kinds")
     sources = {
         "reranker": write_cross_encoder(root / "s1", 1, **IDENTITY),
@@ -49,12 +51,15 @@ def server(launch: StartServer, tmp_path_factory: pytest.TempPathFactory) -> Ser
         "tokens": late.write("colbert", root / "s5"),
         "classifier": write_cross_encoder(root / "s6", 3, **IDENTITY),
     }
-    tables = []
-    for name in NAMES:
-        bundle = compile_checkpoint(str(sources[name]), cache_dir=root, output=root / name, say=print)
-        tables.append(f'[[models]]\nmodel = "{bundle}"\nname = "{name}"\n')
-    file = Path(root / "models.toml")
-    file.write_text("\n".join(tables))
+    return {
+        name: compile_checkpoint(str(sources[name]), cache_dir=root, output=root / name, say=print) for name in NAMES
+    }
+
+
+@pytest.fixture(scope="module")
+def server(launch: StartServer, bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Server:
+    file = tmp_path_factory.mktemp("file") / "models.toml"
+    file.write_text("\n".join(f'[[models]]\nmodel = "{bundles[name]}"\nname = "{name}"\n' for name in NAMES))
     return launch("--config", str(file), model=None, no_model=True)
 
 
@@ -64,6 +69,22 @@ def answered(server: Server, route: str, body: dict[str, Any]) -> str:
     assert reply.status_code == 200, reply.text
     (line,) = server.access_lines(reply.headers["x-request-id"])
     return str(line["model"])
+
+
+def test_what_is_to_be_tried_works(launch: StartServer, bundles: dict[str, Path]) -> None:
+    for name, expected in (("sparse", "/embed_sparse"), ("reranker", "/v1/rerank"), ("classifier", "/predict")):
+        server = launch(model=bundles[name])
+        _, path, body = re.search(r"curl (http://[^/]+)(\S+) .*-d '(.*)'", server.stdout()).groups()  # type: ignore[union-attr]
+        assert path == expected
+        assert server.post(path, json.loads(body)).status_code == 200
+
+
+def test_a_reranker_has_no_prompts(bundles: dict[str, Path], tmp_path: Path) -> None:
+    file = tmp_path / "models.toml"
+    file.write_text(f'[[models]]\nmodel = "{bundles["reranker"]}"\nprompts = {{ query = "q: " }}\n')
+    done = run_command("serve", "--port", "0", "--config", str(file))
+    assert done.returncode == 1
+    assert "which has no prompts" in done.stderr.decode()
 
 
 @pytest.mark.parametrize("route", UNNAMED)

@@ -175,6 +175,31 @@ def test_models_that_do_not_go_together_are_refused(tmp_path: Path, tiny: Path, 
     assert "'checkpoint' is claimed by two models" in done.stderr.decode()
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[models]\nmodel = "a"\n', "each below a line [[models]]"),
+        ("models = []\n", "models is empty"),
+        (
+            '[[models]]\nmodel = "a"\nname = "x"\n[[models]]\nmodel = "b"\naliases = ["x"]\n',
+            "models.toml, line 6: the name 'x' is that of another model as well",
+        ),
+    ],
+)
+def test_files_that_say_something_else_are_refused_with_the_place(tmp_path: Path, text: str, said: str) -> None:
+    done = run_command("serve", "--port", "0", "--config", toml(tmp_path, text))
+    assert done.returncode == 1
+    assert said in done.stderr.decode()
+
+
+def test_what_nobody_can_load_is_said(launch_file: Callable[..., Server], tiny: Path) -> None:
+    later = f'[[models]]\nmodel = "{tiny}"\nname = "later"\nload_at_start = false\n'
+    server = launch_file(f'[[models]]\nmodel = "{tiny}"\nname = "now"\n{later}')
+    assert "load_at_start = false is of no use without admin_keys" in server.stderr()
+    (batches,) = (line for line in server.logged() if line["message"] == "batches")
+    assert batches["executors_from"] == "device"
+
+
 def test_one_that_cannot_be_loaded_fails_the_start_and_is_named(tmp_path: Path, tiny: Path, other: Path) -> None:
     broken = shutil.copytree(other, tmp_path / "broken")
     (broken / "model.onnx").write_bytes(b"no graph")
