@@ -124,6 +124,8 @@ def described(root: Path, modules: Modules, kind: Kind, config: Mapping[str, Any
     """
     folder = modules.folder
     config = read_json(folder / "config.json") if config is None else config
+    if other := config.get("transformers_weights"):
+        raise refused("config.json", f"transformers_weights = {other!r}: only model.safetensors or its index is read")
     sentence = _sentence(folder, kind)
     saved = parse(_SentenceTransformer, root / _SAVED, optional=True)
     if saved.model_type not in (None, *kind.model_types):

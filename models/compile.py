@@ -226,14 +226,15 @@ def _route(checkpoint: Checkpoint) -> Route:
     """Weights are preferred: the graph built from them is the faster one. torch is the last resort."""
     from models import native
     from models.onnx_route import find_graph
+    from models.weights import has_weights
 
-    has_weights = any(checkpoint.folder.glob("*.safetensors"))
+    weighty = has_weights(checkpoint.folder)
     model_type = checkpoint.config.get("model_type")
-    if has_weights and str(model_type) in native.FAMILIES:
+    if weighty and str(model_type) in native.FAMILIES:
         return "native"
     if find_graph(checkpoint.folder) is not None:
         return "onnx"
-    if has_weights:
+    if weighty:
         from models.export import EXTRA, missing_packages
 
         if not (missing := missing_packages()):
@@ -244,7 +245,7 @@ def _route(checkpoint: Checkpoint) -> Route:
             f"{EXTRA}, or put an ONNX export of the encoder into the folder as onnx/model.onnx",
         )
     raise CheckpointError(
-        f"{checkpoint.folder} has neither *.safetensors nor onnx/model.onnx (pickled weights are never loaded)",
+        f"{checkpoint.folder} has neither model.safetensors nor onnx/model.onnx (pickled weights are never loaded)",
         "save the model again with a current sentence-transformers (safe_serialization)",
     )
 

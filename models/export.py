@@ -27,6 +27,7 @@ from models.graph import Graph
 from models.sources import Say
 from models.staging import STAGING_PREFIX
 from models.verify import GOLDEN_TEXTS, golden_of, token_rows
+from models.weights import weight_files
 from service.bundle import MODEL_ONNX, OUTPUT, TOKENIZER_JSON, Bundle, Golden
 from service.errors import CheckpointError
 from service.runtime.providers import CPU
@@ -97,11 +98,7 @@ def exported(checkpoint: Checkpoint, beside: Path, say: Say) -> Iterator[Exporte
             "put an ONNX export of the model into the folder as onnx/model.onnx and compile with --route onnx",
         )
     _refuse_own_code(checkpoint.folder)
-    if not any(checkpoint.folder.glob("*.safetensors")):
-        raise CheckpointError(
-            f"{checkpoint.folder} has no *.safetensors, and pickled weights are never loaded",
-            "save the model again with a current sentence-transformers (safe_serialization)",
-        )
+    weight_files(checkpoint.folder)
     if missing := missing_packages():
         raise CheckpointError(f"the export route needs {', '.join(missing)}", EXTRA)
     say("loading torch and transformers")
@@ -129,11 +126,6 @@ def _refuse_own_code(folder: Path) -> None:
                 f"{folder / name} names code of the checkpoint's own ({_first(own)}), which is never run",
                 "put an ONNX export by its authors into the folder as onnx/model.onnx and compile with --route onnx",
             )
-    if (folder / "adapter_config.json").is_file():
-        raise CheckpointError(
-            f"{folder} holds an adapter (adapter_config.json), not a model",
-            "merge it into its base model: PeftModel.merge_and_unload().save_pretrained(FOLDER)",
-        )
 
 
 def _first(own: Any) -> str:

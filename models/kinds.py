@@ -17,6 +17,22 @@ def read(root: Path, pooling: PoolingChoice | None = None) -> Checkpoint:
     understood."""
     if is_bundle(root):
         raise CheckpointError(f"{root} is a bundle already", "serve it as it is")
+    _refuse_adapters(root)
+    found = _read(root, pooling)
+    _refuse_adapters(found.folder)
+    return found
+
+
+def _refuse_adapters(folder: Path) -> None:
+    """transformers adds what they hold to the weights beside them."""
+    if (folder / "adapter_config.json").is_file():
+        raise CheckpointError(
+            f"{folder} holds an adapter (adapter_config.json), not a model",
+            "merge it into its base model: PeftModel.merge_and_unload().save_pretrained(FOLDER)",
+        )
+
+
+def _read(root: Path, pooling: PoolingChoice | None) -> Checkpoint:
     if late_interaction.is_late_interaction(root):
         if pooling is not None:
             raise CheckpointError(

@@ -11,7 +11,7 @@ from models.families.bert import read_config
 from models.families.family import Family
 from models.families.relatives import relative
 from models.graph import Graph
-from models.weights import Array, Weights, read_weights
+from models.weights import Array, Weights, read_weights, weight_files
 from service.errors import CheckpointError
 
 FAMILIES: dict[str, Family] = {
@@ -74,4 +74,4 @@ def _finish(graph: Graph, hidden: str, checkpoint: Checkpoint, weights: Weights)
 
 
 def _weights(checkpoint: Checkpoint) -> Weights:
-    return read_weights(sorted(checkpoint.folder.glob("*.safetensors")))
+    return read_weights(weight_files(checkpoint.folder))

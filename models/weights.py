@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.descriptions import read_json, refused
 from service.errors import CheckpointError
 
 Array = NDArray[np.float32]
+
+WEIGHTS = "model.safetensors"
 
 
 class Weights:
@@ -87,6 +90,34 @@ def read_weights(files: Iterable[Path], *, integers: bool = False) -> Weights:
                 tensor["shape"]
             )
     return Weights(tensors)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that transformers would read of a folder: model.safetensors, or else those of its index, nothing else.
+
+    Raises CheckpointError where there are neither, or where one of them is missing.
+    """
+    if (whole := folder / WEIGHTS).is_file():
+        return [whole]
+    index = folder / f"{WEIGHTS}.index.json"
+    if not index.is_file():
+        raise CheckpointError(
+            f"{folder} has neither {WEIGHTS} nor {index.name} (no other file is looked at, and pickled weights are "
+            "never loaded)",
+            "save the model again with a current sentence-transformers (safe_serialization)",
+        )
+    mapped = read_json(index).get("weight_map")
+    if not isinstance(mapped, dict) or not mapped or not all(isinstance(name, str) for name in mapped.values()):
+        raise refused(index, "its weight_map does not name the tensors' files", "fetch the checkpoint again")
+    files = [folder / name for name in sorted(set(mapped.values()))]
+    if missing := [path.name for path in files if not path.is_file()]:
+        raise refused(index, f"it names {', '.join(missing)}, which is missing", "fetch the checkpoint again")
+    return files
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether there are weights that are no pickles, by the names that transformers gives them."""
+    return any((folder / name).is_file() for name in (WEIGHTS, f"{WEIGHTS}.index.json"))
 
 
 def _modern(name: str) -> str:

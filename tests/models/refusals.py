@@ -111,6 +111,12 @@ def _other_padding(folder: Path) -> None:
     change_json(folder / "tokenizer_config.json", pad_token="[MASK]")
 
 
+def _part_missing(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
+    mapped = {name: f"model-0000{number}-of-00002.safetensors" for number, name in enumerate("ab", 1)}
+    write_json(folder / "model.safetensors.index.json", {"weight_map": mapped})
+
+
 def _pickled(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
 
@@ -161,6 +167,9 @@ def cases() -> Iterator[Case]:
     yield Case("a tensor of another shape", _set("config.json", intermediate_size=64))
     yield Case("weights that are not numbers", _weights(_not_numbers))
     yield Case("pickled weights", _pickled)
+    yield Case("a part of the weights missing", _part_missing)
+    yield Case("weights of another name", _set("config.json", transformers_weights="best.safetensors"))
+    yield Case("an adapter", lambda folder: write_json(folder / "adapter_config.json", {"peft_type": "LORA"}))
     yield Case("no tokenizer", _remove("tokenizer.json"))
     yield Case("a tokenizer cut off", _cut_off("tokenizer.json"))
     yield Case("a vocabulary missing", _set("tokenizer.json", model={"type": "WordPiece"}))

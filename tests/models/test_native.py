@@ -19,7 +19,7 @@ from service.runtime.providers import CPU
 from service.types import Matrix
 from tests.models import reference, tiny
 from tests.models.conftest import Compile
-from tests.models.tiny import Tiny, change_json
+from tests.models.tiny import Tiny, change_json, write_json
 
 
 def embed(bundle_folder: Path, texts: list[str] = tiny.TEXTS) -> tuple[list[list[int]], Matrix]:
@@ -65,16 +65,38 @@ def test_bfloat16_is_the_upper_half_of_float32(tmp_path: Path) -> None:
     np.testing.assert_allclose(got[:3], value[:3])
 
 
+def _noise(tensors: dict[str, Any], path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    rng = np.random.default_rng(1)
+    save_file({name: rng.normal(size=found.shape).astype(np.float32) for name, found in tensors.items()}, path)
+
+
+@pytest.mark.parametrize("name", ["pytorch_model", "training_state", "adapter", "model-00001-of-00001"])
+def test_other_files_are_not_the_models_weights(tmp_path: Path, compiled: Compile, name: str) -> None:
+    """As in transformers: model.safetensors is all of them, whatever else lies beside it."""
+    _, alone = embed(compiled(Tiny().write(tmp_path / "alone")))
+    folder = Tiny().write(tmp_path / "beside")
+    _noise(load_file(folder / "model.safetensors"), folder / f"{name}.safetensors")
+    np.testing.assert_array_equal(embed(compiled(folder))[1], alone)
+
+
 def test_weights_split_over_several_files(tmp_path: Path, compiled: Compile) -> None:
+    """Those of the index, and none that it does not name."""
     from safetensors.numpy import save_file
 
     _, whole = embed(compiled(Tiny().write(tmp_path / "whole")))
     folder = Tiny().write(tmp_path / "split")
+    _noise(load_file(folder / "model.safetensors"), folder / "model-00003-of-00003.safetensors")
     tensors = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
     names = sorted(tensors)
+    mapped: dict[str, str] = {}
     for number, part in enumerate((names[::2], names[1::2]), 1):
-        save_file({name: tensors[name] for name in part}, folder / f"model-0000{number}-of-00002.safetensors")
+        file = f"model-0000{number}-of-00002.safetensors"
+        save_file({name: tensors[name] for name in part}, folder / file)
+        mapped |= dict.fromkeys(part, file)
+    write_json(folder / "model.safetensors.index.json", {"weight_map": mapped})
     np.testing.assert_array_equal(embed(compiled(folder))[1], whole)
 
 
