@@ -8,7 +8,7 @@ from models import static_folder, word_files
 from models.recipe import Options
 from models.sources import Place, Say
 from models.static import Static
-from service.errors import CheckpointError
+from service.errors import CheckpointError, TargetUnsupported
 
 
 def write_static(folder: Path, place: Place, options: Options, say: Say) -> Static | None:
@@ -30,7 +30,7 @@ def write_static(folder: Path, place: Place, options: Options, say: Say) -> Stat
 def _refuse_options(options: Options) -> None:
     """Before anything large is read."""
     if options.target != "cpu":
-        raise CheckpointError(
+        raise TargetUnsupported(
             f"static embeddings look words up and compute nothing that {options.target} could hasten",
             "take --target cpu (for serve: --device cpu)",
         )

@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args, get_origin
 import service
 from service.bundle import PoolingMode, is_bundle, read_bundle
 from service.device_name import AUTO, DEVICES, Target
-from service.errors import BundleError, StartupError
+from service.errors import BundleError, StartupError, TargetUnsupported
 from service.precision import USUAL_PRECISION, Precision
 from service.settings import (
     DEFAULT_MODEL,
@@ -157,7 +157,7 @@ def _compile(options: argparse.Namespace) -> int:
 def _compile_file(options: argparse.Namespace) -> int:
     """All models of the settings file, those that are loaded later included."""
     if options.config is None:
-        raise StartupError("there is nothing to compile", "name a SOURCE, or a file of models with --config")
+        options.misused("name a SOURCE, or a file of models with --config")
     if options.output is not None or options.pooling is not None:
         raise StartupError("--output and --pooling are for one SOURCE", "leave them out: the cache has room for all")
     settings = _settings(options)
@@ -202,7 +202,7 @@ def _check(options: argparse.Namespace) -> int:
         settings = _settings(options)
         bundles = [_find(settings, one) for one in settings.served()]
     else:
-        raise StartupError("there is nothing to check", "name a BUNDLE, or a file of models with --config")
+        options.misused("name a BUNDLE, or a file of models with --config")
     if options.device is not None:
         return max(_check_on(bundle, options.device) for bundle in bundles)
     reports = [check(bundle) for bundle in bundles]
@@ -242,7 +242,15 @@ def _bundle(wanted: ServedModel, settings: Settings) -> Path:
 
     if folder := _compiled(wanted, settings):
         return folder
-    precision, target = _precision_and_target(wanted)
+    *better, last = _targets(wanted)
+    for precision, target in better:
+        try:
+            return compile_checkpoint(
+                wanted.model, cache_dir=settings.cache_dir, precision=precision, target=target, say=_say
+            )
+        except TargetUnsupported as error:
+            _say(f"not for {target}: {error.message}")
+    precision, target = last
     return compile_checkpoint(wanted.model, cache_dir=settings.cache_dir, precision=precision, target=target, say=_say)
 
 
@@ -260,15 +268,18 @@ def _compiled(wanted: ServedModel, settings: Settings) -> Path | None:
     folder = Path(wanted.model)
     if is_bundle(folder):
         return _as_wished(folder, wanted.precision)
-    precision, target = _precision_and_target(wanted)
-    return find_cached(wanted.model, cache_dir=settings.cache_dir, precision=precision, target=target)
+    for precision, target in _targets(wanted):
+        if found := find_cached(wanted.model, cache_dir=settings.cache_dir, precision=precision, target=target):
+            return found
+    return None
 
 
-def _precision_and_target(wanted: ServedModel) -> tuple[Precision, Target]:
-    from service.runtime.preflight import target_for
+def _targets(wanted: ServedModel) -> list[tuple[Precision, Target]]:
+    """What it may be compiled for, the best first."""
+    from service.runtime.preflight import targets_for
 
-    target = target_for(wanted.device, precision=wanted.precision)
-    return wanted.precision or USUAL_PRECISION[target], target
+    targets = targets_for(wanted.device, precision=wanted.precision)
+    return [(wanted.precision or USUAL_PRECISION[target], target) for target in targets]
 
 
 def _as_wished(bundle: Path, precision: Precision | None) -> Path:
@@ -314,7 +325,7 @@ def _add(commands: Any, name: str, run: Any, summary: str, text: str, examples: 
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, misused=parser.error)
     return parser
 
 

@@ -4,6 +4,7 @@
     ├── StartupError             the process cannot start or the command cannot finish: reason + remedy
     │   ├── BundleError              a bundle is missing, corrupt or of another format
     │   ├── CheckpointError          a checkpoint cannot be compiled: what was not understood
+    │   │   └── TargetUnsupported    not for that kind of device
     │   └── SourceError              a checkpoint could not be fetched
     ├── RequestError             the client can mend it: never worth retrying as it stands
     │   ├── InvalidInput             a field is of the wrong type, out of range
@@ -64,6 +65,10 @@ class BundleError(StartupError):
 
 class CheckpointError(StartupError):
     """A checkpoint holds something the compiler does not understand, and it does not guess."""
+
+
+class TargetUnsupported(CheckpointError):
+    """A checkpoint can be compiled for the CPU, and not for the device it was to be compiled for."""
 
 
 class SourceError(StartupError):

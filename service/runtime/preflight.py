@@ -95,16 +95,17 @@ def choose(wish: str, target: Target, facts: Facts = FACTS) -> Choice:
     return Choice(device, gpu)
 
 
-def target_for(wish: str, *, precision: str | None = None, facts: Facts = FACTS) -> Target:
-    """What to compile for where nothing is compiled yet: CUDA for `auto`, if it can be had and `precision` with it.
+def targets_for(wish: str, *, precision: str | None = None, facts: Facts = FACTS) -> tuple[Target, ...]:
+    """What to compile for where nothing is compiled yet, the best first: for `auto` CUDA, if it can be had and
+    `precision` with it, or else the CPU, as some models are for that alone.
 
     Raises StartupError where an explicit wish cannot be had: better than after minutes of compiling.
     """
     wished = parse(wish)
     if wished:
         require(wished, facts)
-        return wished.kind
-    return "cpu" if precision == "int8" or obstacle(DeviceName("cuda"), facts) else "cuda"
+        return (wished.kind,)
+    return ("cpu",) if precision == "int8" or obstacle(DeviceName("cuda"), facts) else ("cuda", "cpu")
 
 
 def gpu_name(device: DeviceName, facts: Facts = FACTS) -> str | None:

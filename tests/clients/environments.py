@@ -23,7 +23,7 @@ from typing import Any
 ROOT = Path(__file__).parents[2] / ".venv-clients"
 SCRIPTS = Path(__file__).parent / "scripts"
 INSTALL_SECONDS = 900
-RUN_SECONDS = 150
+RUN_SECONDS = 300
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from service.cli import main
 from tests.conftest import StartServer
 from tests.e2e.process import Server, Vectors, run_command
 from tests.models import words
@@ -87,3 +88,19 @@ def test_a_bad_file_is_explained_in_a_line(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert b"bad.txt: line 10 has 3 numbers after its word, not 6" in done.stderr
     assert b"Traceback" not in done.stderr
+
+
+def test_where_there_is_a_gpu_word_vectors_are_compiled_for_the_cpu_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing of CUDA is needed for that: the refusal comes before anything is run on a device."""
+    file = tmp_path / "words.txt"
+    file.write_text("river 1 0\nmill 0 1\n")
+    texts = tmp_path / "texts.txt"
+    texts.write_text("river\n")
+    monkeypatch.setenv("EMBEDSERVE_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr("service.runtime.preflight.targets_for", lambda wish, **_: ("cuda", "cpu"))
+    assert main(["embed", str(texts), "--model", str(file)]) == 0
+    said = capsys.readouterr()
+    assert "not for cuda: static embeddings" in said.err
+    assert '"embedding":[1.0,0.0]' in said.out.replace(" ", "")

@@ -7,7 +7,7 @@ import pytest
 from service.device_name import DeviceName
 from service.errors import StartupError
 from service.runtime.driver import Driver
-from service.runtime.preflight import both_wheels, choose, gpu_name, obstacle, target_for
+from service.runtime.preflight import both_wheels, choose, gpu_name, obstacle, targets_for
 from tests.service.runtime.fakes import H100, FakeFacts
 
 CUDA, TENSORRT = DeviceName("cuda"), DeviceName("tensorrt")
@@ -101,13 +101,13 @@ def test_a_bundle_runs_on_what_it_is_compiled_for(wish: str, target: str) -> Non
 
 
 def test_what_is_compiled_first_is_compiled_for_what_there_is() -> None:
-    assert target_for("auto", facts=FakeFacts()) == "cuda"
-    assert target_for("auto", facts=CPU_WHEEL) == "cpu"
-    assert target_for("cpu", facts=FakeFacts()) == "cpu"
-    assert target_for("tensorrt:1", facts=FakeFacts()) == "tensorrt"
-    assert target_for("auto", precision="int8", facts=FakeFacts()) == "cpu"
+    assert targets_for("auto", facts=FakeFacts()) == ("cuda", "cpu")
+    assert targets_for("auto", facts=CPU_WHEEL) == ("cpu",)
+    assert targets_for("cpu", facts=FakeFacts()) == ("cpu",)
+    assert targets_for("tensorrt:1", facts=FakeFacts()) == ("tensorrt",)
+    assert targets_for("auto", precision="int8", facts=FakeFacts()) == ("cpu",)
     with pytest.raises(StartupError, match="cannot be had"):
-        target_for("cuda", facts=CPU_WHEEL)
+        targets_for("cuda", facts=CPU_WHEEL)
 
 
 def test_figures_are_kept_by_the_name_of_the_gpu() -> None:
