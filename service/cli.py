@@ -16,13 +16,14 @@ from typing import Any, Literal, get_args, get_origin
 import service
 from service.bundle import PoolingMode, is_bundle, read_bundle
 from service.device_name import AUTO, DEVICES, Target
-from service.errors import BundleError, StartupError, TargetUnsupported
+from service.errors import BundleError, SourceError, StartupError, TargetUnsupported
 from service.precision import USUAL_PRECISION, Precision
 from service.settings import (
     DEFAULT_MODEL,
     ENV_PREFIX,
     ServedModel,
     Settings,
+    config_folder,
     default_text,
     load_settings,
     server_first,
@@ -259,6 +260,8 @@ def _find(settings: Settings, wanted: ServedModel) -> Path:
     if folder := _compiled(wanted, settings):
         return folder
     reason = f"{wanted.model} is not compiled yet, or has been changed since"
+    if not os.path.exists(wanted.model):
+        reason = f"{wanted.model} is no path here, and the model of that name is not compiled yet"
     raise StartupError(reason, "compile it with the server's settings first: embedserve compile --config FILE")
 
 
@@ -268,9 +271,14 @@ def _compiled(wanted: ServedModel, settings: Settings) -> Path | None:
     folder = Path(wanted.model)
     if is_bundle(folder):
         return _as_wished(folder, wanted.precision)
-    for precision, target in _targets(wanted):
-        if found := find_cached(wanted.model, cache_dir=settings.cache_dir, precision=precision, target=target):
-            return found
+    try:
+        for precision, target in _targets(wanted):
+            if found := find_cached(wanted.model, cache_dir=settings.cache_dir, precision=precision, target=target):
+                return found
+    except SourceError as error:
+        if settings.models and (beside := config_folder()) is not None:
+            raise SourceError(f"{error.message}; looked in {beside} and {Path.cwd()}", error.remedy) from error
+        raise
     return None
 
 

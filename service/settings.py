@@ -27,6 +27,7 @@ from pydantic_settings import (
 from service.cores import usable_cores
 from service.device_name import AUTO, parse
 from service.errors import StartupError
+from service.model_paths import from_file
 from service.precision import Precision
 from service.toml_lines import line_of
 from service.types import Aggregation, Boundary, LongInput, TokenIds, TruncationSide
@@ -192,7 +193,7 @@ class ServedModel(ModelSettings):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model: str = Field(min_length=1, description="What to serve: as MODEL.")
+    model: str = Field(min_length=1, description="What to serve: as MODEL; a path is one from the file's folder.")
     name: str | None = Field(None, min_length=1, description="Its public name; as --served-model-name.")
     aliases: Names = Field((), description="More public names; as --model-aliases.")
     precision: Precision | None = Field(None, description="As --precision.")
@@ -296,9 +297,17 @@ class Settings(ModelSettings, BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        config = os.environ.get(f"{ENV_PREFIX}CONFIG")
-        toml = (TomlConfigSettingsSource(settings_cls, Path(config)),) if config else ()
-        return init_settings, env_settings, InitSettingsSource(settings_cls, _vertex_container()), *toml
+        vertex = InitSettingsSource(settings_cls, _vertex_container())
+        if (folder := config_folder()) is None:
+            return init_settings, env_settings, vertex
+        told = TomlConfigSettingsSource(settings_cls, Path(os.environ[f"{ENV_PREFIX}CONFIG"])).toml_data
+        return init_settings, env_settings, vertex, InitSettingsSource(settings_cls, from_file(told, folder))
+
+
+def config_folder() -> Path | None:
+    """That of the settings file, if there is one."""
+    config = os.environ.get(f"{ENV_PREFIX}CONFIG")
+    return Path(config).absolute().parent if config else None
 
 
 def _vertex_container() -> dict[str, Any]:

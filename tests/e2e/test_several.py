@@ -232,8 +232,22 @@ def test_compile_and_check_go_through_the_file(tmp_path: Path) -> None:
     assert [Path(one, "bundle.json").is_file() for one in folders] == [True, True]
     checked = run_command("check", "--config", file, env=env)
     assert checked.returncode == 0, checked.stderr
-    assert run_command("compile").returncode == 1
-    assert run_command("check").returncode == 1
+    assert run_command("compile").returncode == 2
+    assert run_command("check").returncode == 2
+
+
+def test_a_path_that_is_nowhere_is_refused_with_the_places_looked_at(tmp_path: Path) -> None:
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    file = toml(tmp_path, '[[models]]\nmodel = "./nowhere"\nname = "a"\n')
+    for name in ("check", "serve", "compile"):
+        done = run_command(name, "--config", file, cwd=elsewhere, env={"EMBEDSERVE_CACHE_DIR": str(tmp_path / "cache")})
+        assert done.returncode == 1
+        assert f"looked in {tmp_path} and {elsewhere}" in done.stderr.decode()
+    file = toml(tmp_path, '[[models]]\nmodel = "organisation/nowhere"\nname = "a"\n')
+    done = run_command("check", "--config", file, env={"EMBEDSERVE_CACHE_DIR": str(tmp_path / "cache")})
+    assert (
+        "organisation/nowhere is no path here, and the model of that name is not compiled yet" in done.stderr.decode()
+    )
 
 
 # --- at run time ----------------------------------------------------------------------------------------------

@@ -197,3 +197,23 @@ def test_some_model_is_there_from_the_start(monkeypatch: pytest.MonkeyPatch, tmp
     file(monkeypatch, tmp_path, '[[models]]\nmodel = "a"\nname = "a"\nload_at_start = false\n')
     with pytest.raises(StartupError, match="no model is loaded"):
         load_settings()
+
+
+def test_paths_of_models_are_from_the_files_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """And not from where the command is run, nor is one of them asked of the hub by mistake."""
+    for name in ("file/org/mine", "file/both", "here/both", "here/org/there", "beside"):
+        (tmp_path / name).mkdir(parents=True)
+    models = ("org/mine", "./both", "../beside", "org/there", "org/hub", "all-MiniLM-L6-v2", f"{tmp_path}/nowhere")
+    file(monkeypatch, tmp_path / "file", "".join(f'[[models]]\nmodel = "{one}"\n' for one in models))
+    monkeypatch.chdir(tmp_path / "here")
+    beside = [str(tmp_path / one) for one in ("file/org/mine", "file/both", "beside")]
+    assert [one.model for one in load_settings().served()] == [*beside, *models[3:]]
+    monkeypatch.setenv("EMBEDSERVE_CONFIG", "../file/embedserve.toml")
+    assert [one.model for one in load_settings().served()] == [*beside, *models[3:]]
+
+
+def test_a_path_of_a_flag_is_from_the_working_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    file(monkeypatch, tmp_path, 'model = "mine"\n')
+    assert load_settings().model == str(tmp_path / "mine")
+    assert load_settings({"model": "mine"}).model == "mine"
