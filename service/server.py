@@ -110,8 +110,7 @@ def _admin_keys(settings: Settings, keys: Keys) -> Keys | None:
         return None
     fixed = (key.get_secret_value() for key in settings.admin_keys)
     found = Keys(fixed, settings.admin_key_file, "--admin-key-file")
-    if found.shares_with(keys):
-        raise StartupError("an admin key is an API key as well", "give administrators keys of their own")
+    found.keep_apart(keys)
     return found
 
 

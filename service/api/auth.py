@@ -20,7 +20,8 @@ class Keys:
     """The accepted keys, held as digests so that every comparison takes the same time whatever their lengths.
 
     A key file that is rewritten is read again within a second. One that becomes unreadable or empty changes nothing
-    and is logged: neither is everyone locked out, nor is the door opened.
+    and is logged: neither is everyone locked out, nor is the door opened. Nor is one taken that has a key of
+    those from whom these are kept apart.
     """
 
     def __init__(self, keys: Iterable[str], key_file: Path | None = None, flag: str = "--api-key-file") -> None:
@@ -30,6 +31,7 @@ class Keys:
         self._of_file = _read_file(key_file, flag) if key_file else []
         self._stamp = _stamp(key_file)
         self._look_at = time.monotonic() + _LOOK_EVERY
+        self._others: Keys | None = None
 
     def check(self, headers: Mapping[bytes, bytes], query: Mapping[str, str]) -> None:
         """Raises Unauthenticated. Does nothing when no keys are set."""
@@ -45,9 +47,14 @@ class Keys:
         if not sum([hmac.compare_digest(mine, known) for known in digests]):
             raise Unauthenticated(mask(presented))
 
-    def shares_with(self, other: Keys) -> bool:
-        """Whether a key is of both, as they are now."""
-        return bool({*self._fixed, *self._of_file} & {*other._fixed, *other._of_file})
+    def keep_apart(self, others: Keys) -> None:
+        """From now on no key is of both, whichever file is rewritten. Raises StartupError where one is already."""
+        if self._all() & others._all():
+            raise StartupError("an admin key is an API key as well", "give administrators keys of their own")
+        self._others, others._others = others, self
+
+    def _all(self) -> set[bytes]:
+        return {*self._fixed, *self._of_file}
 
     def _look_again(self) -> None:
         now = time.monotonic()
@@ -59,10 +66,15 @@ class Keys:
             return
         self._stamp = stamp
         try:
-            self._of_file = _read_file(self._file, self._flag)
-            event(logging.INFO, "key file read again", keys=len(self._of_file))
+            found = _read_file(self._file, self._flag)
+            if self._others is not None and self._others._all() & set(found):
+                reason = f"the key file {self._file}: an admin key is an API key as well"
+                raise StartupError(reason, "give administrators keys of their own")
         except StartupError as error:
             event(logging.ERROR, f"{error.message}; the keys stay as they were")
+            return
+        self._of_file = found
+        event(logging.INFO, "key file read again", keys=len(found))
 
 
 def presented_key(headers: Mapping[bytes, bytes], query: Mapping[str, str]) -> str | None:

@@ -96,3 +96,26 @@ def test_a_rewritten_file_changes_the_keys_and_a_broken_one_does_not(
                 keys.check({b"api-key": wrong}, {})
     path.write_text("third-key")
     keys.check({b"api-key": b"third-key"}, {})
+
+
+def test_no_rewritten_file_makes_a_key_one_of_others_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise whoever may embed could load and unload models, too."""
+    monkeypatch.setattr(auth, "_LOOK_EVERY", 0.0)
+    mine, theirs = tmp_path / "admins", tmp_path / "users"
+    mine.write_text("admin")
+    theirs.write_text("user")
+    admins, users = Keys([], mine, "--admin-key-file"), Keys(["fixed"], theirs)
+    admins.keep_apart(users)
+    for content in ("user", "fixed\nmore"):
+        mine.write_text(content)
+        admins.check({b"api-key": b"admin"}, {})
+        with pytest.raises(Unauthenticated):
+            admins.check({b"api-key": content.split()[0].encode()}, {})
+    theirs.write_text("admin")
+    users.check({b"api-key": b"user"}, {})
+    with pytest.raises(Unauthenticated):
+        users.check({b"api-key": b"admin"}, {})
+    mine.write_text("other")
+    admins.check({b"api-key": b"other"}, {})
+    with pytest.raises(StartupError, match="an admin key is an API key as well"):
+        Keys(["fixed"]).keep_apart(users)
