@@ -19,7 +19,8 @@ from tqdm import tqdm
 from service.api.long_input import chunk_fields
 from service.api.wire import as_numbers, to_json
 from service.errors import EmbedserveError, InputTooLong, StartupError
-from service.registry import Model, Registry
+from service.model import Model
+from service.registry import Registry
 from service.settings import Settings
 from service.types import EmbedRequest, Input, Vector
 

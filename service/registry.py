@@ -1,72 +1,31 @@
-"""Served names → loaded models. The only place that assembles a model from its parts."""
+"""Served names → loaded models, which come and go while others answer."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple
 
 from service import metrics
-from service.batcher import Batcher, Results, Rows
-from service.bundle import (
-    OUTPUTS,
-    RECOMPILE,
-    TOKEN_OUTPUT,
-    Bundle,
-    Task,
-    is_bundle,
-    read_bundle,
-    verify_files,
-)
-from service.cache import Cache
-from service.cores import usable_cores
+from service.bundle import Task, is_bundle, read_bundle
 from service.device import Device
-from service.device_name import DeviceName
-from service.encoder import Encoder
-from service.errors import (
-    BundleError,
-    InferenceError,
-    InputTooLong,
-    InvalidInput,
-    LoadFailed,
-    ModelNotFound,
-    StartupError,
-    Unavailable,
-    WrongTask,
-)
-from service.late_embedding import LateEmbedder
+from service.errors import LoadFailed, ModelNotFound, StartupError, Unavailable
 from service.logs import event
-from service.long_input import cut, rules_of
 from service.memory import release
+from service.model import Model, assemble
 from service.naming import Claim, assign
-from service.pipeline import Embedder
-from service.placement import execution_on, warn_of_two_wheels
-from service.reader import Reader
-from service.runtime.preflight import Choice, choose, gpu_name
-from service.runtime.session import runtime_version
-from service.scheduling import Share
-from service.scoring import Scorer
-from service.settings import ModelSettings, ServedModel, Settings
-from service.sparse_embedding import SparseEmbedder, sparsely
-from service.tokenizer import Tokenizer, open_tokenizer
-from service.tuning import CHOICES, Plan, plan, read_tuning, this_machine
-from service.types import EmbedRequest, LongInput
-from service.usage import Usage
-from service.workers import Workers
+from service.opening import Parts, device_executors, open_bundle
+from service.placement import warn_of_two_wheels
+from service.settings import ServedModel, Settings
+from service.tuning import CHOICES
 
 # Loading takes about a second; a client that is told to wait for one finds the model ready.
 _RETRY_WHEN_LOADING = 1.0
 _NOT_LOADED = "not loaded"
-_A_TEXT = "a text"
-_CHARACTERS_PER_TOKEN = 4  # of English, about
 
 
 State = Literal["READY", "LOADING", "UNLOADING", "UNAVAILABLE"]
@@ -82,234 +41,6 @@ class Listed(NamedTuple):
     name: str
     state: State
     reason: str
-
-
-# Task → what such a model is called, and where it answers.
-_KINDS: dict[Task, tuple[str, str]] = {
-    "embedding": ("an embedding model", "/v1/embeddings and the other routes of embeddings"),
-    "sparse": ("a model of sparse embeddings", "/embed_sparse"),
-    "tokens": ("a model of vectors of tokens", "/v1/multi-vector and /embed_all"),
-    "score": ("a reranker or a classifier", "/v1/rerank, /v2/rerank, /rerank, /score and /predict"),
-}
-_Kind = TypeVar("_Kind", bound=Reader)
-Run = Callable[[Rows], Results]
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """One loaded model; `created` in Unix seconds."""
-
-    name: str
-    aliases: tuple[str, ...]
-    created: int
-    bundle: Bundle
-    reader: Reader  # what answers for the bundle's task
-    batchers: tuple[Batcher, ...]
-    workers: Workers
-    usage: Usage = field(default_factory=Usage)  # of requests that have it
-
-    @property
-    def embedder(self) -> Embedder:
-        """Raises WrongTask."""
-        return self._as(Embedder, "embeddings")
-
-    @property
-    def sparse_embedder(self) -> SparseEmbedder:
-        """Raises WrongTask."""
-        return self._as(SparseEmbedder, "sparse vectors")
-
-    @property
-    def late_embedder(self) -> LateEmbedder:
-        """Raises WrongTask."""
-        return self._as(LateEmbedder, "vectors of tokens")
-
-    @property
-    def scorer(self) -> Scorer:
-        """Raises WrongTask."""
-        return self._as(Scorer, "scores")
-
-    @property
-    def ranker(self) -> Scorer:
-        """A scorer of one label, which is the relevance. Raises WrongTask."""
-        scorer = self._as(Scorer, "ranking")
-        if self.bundle.dimensions != 1:
-            raise WrongTask(self.name, "a classifier", "ranking", "/predict")
-        return scorer
-
-    def _as(self, kind: type[_Kind], asked: str) -> _Kind:
-        if isinstance(self.reader, kind):
-            return self.reader
-        is_a, routes = _KINDS[self.bundle.task]
-        raise WrongTask(self.name, is_a, asked, routes)
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What opening a bundle gives, before there is an event loop to serve on."""
-
-    bundle: Bundle
-    placed: Choice
-    plan: Plan
-    tokenizer: Tokenizer
-    encoder: Encoder
-
-
-def open_bundle(folder: Path, settings: ModelSettings, executors: Mapping[str, int] = MappingProxyType({})) -> Parts:
-    """Verifies the files, loads tokenizer and graph, and runs one row to warm up. Blocks.
-
-    `executors` says how many the devices have already. Raises BundleError, and StartupError for settings that this
-    model cannot be served with.
-    """
-    try:
-        bundle = _with_prompts(read_bundle(folder), settings)
-        with ThreadPoolExecutor(1) as beside:
-            verified = beside.submit(verify_files, folder, bundle)
-            try:
-                return _open(folder, bundle, settings, executors)
-            finally:
-                verified.result()  # a damaged file is the reason for whatever else failed
-    except BundleError as error:
-        error.folder = folder
-        raise
-
-
-def _with_prompts(bundle: Bundle, settings: ModelSettings) -> Bundle:
-    """The settings' prompts beside the bundle's own. Raises StartupError."""
-    if bundle.task == "score" and (settings.prompts or settings.default_prompt_name):
-        reason = f"{bundle.model_id} is a reranker or a classifier, which has no prompts"
-        raise StartupError(reason, "leave prompts and default_prompt_name out")
-    prompts = bundle.prompts | settings.prompts
-    default = settings.default_prompt_name or bundle.default_prompt_name
-    if default is not None and default not in prompts:
-        known = ", ".join(sorted(prompts)) or "none"
-        reason = f"{bundle.model_id} has no prompt {default!r} to be the default; there are: {known}"
-        raise StartupError(reason, "mend default_prompt_name, or add the prompt to prompts")
-    return bundle.model_copy(update={"prompts": prompts, "default_prompt_name": default})
-
-
-def _open(folder: Path, bundle: Bundle, settings: ModelSettings, executors: Mapping[str, int]) -> Parts:
-    tokenizer = open_tokenizer(folder, bundle)
-    _check_settings(settings, bundle, tokenizer)
-    placed = choose(settings.device, bundle.target)
-    chosen = _plan(folder, settings, placed.device, executors.get(str(placed.device)))
-    execution = execution_on(
-        placed.device,
-        folder,
-        bundle,
-        max_batch_tokens=chosen.max_batch_tokens,
-        memory_limit=settings.gpu_memory_limit,
-    )
-    encoder = Encoder(folder, bundle, execution, chosen.intra_op_threads, chosen.lone_threads)
-    try:
-        encoder.run([[*tokenizer.prefix, *tokenizer.suffix] or [bundle.pad_token_id]])
-    except InferenceError as error:
-        raise BundleError(f"{folder} cannot be run: {error.detail}", RECOMPILE) from error
-    return Parts(bundle, placed, chosen, tokenizer, encoder)
-
-
-def _plan(folder: Path, settings: ModelSettings, device: DeviceName, executors: int | None = None) -> Plan:
-    """What the user set, what was measured on this machine, what is usual: in this order. Never fails.
-
-    `executors` that the device has already are as good as set.
-    """
-    try:
-        tuning = read_tuning(folder, this_machine(runtime_version(), gpu=gpu_name(device)))
-    except BundleError as error:
-        event(logging.WARNING, f"what was measured is ignored: {error.message}", remedy=error.remedy)
-        tuning = None
-    on_gpu = device.kind != "cpu"
-    values, told = settings.model_dump(include=set(CHOICES)), settings.model_fields_set
-    if executors is None:
-        return plan(values, told, tuning, on_gpu=on_gpu)
-    found = plan(values | {"executors": executors}, told | {"executors"}, tuning, on_gpu=on_gpu)
-    return replace(found, sources={**found.sources, "executors": "device"})
-
-
-def _executors(folders: Sequence[Path], settings: Sequence[ModelSettings]) -> dict[str, int]:
-    """Of each device, as the first of its models would have it. Raises BundleError, StartupError."""
-    found: dict[str, int] = {}
-    for folder, mine in zip(folders, settings, strict=True):
-        device = choose(mine.device, read_bundle(folder).target).device
-        if str(device) not in found:
-            found[str(device)] = _plan(folder, mine, device).executors
-    return found
-
-
-def _check_settings(settings: ModelSettings, bundle: Bundle, tokenizer: Tokenizer) -> None:
-    """What a request would be refused for, whoever sends it."""
-    plain = EmbedRequest([], long_input=LongInput.CHUNK)
-    try:
-        rules = rules_of(plain.wishes, settings, bundle, tokenizer.prefix, tokenizer.suffix)
-        for prompt in ("", *bundle.prompts.values()):
-            cut(tokenizer.encode([_A_TEXT], [prompt], 0)[0], _A_TEXT, rules, room=rules.max_chunks)
-    except (InvalidInput, InputTooLong) as error:
-        remedy = "mend --chunk-max-tokens, --chunk-overlap, --max-input-tokens or --late-chunking"
-        raise StartupError(f"the settings do not fit the model {bundle.model_id}: {error}", remedy) from None
-
-
-def assemble(
-    parts: Parts, name: str, aliases: Sequence[str], settings: ServedModel, max_tokens: int, device: Device[Any]
-) -> Model:
-    """Parts → a model that answers, on executors that it shares. `max_tokens` as in Embedder."""
-    chosen, encoder = parts.plan, parts.encoder
-    cache = _cache(name, settings.cache_bytes)
-    share = Share(settings.weight)
-
-    def batcher(run: Run, run_lone: Run, output: str, model: str) -> Batcher:
-        return Batcher(
-            run,
-            run_lone,
-            model=model,
-            device=device,
-            share=share,
-            max_batch_tokens=chosen.max_batch_tokens,
-            max_queue_tokens=settings.max_queue_tokens,
-            cache=cache,
-            cache_scope=_scope(parts.bundle, output),
-            batch_overhead=chosen.batch_overhead,
-        )
-
-    bundle, tokenizer = parts.bundle, parts.tokenizer
-    workers = Workers(usable_cores(), _CHARACTERS_PER_TOKEN * settings.max_queue_tokens, name)
-    runs: tuple[Run, Run] = encoder.run, encoder.run_lone
-    if bundle.task == "sparse":
-        runs = sparsely(encoder.run), sparsely(encoder.run_lone)
-    elif bundle.task == "tokens":
-        runs = encoder.run_tokens, encoder.run_lone_tokens
-    results = batcher(*runs, OUTPUTS[bundle.task][0], name)
-    reader: Reader
-    batchers: tuple[Batcher, ...] = (results,)
-    if bundle.task == "embedding":
-        states = batcher(encoder.run_tokens, encoder.run_tokens, TOKEN_OUTPUT, f"{name} (tokens)")
-        reader = Embedder(bundle, tokenizer, results, states, workers, settings, max_tokens)
-        batchers = results, states
-    elif bundle.task == "sparse":
-        reader = SparseEmbedder(bundle, tokenizer, results, workers, settings, max_tokens)
-    elif bundle.task == "tokens":
-        reader = LateEmbedder(bundle, tokenizer, results, workers, settings, max_tokens)
-    else:
-        reader = Scorer(bundle, tokenizer, results, workers, settings, max_tokens)
-    metrics.MODEL_INFO.forget("model", name)  # of the one that it replaces
-    metrics.MODEL_INFO.labels(
-        name, bundle.model_id, bundle.precision, bundle.target, bundle.dimensions, bundle.max_seq_length
-    ).set(1)
-    return Model(name, tuple(aliases), int(time.time()), bundle, reader, batchers, workers)
-
-
-def _cache(name: str, max_bytes: int) -> Cache | None:
-    """None for 0 bytes."""
-    if not max_bytes:
-        return None
-    cache = Cache(max_bytes)
-    metrics.CACHE_BYTES.labels(name).set_function(lambda: cache.size)
-    metrics.CACHE_ENTRIES.labels(name).set_function(lambda: len(cache))
-    return cache
-
-
-def _scope(bundle: Bundle, output: str) -> bytes:
-    """16 bytes that stand for an output of the very files of a bundle."""
-    files = json.dumps([output, sorted(bundle.files.items())])
-    return hashlib.sha256(files.encode()).digest()[:16]
 
 
 def _announce(model: Model, parts: Parts) -> None:
@@ -444,7 +175,7 @@ class Registry:
             slot.is_loading, slot.reason = True, ""
         executors: Mapping[str, int] = {}
         if len(served) > 1 or self._settings.model_dir is not None:
-            executors = await asyncio.to_thread(_executors, folders, [slot.settings for slot in first])
+            executors = await asyncio.to_thread(device_executors, folders, [slot.settings for slot in first])
         opened = await asyncio.gather(*(self._first(*one, executors) for one in zip(first, folders, strict=True)))
         self._is_started = True
         return opened
@@ -472,7 +203,7 @@ class Registry:
     async def close(self) -> None:
         """Finishes what is queued, ends the executors."""
         for model in self.models():
-            await _end(model)
+            await model.close()
         await asyncio.gather(*self._retiring)
         for device in self._devices.values():
             device.close()
@@ -602,7 +333,7 @@ class Registry:
     async def _let_go(self, slot: _Slot, model: Model) -> None:
         self._going[id(model)] = model
         await model.usage.over()
-        await _end(model)
+        await model.close()
         del self._going[id(model)], model
         release()
         slot.leaving -= 1
@@ -613,13 +344,6 @@ class Registry:
     def _check_open(self) -> None:
         if self.is_leaving:
             raise Unavailable("The server is shutting down.", retry_after=1.0)
-
-
-async def _end(model: Model) -> None:
-    """Waits for what it has to do."""
-    for batcher in model.batchers:
-        await batcher.close()
-    await asyncio.to_thread(model.workers.close)
 
 
 def _log_failure(load: asyncio.Task[None]) -> None:

@@ -26,8 +26,9 @@ from service.app import create_app
 from service.bundle import Bundle
 from service.errors import StartupError
 from service.logs import configure, event
+from service.model import Model
 from service.protocol import LimitedProtocol
-from service.registry import Find, Model, Registry
+from service.registry import Find, Registry
 from service.runtime.session import runtime_version
 from service.settings import Settings, unknown_variables
 

@@ -31,9 +31,9 @@ from service.errors import (
     TooManyInputs,
     Unauthenticated,
 )
+from service.model import Model
 from service.postprocess import check_packable, quantize
 from service.prompts import prompt_name_for_input_type
-from service.registry import Model
 from service.types import EmbedRequest, EmbedResult, Input, LongInput, Matrix, OutputDtype, TruncationSide
 
 NAME = "cohere"

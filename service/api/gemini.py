@@ -27,7 +27,7 @@ from service.api.google import (
 from service.api.http import Call, Operation, Reply
 from service.api.wire import to_json
 from service.errors import EmbedserveError, InvalidInput, ModelNotFound, TooManyInputs
-from service.registry import Model
+from service.model import Model
 
 __all__ = ["ERROR", "NAME", "OPERATIONS", "error_body", "owns"]
 

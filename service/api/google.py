@@ -34,8 +34,8 @@ from service.errors import (
     ServerBusy,
     Unauthenticated,
 )
+from service.model import Model
 from service.prompts import prompt_name_for, with_title
-from service.registry import Model
 from service.types import EmbedRequest, EmbedResult, Input, TruncationSide
 
 # In the order of both enums; their numbers begin at different ones.

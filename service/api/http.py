@@ -39,8 +39,9 @@ from service.errors import (
     Unavailable,
 )
 from service.logs import LOGGER, event, request_event
+from service.model import Model
 from service.protocol import Exchange
-from service.registry import Model, Registry
+from service.registry import Registry
 from service.settings import Settings
 from service.types import EmbedResult, ScoreResult, SparseResult, TokenResult
 

@@ -23,7 +23,7 @@ from service.api.long_input import LongInputFields, long_input_headers, with_wis
 from service.api.oip_binary import CONTENT_TYPE, HEADER, decode_texts, encode_fp32, split_body
 from service.api.wire import as_numbers, to_json
 from service.errors import EmbedserveError, InvalidInput, ModelNotFound, TooManyInputs, Unavailable
-from service.registry import Model
+from service.model import Model
 from service.types import EmbedRequest, EmbedResult, Input, TruncationSide
 
 NAME = "kserve"

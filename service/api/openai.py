@@ -30,8 +30,8 @@ from service.errors import (
     Unauthenticated,
     Unavailable,
 )
+from service.model import Model
 from service.postprocess import check_packable, quantize
-from service.registry import Model
 from service.types import EmbedResult, Input, Matrix
 
 NAME = "openai"

@@ -11,7 +11,7 @@ from pydantic import ConfigDict, FailFast, Field
 from service.api.http import MAX_ITEMS, Call
 from service.api.long_input import LongInputFields, with_wishes, without_chunks
 from service.errors import EmptyInput, InvalidInput, TooManyInputs
-from service.registry import Model
+from service.model import Model
 from service.types import EmbedRequest, LongInput, Pair, ScoreRequest, ScoreResult, TruncationSide
 
 MAX_DOCUMENTS = 1_000

@@ -44,7 +44,7 @@ from service.errors import (
     Unavailable,
     WrongTask,
 )
-from service.registry import Model
+from service.model import Model
 from service.types import (
     Chunking,
     EmbedRequest,

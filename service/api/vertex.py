@@ -37,7 +37,7 @@ from service.api.http import MAX_ITEMS, Call, Handler, Operation, Reply
 from service.api.long_input import ChunkedItem, without_chunks
 from service.api.wire import to_json
 from service.errors import EmbedserveError, InvalidInput, ModelNotFound, TooManyInputs
-from service.registry import Model
+from service.model import Model
 from service.types import EmbedRequest
 
 __all__ = ["ERROR", "NAME", "OPERATIONS", "container_operations", "error_body", "owns"]

@@ -1,0 +1,130 @@
+"""A bundle's folder and a model's settings → the parts of a model, ready to run. Blocks, and needs no event loop."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+
+from service.bundle import RECOMPILE, Bundle, read_bundle, verify_files
+from service.device_name import DeviceName
+from service.encoder import Encoder
+from service.errors import BundleError, InferenceError, InputTooLong, InvalidInput, StartupError
+from service.logs import event
+from service.long_input import cut, rules_of
+from service.placement import execution_on
+from service.runtime.preflight import Choice, choose, gpu_name
+from service.runtime.session import runtime_version
+from service.settings import ModelSettings
+from service.tokenizer import Tokenizer, open_tokenizer
+from service.tuning import CHOICES, Plan, plan, read_tuning, this_machine
+from service.types import EmbedRequest, LongInput
+
+_A_TEXT = "a text"
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What opening a bundle gives, before there is an event loop to serve on."""
+
+    bundle: Bundle
+    placed: Choice
+    plan: Plan
+    tokenizer: Tokenizer
+    encoder: Encoder
+
+
+def open_bundle(folder: Path, settings: ModelSettings, executors: Mapping[str, int] = MappingProxyType({})) -> Parts:
+    """Verifies the files, loads tokenizer and graph, and runs one row to warm up. Blocks.
+
+    `executors` says how many the devices have already. Raises BundleError, and StartupError for settings that this
+    model cannot be served with.
+    """
+    try:
+        bundle = _with_prompts(read_bundle(folder), settings)
+        with ThreadPoolExecutor(1) as beside:
+            verified = beside.submit(verify_files, folder, bundle)
+            try:
+                return _open(folder, bundle, settings, executors)
+            finally:
+                verified.result()  # a damaged file is the reason for whatever else failed
+    except BundleError as error:
+        error.folder = folder
+        raise
+
+
+def _with_prompts(bundle: Bundle, settings: ModelSettings) -> Bundle:
+    """The settings' prompts beside the bundle's own. Raises StartupError."""
+    if bundle.task == "score" and (settings.prompts or settings.default_prompt_name):
+        reason = f"{bundle.model_id} is a reranker or a classifier, which has no prompts"
+        raise StartupError(reason, "leave prompts and default_prompt_name out")
+    prompts = bundle.prompts | settings.prompts
+    default = settings.default_prompt_name or bundle.default_prompt_name
+    if default is not None and default not in prompts:
+        known = ", ".join(sorted(prompts)) or "none"
+        reason = f"{bundle.model_id} has no prompt {default!r} to be the default; there are: {known}"
+        raise StartupError(reason, "mend default_prompt_name, or add the prompt to prompts")
+    return bundle.model_copy(update={"prompts": prompts, "default_prompt_name": default})
+
+
+def _open(folder: Path, bundle: Bundle, settings: ModelSettings, executors: Mapping[str, int]) -> Parts:
+    tokenizer = open_tokenizer(folder, bundle)
+    _check_settings(settings, bundle, tokenizer)
+    placed = choose(settings.device, bundle.target)
+    chosen = _plan(folder, settings, placed.device, executors.get(str(placed.device)))
+    execution = execution_on(
+        placed.device,
+        folder,
+        bundle,
+        max_batch_tokens=chosen.max_batch_tokens,
+        memory_limit=settings.gpu_memory_limit,
+    )
+    encoder = Encoder(folder, bundle, execution, chosen.intra_op_threads, chosen.lone_threads)
+    try:
+        encoder.run([[*tokenizer.prefix, *tokenizer.suffix] or [bundle.pad_token_id]])
+    except InferenceError as error:
+        raise BundleError(f"{folder} cannot be run: {error.detail}", RECOMPILE) from error
+    return Parts(bundle, placed, chosen, tokenizer, encoder)
+
+
+def _plan(folder: Path, settings: ModelSettings, device: DeviceName, executors: int | None = None) -> Plan:
+    """What the user set, what was measured on this machine, what is usual: in this order. Never fails.
+
+    `executors` that the device has already are as good as set.
+    """
+    try:
+        tuning = read_tuning(folder, this_machine(runtime_version(), gpu=gpu_name(device)))
+    except BundleError as error:
+        event(logging.WARNING, f"what was measured is ignored: {error.message}", remedy=error.remedy)
+        tuning = None
+    on_gpu = device.kind != "cpu"
+    values, told = settings.model_dump(include=set(CHOICES)), settings.model_fields_set
+    if executors is None:
+        return plan(values, told, tuning, on_gpu=on_gpu)
+    found = plan(values | {"executors": executors}, told | {"executors"}, tuning, on_gpu=on_gpu)
+    return replace(found, sources={**found.sources, "executors": "device"})
+
+
+def device_executors(folders: Sequence[Path], settings: Sequence[ModelSettings]) -> dict[str, int]:
+    """Of each device, as the first of its models would have it. Raises BundleError, StartupError."""
+    found: dict[str, int] = {}
+    for folder, mine in zip(folders, settings, strict=True):
+        device = choose(mine.device, read_bundle(folder).target).device
+        if str(device) not in found:
+            found[str(device)] = _plan(folder, mine, device).executors
+    return found
+
+
+def _check_settings(settings: ModelSettings, bundle: Bundle, tokenizer: Tokenizer) -> None:
+    """What a request would be refused for, whoever sends it."""
+    plain = EmbedRequest([], long_input=LongInput.CHUNK)
+    try:
+        rules = rules_of(plain.wishes, settings, bundle, tokenizer.prefix, tokenizer.suffix)
+        for prompt in ("", *bundle.prompts.values()):
+            cut(tokenizer.encode([_A_TEXT], [prompt], 0)[0], _A_TEXT, rules, room=rules.max_chunks)
+    except (InvalidInput, InputTooLong) as error:
+        remedy = "mend --chunk-max-tokens, --chunk-overlap, --max-input-tokens or --late-chunking"
+        raise StartupError(f"the settings do not fit the model {bundle.model_id}: {error}", remedy) from None
