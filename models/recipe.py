@@ -45,7 +45,8 @@ def refuse_at_odds(options: Options) -> None:
         raise StartupError(f"int8 is for CPUs, not for {options.target}", "leave --precision out: that is fp16 there")
     if options.precision == "fp16" and options.target == "cpu":
         raise StartupError(
-            "CPUs compute in float32, so that fp16 is only slower", "take --target cuda, or another precision"
+            "CPUs compute in float32, so that fp16 is only slower",
+            "leave --precision out, or take --target cuda (for serve: --device cuda)",
         )
 
 

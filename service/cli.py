@@ -136,14 +136,17 @@ def _serve(options: argparse.Namespace) -> int:
 def _compile(options: argparse.Namespace) -> int:
     if options.source is None:
         return _compile_file(options)
+    if options.config is not None:
+        options.misused("name a SOURCE, or a file of models with --config, not both")
     from models.compile import compile_checkpoint
 
+    target: Target = options.target or "cpu"
     folder = compile_checkpoint(
         options.source,
         output=options.output,
         cache_dir=options.cache_dir or load_settings().cache_dir,
-        precision=options.precision or USUAL_PRECISION[options.target],
-        target=options.target,
+        precision=options.precision or USUAL_PRECISION[target],
+        target=target,
         pooling=options.pooling,
         route=options.route,
         format=options.format,
@@ -155,12 +158,18 @@ def _compile(options: argparse.Namespace) -> int:
     return 0
 
 
+_OF_ONE_SOURCE = ("output", "target", "pooling", "route", "format")
+
+
 def _compile_file(options: argparse.Namespace) -> int:
     """All models of the settings file, those that are loaded later included."""
     if options.config is None:
         options.misused("name a SOURCE, or a file of models with --config")
-    if options.output is not None or options.pooling is not None:
-        raise StartupError("--output and --pooling are for one SOURCE", "leave them out: the cache has room for all")
+    if given := [f"--{name}" for name in _OF_ONE_SOURCE if getattr(options, name) is not None]:
+        reason = f"{', '.join(given)} with --config: that is for one SOURCE"
+        raise StartupError(
+            reason, "leave it out; for what the file cannot say, compile a SOURCE and name its bundle there"
+        )
     settings = _settings(options)
     for one in settings.served():
         folder = _bundle(one, settings)
@@ -197,6 +206,8 @@ def _tune_bundle(folder: Path, *, quick: bool, device: str = AUTO, memory: int |
 def _check(options: argparse.Namespace) -> int:
     from models.verify import check, render
 
+    if options.bundle is not None and options.config is not None:
+        options.misused("name a BUNDLE, or a file of models with --config, not both")
     if options.bundle is not None:
         bundles = [options.bundle]
     elif options.config is not None:
@@ -354,7 +365,7 @@ def _add_compile(commands: Any) -> None:
     parser.add_argument("--output", type=Path, metavar="DIR", help="where to put the bundle (default: the cache)")
     parser.add_argument("--config", type=Path, metavar="FILE", help="a TOML file: all of its [[models]] into the cache")
     parser.add_argument("--precision", choices=get_args(Precision), help=_PRECISION_HELP)
-    parser.add_argument("--target", choices=get_args(Target), default="cpu", help="what runs it (default: %(default)s)")
+    parser.add_argument("--target", choices=get_args(Target), help="what runs it (default: cpu)")
     poolings = [*get_args(PoolingMode), "splade"]
     parser.add_argument("--pooling", choices=poolings, help="for a checkpoint that does not say")
     parser.add_argument("--route", choices=["native", "onnx", "export"], help=_ROUTE_HELP)

@@ -250,6 +250,41 @@ def test_a_path_that_is_nowhere_is_refused_with_the_places_looked_at(tmp_path: P
     )
 
 
+@pytest.mark.parametrize(
+    "flag",
+    [
+        ("--target", "cuda"),
+        ("--target", "cpu"),
+        ("--route", "onnx"),
+        ("--format", "glove"),
+        ("--pooling", "mean"),
+        ("--output", "x"),
+    ],
+)
+def test_what_is_for_one_source_is_refused_with_a_file_of_models(
+    tmp_path: Path, tiny: Path, flag: tuple[str, str]
+) -> None:
+    file = toml(tmp_path, f'[[models]]\nmodel = "{tiny}"\n')
+    done = run_command("compile", "--config", file, *flag)
+    assert done.returncode == 1
+    assert f"{flag[0]} with --config: that is for one SOURCE" in done.stderr.decode()
+
+
+@pytest.mark.parametrize("command", ["compile", "check"])
+def test_one_of_them_and_a_file_of_models_is_a_wrong_command_line(tmp_path: Path, tiny: Path, command: str) -> None:
+    file = toml(tmp_path, f'[[models]]\nmodel = "{tiny}"\n')
+    done = run_command(command, tiny, "--config", file)
+    assert done.returncode == 2
+    assert "with --config, not both" in done.stderr.decode()
+
+
+def test_fp16_on_a_cpu_is_refused_in_words_of_serve(tmp_path: Path) -> None:
+    Tiny().write(tmp_path / "checkpoint")
+    done = run_command("serve", tmp_path / "checkpoint", "--device", "cpu", "--precision", "fp16")
+    assert done.returncode == 1
+    assert "for serve: --device cuda" in done.stderr.decode()
+
+
 # --- at run time ----------------------------------------------------------------------------------------------
 
 
