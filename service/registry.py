@@ -68,7 +68,7 @@ class _Slot:
 
     settings: ServedModel
     names: list[str]  # its own first
-    task: Task | None = None  # of the model that is or was here
+    task: Task | None = None  # of the first model here: one of another kind in its place changes nobody's default
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)  # of whoever loads or unloads
     model: Model | None = None
     is_loading: bool = False
@@ -301,7 +301,7 @@ class Registry:
         device = self._devices[where]
         model = assemble(parts, slot.name, names[1:], slot.settings, self._settings.max_request_tokens, device)
         self._retire(slot)
-        slot.model, slot.task, slot.reason = model, model.bundle.task, ""
+        slot.model, slot.task, slot.reason = model, slot.task or model.bundle.task, ""
         self._rename(slot, names)
         _announce(model, parts)
         return model

@@ -128,3 +128,22 @@ def test_a_model_of_another_kind_says_so(server: Server, route: str, name: str) 
     reply = server.post(route, {**UNNAMED[route][0], "model": name})
     assert reply.status_code == 424
     assert name in reply.json()["error"]
+
+
+def test_a_model_of_another_kind_in_a_place_changes_nobodys_default(
+    start_server: StartServer, bundles: dict[str, Path], tmp_path: Path
+) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(bundles["sparse"])
+    file = tmp_path / "models.toml"
+    named = {"first": link, "second": bundles["narrow"]}
+    file.write_text("\n".join(f'[[models]]\nmodel = "{at}"\nname = "{name}"\n' for name, at in named.items()))
+    server = start_server("--config", str(file), no_model=True, env={"EMBEDSERVE_ADMIN_KEYS": "admin"})
+    assert answered(server, "/v1/embeddings", {"input": TEXT}) == "second"
+    link.unlink()
+    link.symlink_to(bundles["wide"])
+    loaded = server.http.post("/v2/repository/models/first/load", headers={"authorization": "Bearer admin"})
+    assert loaded.status_code == 200, loaded.text
+    assert answered(server, "/v1/embeddings", {"input": TEXT, "model": "first"}) == "first"
+    assert answered(server, "/v1/embeddings", {"input": TEXT}) == "second"
+    assert server.post("/embed_sparse", {"inputs": TEXT}).status_code == 424
