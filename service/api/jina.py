@@ -7,6 +7,7 @@ has `embeddings`, a vector for each token. Errors are OpenAI's, as on the route 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.api import openai
 from service.api.http import MAX_ITEMS, Call, Operation, Reply
 from service.api.long_input import LongInputFields, long_input_headers, with_wishes, without_chunks
-from service.api.wire import as_base64, as_numbers, to_json
+from service.api.wire import as_base64, as_numbers, in_turns, to_json
 from service.errors import EmptyInput, TooManyInputs
 from service.postprocess import check_packable, quantize
 from service.types import EmbedRequest, Input, Matrix, OutputDtype
@@ -90,8 +91,8 @@ async def multi_vector(call: Call) -> Reply:
         "object": "list",
         "model": model.name,
         "data": [
-            {"object": "embeddings", "index": i, "embeddings": _encode(kind, states)}
-            for i, states in enumerate(result.states)
+            {"object": "embeddings", "index": i, "embeddings": rows}
+            for i, rows in enumerate(await in_turns(result.states, partial(_encode, kind)))
         ],
         "usage": {"total_tokens": tokens, "prompt_tokens": tokens},
     }

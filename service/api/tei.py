@@ -26,7 +26,7 @@ from service.api.long_input import (
     with_wishes,
     without_chunks,
 )
-from service.api.wire import as_numbers, as_weights, to_json
+from service.api.wire import as_numbers, as_weights, in_turns, to_json
 from service.bundle import Bundle, Role
 from service.errors import (
     BodyTooLarge,
@@ -336,7 +336,7 @@ async def embed_all(call: Call) -> Reply:
         raise InvalidInput("/embed_all reads an input as a whole; it cuts or refuses one that is too long.", "inputs")
     result = await model.embedder.embed_tokens(wanted, call.deadline)
     call.count(result)
-    return Reply(to_json([as_numbers(state) for state in result.states]), headers=_headers(result, texts))
+    return Reply(to_json(await in_turns(result.states, as_numbers)), headers=_headers(result, texts))
 
 
 async def _late_reply(call: Call, model: Model, request: EmbedAllRequest) -> Reply:
@@ -349,7 +349,7 @@ async def _late_reply(call: Call, model: Model, request: EmbedAllRequest) -> Rep
     wanted = wanted._replace(inputs=[Input(text, prompt) for text in texts])
     result = await embedder.embed(wanted, role, call.deadline)
     call.count(result)
-    return Reply(to_json([as_numbers(state) for state in result.states]), headers=_headers(result, texts))
+    return Reply(to_json(await in_turns(result.states, as_numbers)), headers=_headers(result, texts))
 
 
 async def embed_sparse(call: Call) -> Reply:

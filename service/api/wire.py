@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from binascii import b2a_base64
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,32 @@ from numpy.typing import NDArray
 
 from service.sparse_vectors import SparseVector
 
+_NUMBERS_A_TURN = 100_000  # some 10 ms
+
 
 def to_json(body: object) -> bytes:
     """orjson writes float32 arrays in the shortest form that reads back as the same float32."""
     return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+async def in_turns(
+    matrices: Sequence[NDArray[Any]], encode: Callable[[NDArray[Any]], Sequence[Any]]
+) -> list[orjson.Fragment]:
+    """Each matrix as `to_json` writes its encoded rows. Between every few rows others get their turn: a reply may have
+    hundreds of megabytes, and orjson holds the interpreter's lock, so that a thread would be no help."""
+    found, numbers = [], 0
+    for matrix in matrices:
+        step = max(1, _NUMBERS_A_TURN // max(1, matrix.shape[1]))
+        parts = []
+        for begin in range(0, len(matrix), step):
+            rows = matrix[begin : begin + step]
+            if numbers + rows.size > _NUMBERS_A_TURN:
+                await asyncio.sleep(0)
+                numbers = 0
+            numbers += rows.size
+            parts.append(to_json(encode(rows))[1:-1])
+        found.append(orjson.Fragment(b"[" + b",".join(parts) + b"]"))
+    return found
 
 
 def as_numbers(vectors: NDArray[Any]) -> Sequence[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from service.api.wire import as_base64, as_numbers, to_json
+from service.api.wire import as_base64, as_numbers, in_turns, to_json
 
 finite = st.floats(allow_nan=False, allow_infinity=False, width=32)
 matrices = arrays(np.float32, st.tuples(st.integers(1, 4), st.integers(1, 9)), elements=finite)
@@ -32,3 +33,24 @@ def test_columns_cut_off_a_matrix_are_written_whole() -> None:
     cut = np.arange(12, dtype=np.float32).reshape(3, 4)[:, :2]
     assert json.loads(to_json(as_numbers(cut))) == [[0, 1], [4, 5], [8, 9]]
     assert base64.b64decode(as_base64(cut)[1]) == np.array([4, 5], dtype="<f4").tobytes()
+
+
+def test_large_matrices_are_written_whole_while_others_get_their_turns() -> None:
+    """Otherwise one reply of hundreds of megabytes keeps everybody waiting, whoever asks for liveness too."""
+    matrices = [np.random.default_rng(i).standard_normal((rows, 700), "f4") for i, rows in enumerate((0, 1, 1000, 300))]
+    turns = 0
+
+    async def run() -> bytes:
+        async def others() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        beside = asyncio.create_task(others())
+        written = to_json(await in_turns(matrices, as_numbers))
+        beside.cancel()
+        return written
+
+    assert asyncio.run(run()) == to_json([as_numbers(one) for one in matrices])
+    assert turns >= 9
