@@ -153,6 +153,7 @@ def _write_tokenizer(checkpoint: Checkpoint, tokenizer: TorchTokenizer, folder: 
     else:
         say(f"no {TOKENIZER_JSON}: converting the tokenizer with transformers' {tokenizer.kind}")
     (folder / TOKENIZER_JSON).write_text(json.dumps(content, ensure_ascii=False), "utf-8")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}), "utf-8")
 
 
 def _strip(path: Path) -> None:

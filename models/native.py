@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from models import classifier, heads, splade
 from models.checkpoint import Checkpoint
+from models.descriptions import refused
 from models.families import distilbert, electra, gte, modernbert, mpnet, nomic_bert, roberta
 from models.families.bert import read_config
 from models.families.family import Family
@@ -56,6 +57,12 @@ def build_int8(checkpoint: Checkpoint, peaks: Mapping[str, Array]) -> Graph:
 def family_of(checkpoint: Checkpoint) -> Family:
     """Raises CheckpointError where no family is known by that name."""
     model_type = checkpoint.config.get("model_type")
+    if checkpoint.config.get("is_causal"):
+        raise refused(
+            "config.json",
+            "is_causal hides from each token what follows it, and the graphs built from weights look both ways",
+            "compile with --route export",
+        )
     if family := FAMILIES.get(str(model_type)):
         return family
     raise CheckpointError(

@@ -9,6 +9,7 @@ from typing import Any
 
 from models.checkpoint import Checkpoint
 from models.descriptions import read_json
+from models.tokenizer_class import as_its_class_has_it
 from service.bundle import TOKENIZER_JSON
 from service.errors import BundleError, CheckpointError
 from service.tokenizer import Tokenizer
@@ -22,7 +23,7 @@ def write_tokenizer(checkpoint: Checkpoint, folder: Path) -> None:
             f"{source} does not exist, and older tokenizer files (vocab.txt, spiece.model) are not read",
             "make one with transformers: AutoTokenizer.from_pretrained(FOLDER, use_fast=True).save_pretrained(FOLDER)",
         )
-    content = read_json(source)
+    content = as_its_class_has_it(read_json(source), checkpoint.folder, checkpoint.config)
     content["truncation"] = content["padding"] = None
     if checkpoint.lower_case:
         content["normalizer"] = _lowercasing(content.get("normalizer"))

@@ -54,6 +54,8 @@ class _ModernBert:
 
     def __init__(self, graph: Graph, raw_config: Mapping[str, Any], weights: Weights) -> None:
         refuse_foreign_code(raw_config)
+        if raw_config.get("sliding_window") is not None:
+            raise refused("sliding_window is not supported, local_attention is")
         self._graph = graph
         self._config = config = validated(_Config, raw_config)
         self._kinds = _kinds(config)
@@ -115,7 +117,10 @@ def _kinds(config: _Config) -> tuple[str, ...]:
 
 def _rotary(config: Mapping[str, Any], kind: str) -> Rotary:
     """Newer files have rope_parameters for each kind of layer, older ones a θ; a local θ of null is the global one."""
-    parameters = (config.get("rope_parameters") or {}).get(kind)
+    table = config.get("rope_parameters") or {}
+    if not isinstance(table, Mapping) or not set(table) <= {_GLOBAL, _LOCAL}:
+        raise refused(f"rope_parameters = {table!r} is not one table for each kind of layer")
+    parameters = table.get(kind)
     theta = config.get(_OLDER_THETAS[kind], _THETAS[kind])
     if theta is None:
         theta = config.get(_OLDER_THETAS[_GLOBAL]) or _THETAS[_GLOBAL]

@@ -162,6 +162,8 @@ def cases() -> Iterator[Case]:
     yield Case(
         "layers that see something else", _set("config.json", model_type="modernbert", layer_types=["chunked"] * 2)
     )
+    yield Case("tokens that do not see what follows", _set("config.json", is_causal=True))
+    yield Case("a window by another name", _set("config.json", model_type="modernbert", sliding_window=4))
     yield Case("weights cut off", _cut_off("model.safetensors"))
     yield Case("a tensor missing", _weights(lambda all_: all_.pop("embeddings.LayerNorm.bias")))
     yield Case("a tensor of another shape", _set("config.json", intermediate_size=64))
@@ -172,6 +174,7 @@ def cases() -> Iterator[Case]:
     yield Case("an adapter", lambda folder: write_json(folder / "adapter_config.json", {"peft_type": "LORA"}))
     yield Case("no tokenizer", _remove("tokenizer.json"))
     yield Case("a tokenizer cut off", _cut_off("tokenizer.json"))
+    yield Case("words that its class would make otherwise", _set("tokenizer.json", normalizer={"type": "NFC"}))
     yield Case("a vocabulary missing", _set("tokenizer.json", model={"type": "WordPiece"}))
     yield Case("a vocabulary too large for the weights", _set("config.json", vocab_size=len(tiny.VOCABULARY) - 1))
     yield Case("a special token beyond the weights", _add_token)

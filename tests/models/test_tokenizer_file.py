@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 
 from models.checkpoint import read_checkpoint
+from models.tokenizer_class import as_its_class_has_it
 from models.tokenizer_file import write_tokenizer
 from service.errors import CheckpointError
 from tests.models import tiny
 from tests.models.tiny import Tiny, change_json, write_json
+
+AS_IT_IS = "PreTrainedTokenizerFast"  # a class that changes nothing of tokenizer.json
 
 
 def written(source: Path, folder: Path) -> dict[str, Any]:
@@ -23,7 +27,9 @@ def written(source: Path, folder: Path) -> dict[str, Any]:
 
 
 def test_truncation_and_padding_are_removed(tmp_path: Path) -> None:
-    content = written(Tiny().write(tmp_path / "tiny"), tmp_path / "out")
+    source = Tiny().write(tmp_path / "tiny")
+    write_json(source / "tokenizer_config.json", {"tokenizer_class": AS_IT_IS})
+    content = written(source, tmp_path / "out")
     assert content == tiny.tokenizer() | {"truncation": None, "padding": None}
 
 
@@ -40,8 +46,57 @@ def test_truncation_and_padding_are_removed(tmp_path: Path) -> None:
 def test_do_lower_case(tmp_path: Path, before: dict[str, Any] | None, after: list[dict[str, Any]] | None) -> None:
     source = Tiny(sentence_bert={"do_lower_case": True}).write(tmp_path / "tiny")
     write_json(source / "tokenizer.json", tiny.tokenizer() | {"normalizer": before})
+    write_json(source / "tokenizer_config.json", {"tokenizer_class": AS_IT_IS})
     content = written(source, tmp_path / "out")
     assert content["normalizer"] == ({"type": "Sequence", "normalizers": after} if after else before)
+
+
+@pytest.mark.parametrize(
+    ("settings", "made"),
+    [
+        ({}, (True, None, True)),
+        ({"tokenizer_class": "BertTokenizer"}, (True, None, True)),
+        ({"tokenizer_class": "MPNetTokenizerFast", "do_lower_case": False}, (False, None, True)),
+        ({"tokenizer_class": "DistilBertTokenizer", "strip_accents": False}, (True, False, True)),
+        ({"tokenizer_class": "ElectraTokenizer", "tokenize_chinese_chars": False}, (True, None, False)),
+        ({"tokenizer_class": AS_IT_IS, "do_lower_case": True}, (False, True, True)),
+    ],
+)
+def test_settings_beside_the_file_make_the_normaliser(
+    tmp_path: Path, settings: dict[str, Any], made: tuple[bool, bool | None, bool]
+) -> None:
+    """As transformers' BertTokenizer and its relatives do, which do not look at the file's."""
+    source = Tiny().write(tmp_path / "tiny")
+    normalizer = {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True}
+    change_json(source / "tokenizer.json", normalizer=normalizer | {"strip_accents": True, "lowercase": False})
+    write_json(source / "tokenizer_config.json", settings)
+    found = written(source, tmp_path / "out")["normalizer"]
+    assert (found["lowercase"], found["strip_accents"], found["handle_chinese_chars"]) == made
+
+
+@pytest.mark.parametrize("prefixed", [True, False])
+def test_settings_beside_the_file_make_robertas_words(prefixed: bool) -> None:
+    words = {"type": "ByteLevel", "add_prefix_space": not prefixed, "trim_offsets": True, "use_regex": True}
+    content = {"normalizer": None, "pre_tokenizer": words, "model": {"type": "BPE"}}
+    found = as_class({"tokenizer_class": "RobertaTokenizer", "add_prefix_space": prefixed}, content)
+    assert found["pre_tokenizer"] == words | {"add_prefix_space": prefixed}
+
+
+def as_class(settings: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
+    with TemporaryDirectory() as folder:
+        write_json(Path(folder) / "tokenizer_config.json", settings)
+        return as_its_class_has_it(content, Path(folder), {"model_type": "roberta"})
+
+
+def test_prefixes_that_contradict_each_other_are_refused() -> None:
+    content = {
+        "pre_tokenizer": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always"},
+        "model": {"type": "Unigram"},
+    }
+    named = {"tokenizer_class": "XLMRobertaTokenizer"}
+    assert as_class(named, content) == content
+    with pytest.raises(CheckpointError, match=r"prepend_scheme always, .* add_prefix_space False"):
+        as_class(named | {"add_prefix_space": False}, content)
 
 
 def test_a_token_beyond_the_embedding_matrix_is_refused(tmp_path: Path) -> None:
