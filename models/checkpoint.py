@@ -127,6 +127,13 @@ def described(root: Path, modules: Modules, kind: Kind, config: Mapping[str, Any
     if other := config.get("transformers_weights"):
         raise refused("config.json", f"transformers_weights = {other!r}: only model.safetensors or its index is read")
     sentence = _sentence(folder, kind)
+    tokenizer_config = read_json(folder / "tokenizer_config.json", optional=True)
+    if (side := tokenizer_config.get("truncation_side")) not in (None, "right"):
+        raise refused(
+            "tokenizer_config.json",
+            f"truncation_side {side} is not kept in a bundle, which is cut on the right",
+            "take the line out, and serve with --truncation-side where long texts are truncated",
+        )
     saved = parse(_SentenceTransformer, root / _SAVED, optional=True)
     if saved.model_type not in (None, *kind.model_types):
         raise refused(_SAVED, f"model_type {saved.model_type} is not {' or '.join(kind.model_types)}")
@@ -139,7 +146,7 @@ def described(root: Path, modules: Modules, kind: Kind, config: Mapping[str, Any
         config=config,
         pooling=modules.pooling,
         heads=heads,
-        max_seq_length=_max_seq_length(sentence, read_json(folder / "tokenizer_config.json", optional=True), config),
+        max_seq_length=_max_seq_length(sentence, tokenizer_config, config),
         lower_case=sentence.do_lower_case or False,
         pad_token_id=pad_token_id(config),
         prompts=prompts,

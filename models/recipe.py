@@ -102,5 +102,5 @@ def _read_by_compile(folder: Path) -> Iterator[Path]:
         "merges.txt",
         "artifact.metadata",
     ):
-        for depth in ("", "*/"):
+        for depth in ("", "*/", "*/*/"):
             yield from (path for path in folder.glob(depth + pattern) if path.is_file())

@@ -107,8 +107,14 @@ def weight_files(folder: Path) -> list[Path]:
             "save the model again with a current sentence-transformers (safe_serialization)",
         )
     mapped = read_json(index).get("weight_map")
-    if not isinstance(mapped, dict) or not mapped or not all(isinstance(name, str) for name in mapped.values()):
-        raise refused(index, "its weight_map does not name the tensors' files", "fetch the checkpoint again")
+    if (
+        not isinstance(mapped, dict)
+        or not mapped
+        or not all(isinstance(name, str) and name == Path(name).name for name in mapped.values())
+    ):
+        raise refused(
+            index, "its weight_map does not name the tensors' files in its folder", "fetch the checkpoint again"
+        )
     files = [folder / name for name in sorted(set(mapped.values()))]
     if missing := [path.name for path in files if not path.is_file()]:
         raise refused(index, f"it names {', '.join(missing)}, which is missing", "fetch the checkpoint again")

@@ -174,6 +174,7 @@ def cases() -> Iterator[Case]:
     yield Case("an adapter", lambda folder: write_json(folder / "adapter_config.json", {"peft_type": "LORA"}))
     yield Case("no tokenizer", _remove("tokenizer.json"))
     yield Case("a tokenizer cut off", _cut_off("tokenizer.json"))
+    yield Case("long texts cut on the left", _set("tokenizer_config.json", truncation_side="left"))
     yield Case("words that its class would make otherwise", _set("tokenizer.json", normalizer={"type": "NFC"}))
     yield Case("a vocabulary missing", _set("tokenizer.json", model={"type": "WordPiece"}))
     yield Case("a vocabulary too large for the weights", _set("config.json", vocab_size=len(tiny.VOCABULARY) - 1))

@@ -17,12 +17,13 @@ from safetensors.numpy import load_file, save_file
 
 from models import verify
 from models.compile import compile_checkpoint, find_cached
+from models.recipe import checkpoint_files
 from models.staging import STAGING_PREFIX
 from service.bundle import read_bundle, read_golden, verify_files
 from service.errors import CheckpointError, SourceError, StartupError
 from tests.models import tiny
 from tests.models.conftest import MINILM, Compile
-from tests.models.tiny import Tiny, change_json
+from tests.models.tiny import Tiny, change_json, write_json
 
 ROOT = Path(__file__).parents[2]
 
@@ -149,6 +150,11 @@ def test_found_again_until_something_changes(tmp_path: Path, compiled: Compile, 
     save_file({name: value + 0.01 for name, value in tensors.items()}, source / "model.safetensors")
     assert find_cached(str(source), cache_dir=cache) is None
     assert compiled(source) != folder
+
+
+def test_files_of_modules_in_deeper_folders_count(tmp_path: Path) -> None:
+    write_json(tmp_path / "heads" / "2_Dense" / "config.json", {})
+    assert checkpoint_files(tmp_path) == ["heads/2_Dense/config.json"]
 
 
 @pytest.mark.parametrize(
