@@ -154,7 +154,8 @@ class Scorer(Reader):
         if lengths[0] >= readable and sum(lengths) > readable:
             most = readable - 1
             raise InvalidInput(
-                f"The query has {lengths[0]} tokens; with more than {most} no text fits beside it.", "query"
+                f"The first text (the query) has {lengths[0]} tokens; with more than {most} no text fits beside it.",
+                "query",
             )
         found = cut(second, text, _beside(first, rules), room)
         return found._replace(chunks=[self._with_first(first, chunk) for chunk in found.chunks])

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 from starlette.types import Receive, Scope, Send
 
 from service import metrics
@@ -289,12 +290,30 @@ def _headers(reply: Reply, request_id: str) -> list[tuple[str, str]]:
 
 def explain(error: ValidationError) -> EmbedserveError:
     """pydantic's first complaint as ours, without the input it complains about."""
-    first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+    complaints = error.errors(include_input=False, include_url=False, include_context=False)
+    first = complaints[0]
     if first["type"] == "json_invalid":
         return MalformedBody(first["msg"])
-    where = ".".join(map(str, first["loc"]))
-    message = f"{where}: {first['msg']}" if where else first["msg"]
-    return InvalidInput(message, str(first["loc"][0]) if first["loc"] else None)
+    place, reason = first["loc"], first["msg"]
+    if len(place) > 1 and _FORM.fullmatch(str(place[-1])):
+        place, reason = _of_forms(place[:-1], complaints)
+    where = ".".join(map(str, place))
+    return InvalidInput(f"{where}: {reason}" if where else reason, str(place[0]) if place else None)
+
+
+_FORM = re.compile(r"str|int|float|bool|none|(constrained-|literal|list|dict|function-).*")
+"""pydantic's names for the forms of a field that may have several: they are at the end of a place, as keys are."""
+
+
+def _of_forms(field: tuple[int | str, ...], complaints: Sequence[ErrorDetails]) -> tuple[tuple[int | str, ...], str]:
+    """Place and reason where a field is of none of its forms: those of the form that it is nearest to, if any."""
+    size = len(field)
+    forms = [one for one in complaints if one["loc"][:size] == field and len(one["loc"]) > size]
+    for one in forms:
+        if len(one["loc"]) > size + 1:
+            return field + one["loc"][size + 1 :], one["msg"]
+    near = [one["msg"] for one in forms if not one["type"].endswith("_type")]
+    return field, near[0] if near else "; or: ".join(dict.fromkeys(one["msg"] for one in forms))
 
 
 def _read_head(scope: Scope, exchange: Exchange, service: Service, route: str) -> Call:

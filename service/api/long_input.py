@@ -103,7 +103,9 @@ def with_wishes(request: EmbedRequest, fields: LongInputFields) -> EmbedRequest:
 def without_chunks(request: EmbedRequest) -> EmbedRequest:
     """For replies that are nothing but vectors: the model's setting does not hold. Raises InvalidInput for the wish."""
     if request.return_chunks:
-        raise InvalidInput("This reply has no room for chunks; /v1/embeddings returns them.", "return_chunks")
+        raise InvalidInput(
+            "This reply has no room for chunks; those of embeddings are returned by /v1/embeddings.", "return_chunks"
+        )
     return request._replace(return_chunks=False)
 
 

@@ -7,8 +7,10 @@ from pydantic import BaseModel, ValidationError
 
 from service import errors
 from service.api import health, openai, vertex
+from service.api.cohere import CohereRerankRequest
 from service.api.errors import retry_headers, status_of
 from service.api.http import explain
+from service.api.pair_scores import ScorePairsRequest
 
 EXAMPLES: list[tuple[errors.EmbedserveError, int, str]] = [
     (errors.InvalidInput("m", "input"), 400, "INVALID_ARGUMENT"),
@@ -123,3 +125,25 @@ def test_complaints_name_the_field_and_never_show_the_input() -> None:
     with pytest.raises(ValidationError) as broken:
         Body.model_validate_json("{")
     assert isinstance(explain(broken.value), errors.MalformedBody)
+
+
+@pytest.mark.parametrize(
+    ("model", "body", "said"),
+    [
+        (ScorePairsRequest, {"text_1": "a", "text_2": []}, "text_2: List should have at least 1 item"),
+        (ScorePairsRequest, {"text_1": "a", "text_2": ["b", 7]}, "text_2.1: Input should be a valid string"),
+        (
+            ScorePairsRequest,
+            {"text_1": "a", "text_2": 7},
+            "text_2: Input should be a valid string; or: Input should be",
+        ),
+        (CohereRerankRequest, {"query": "q", "documents": [1]}, "documents.0: Input should be a valid string; or: "),
+        (CohereRerankRequest, {"query": 1, "documents": ["a"]}, "query: Input should be a valid string"),
+    ],
+)
+def test_a_field_of_several_forms_is_explained_by_the_nearest_one(
+    model: type[BaseModel], body: dict[str, object], said: str
+) -> None:
+    with pytest.raises(ValidationError) as caught:
+        model.model_validate(body)
+    assert str(explain(caught.value)).startswith(said)
