@@ -152,3 +152,10 @@ def test_who_gives_something_else_says_so(colbert: Server, server: Server) -> No
     assert colbert.http.get("/v1/multi-vector").status_code == 405
     described = colbert.http.get("/openapi.json").json()["paths"]["/v1/multi-vector"]["post"]
     assert described["tags"] == ["jina"]
+
+
+@pytest.mark.parametrize(("wrong", "said"), [({"input": []}, "input is empty"), ({"dimensions": 0}, "dimensions: ")])
+def test_a_refusal_says_why_in_its_message(colbert: Server, wrong: dict[str, Any], said: str) -> None:
+    error = assert_openai_error(colbert.post("/v1/multi-vector", {"input": "a", **wrong}), 400)
+    assert error["message"].startswith(said)
+    assert "detail" not in error
