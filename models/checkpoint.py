@@ -117,6 +117,18 @@ def read_checkpoint(root: Path, pooling: PoolingMode | None = None) -> Checkpoin
     return described(root, read_modules(root, pooling), Kind())
 
 
+def refuse_unkept(config: Mapping[str, Any], tokenizer_config: Mapping[str, Any]) -> None:
+    """What transformers would follow, and a bundle does not keep. Raises CheckpointError."""
+    if other := config.get("transformers_weights"):
+        raise refused("config.json", f"transformers_weights = {other!r}: only model.safetensors or its index is read")
+    if (side := tokenizer_config.get("truncation_side")) not in (None, "right"):
+        raise refused(
+            "tokenizer_config.json",
+            f"truncation_side {side} is not kept in a bundle, which is cut on the right",
+            "take the line out, and serve with --truncation-side where long texts are truncated",
+        )
+
+
 def described(root: Path, modules: Modules, kind: Kind, config: Mapping[str, Any] | None = None) -> Checkpoint:
     """What the files of every kind of model say: the encoder's own in its folder, the others in `root`.
 
@@ -124,16 +136,9 @@ def described(root: Path, modules: Modules, kind: Kind, config: Mapping[str, Any
     """
     folder = modules.folder
     config = read_json(folder / "config.json") if config is None else config
-    if other := config.get("transformers_weights"):
-        raise refused("config.json", f"transformers_weights = {other!r}: only model.safetensors or its index is read")
     sentence = _sentence(folder, kind)
     tokenizer_config = read_json(folder / "tokenizer_config.json", optional=True)
-    if (side := tokenizer_config.get("truncation_side")) not in (None, "right"):
-        raise refused(
-            "tokenizer_config.json",
-            f"truncation_side {side} is not kept in a bundle, which is cut on the right",
-            "take the line out, and serve with --truncation-side where long texts are truncated",
-        )
+    refuse_unkept(config, tokenizer_config)
     saved = parse(_SentenceTransformer, root / _SAVED, optional=True)
     if saved.model_type not in (None, *kind.model_types):
         raise refused(_SAVED, f"model_type {saved.model_type} is not {' or '.join(kind.model_types)}")

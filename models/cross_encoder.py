@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from models.architecture import architecture_of
-from models.checkpoint import Checkpoint, pad_token_id
+from models.checkpoint import Checkpoint, pad_token_id, refuse_unkept
 from models.classification import is_classifier, read_classifier
 from models.descriptions import read_json, refused
 from models.modules import Pooling, module_list
@@ -39,7 +39,7 @@ _SEGMENTS = {
     "deberta": 0,
     "deberta-v2": 0,
 }
-_TYPED = ("Bert", "Electra", "Albert", "Deberta", "PreTrainedTokenizer", "TokenizersBackend")
+_TYPED = ("Bert", "Electra", "Albert", "Deberta", "PreTrainedTokenizer")
 _SANE_LENGTH = 10_000_000  # transformers writes 1e30 where it knows no limit
 
 
@@ -59,6 +59,7 @@ def find_cross_encoder(root: Path) -> Checkpoint | None:
     sentence = read_json(folder / _SENTENCE_BERT, optional=True)
     _check_sentence_bert(folder / _SENTENCE_BERT, sentence)
     tokenizer_config = read_json(folder / "tokenizer_config.json", optional=True)
+    refuse_unkept(config, tokenizer_config)
     return Checkpoint(
         folder=folder,
         config=config,

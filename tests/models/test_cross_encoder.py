@@ -84,6 +84,13 @@ def test_refused_settings(tmp_path: Path, change: dict[str, Any], reason: str) -
         find_cross_encoder(tmp_path)
 
 
+def test_cut_off_on_the_left_is_refused(tmp_path: Path) -> None:
+    write_cross_encoder(tmp_path)
+    change_json(tmp_path / "tokenizer_config.json", truncation_side="left")
+    with pytest.raises(CheckpointError, match="truncation_side left is not kept"):
+        find_cross_encoder(tmp_path)
+
+
 def test_refused_folders(tmp_path: Path) -> None:
     for name, folder, reason in (
         ("a", write_modules(tmp_path / "a", "transformer.Transformer", "logit_score.LogitScore"), "LogitScore"),
