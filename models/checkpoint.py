@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from models.architecture import architecture_of
 from models.classification import Classifier
-from models.descriptions import Described, parse, read_json, refuse_unknown, refused
+from models.descriptions import Described, parse, read_config, read_json, refuse_unknown, refused
 from models.modules import Head, Modules, Normalize, Pooling, Truncate, check_widths, read_modules
 from service.bundle import LateInteraction, PoolingMode, Task, is_bundle
 from service.errors import CheckpointError
@@ -135,7 +135,7 @@ def described(root: Path, modules: Modules, kind: Kind, config: Mapping[str, Any
     `config` stands in for a config.json.
     """
     folder = modules.folder
-    config = read_json(folder / "config.json") if config is None else config
+    config = read_config(folder / "config.json") if config is None else config
     sentence = _sentence(folder, kind)
     tokenizer_config = read_json(folder / "tokenizer_config.json", optional=True)
     refuse_unkept(config, tokenizer_config)

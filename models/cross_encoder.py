@@ -9,7 +9,7 @@ from typing import Any
 from models.architecture import architecture_of
 from models.checkpoint import Checkpoint, pad_token_id, refuse_unkept
 from models.classification import is_classifier, read_classifier
-from models.descriptions import read_json, refused
+from models.descriptions import read_config, read_json, refused
 from models.modules import Pooling, module_list
 from service.bundle import TOKENIZER_JSON
 from service.errors import BundleError, CheckpointError
@@ -49,7 +49,7 @@ def find_cross_encoder(root: Path) -> Checkpoint | None:
     folder = _transformer(root, saved)
     if folder is None:
         return None
-    config = read_json(folder / "config.json")
+    config = read_config(folder / "config.json")
     if not is_classifier(config):
         raise refused(
             folder / "config.json", f"architectures {config.get('architectures')} have no classification head"
@@ -105,7 +105,7 @@ def _transformer(root: Path, saved: Mapping[str, Any]) -> Path | None:
     path = root / "modules.json"
     is_cross_encoder = saved.get("model_type") == "CrossEncoder"
     if not path.is_file():
-        is_one = is_cross_encoder or is_classifier(read_json(root / "config.json", optional=True))
+        is_one = is_cross_encoder or is_classifier(read_config(root / "config.json", optional=True))
         return root if is_one and (root / "config.json").is_file() else None
     modules = module_list(path)
     if not is_cross_encoder:

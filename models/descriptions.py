@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from service.errors import CheckpointError
 
 NOT_AS_MEANT = "save the model again without it, or use another: it could not be served as its authors meant it"
+
+_MOST_POSITIONS = 2**24  # a table of angles for more would fill a machine's memory
 
 
 class Described(BaseModel):
@@ -46,6 +48,29 @@ def read_json(path: Path, *, optional: bool = False) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise CheckpointError(f"{path} is not a JSON object", "fetch the checkpoint again")
     return found
+
+
+class _Config(BaseModel):
+    """config.json's keys that are looked at before a family looks at them all, and of what types they must be."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    model_type: str | None = None
+    architectures: list[str] | None = None
+    auto_map: dict[str, Any] | None = None
+    pad_token_id: int | None = None
+    cls_token_id: int | None = None
+    sep_token_id: int | None = None
+    head_dim: int | None = None
+    max_position_embeddings: int | None = Field(None, le=_MOST_POSITIONS)
+    rope_parameters: dict[str, Any] | None = None
+    rope_scaling: dict[str, Any] | None = None
+
+
+def read_config(path: Path, *, optional: bool = False) -> dict[str, Any]:
+    """config.json as it is, if it is one. Raises CheckpointError."""
+    parse(_Config, path, optional=optional)
+    return read_json(path, optional=optional)
 
 
 def refuse_unknown(path: Path, extra: Mapping[str, Any]) -> None:

@@ -19,7 +19,7 @@ from pydantic import Field
 
 from models.architecture import architecture_of
 from models.checkpoint import Checkpoint, Kind, described
-from models.descriptions import Described, parse, read_json, refuse_unknown, refused
+from models.descriptions import Described, parse, read_config, read_json, refuse_unknown, refused
 from models.modules import PYLATE, Dense, Head, Modules, Normalize, Pooling, module_list, read_head
 from models.vocabulary import Vocabulary
 from service.bundle import Expansion, LateInteraction, Role
@@ -38,7 +38,7 @@ def is_late_interaction(root: Path) -> bool:
     """Whether the folder says of itself that it gives vectors of tokens to be compared."""
     if read_json(root / _SAVED, optional=True).get("model_type") in KIND.model_types:
         return True
-    return _COLBERT in (read_json(root / "config.json", optional=True).get("architectures") or ())
+    return _COLBERT in (read_config(root / "config.json", optional=True).get("architectures") or ())
 
 
 def read_late_interaction(root: Path) -> Checkpoint:
@@ -240,7 +240,7 @@ def _colbert(root: Path) -> Checkpoint:
             "fetch that file of the checkpoint as well",
         )
     found = parse(_Metadata, root / METADATA)
-    hidden_size = architecture_of(read_json(root / "config.json")).hidden_size
+    hidden_size = architecture_of(read_config(root / "config.json")).hidden_size
     projection = Dense(root, hidden_size, found.dim, bias=False, activation="identity")
     wishes = _Wishes(
         found.query_maxlen,

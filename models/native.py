@@ -61,7 +61,7 @@ def family_of(checkpoint: Checkpoint) -> Family:
         raise refused(
             "config.json",
             "is_causal hides from each token what follows it, and the graphs built from weights look both ways",
-            "compile with --route export",
+            "compile its authors' ONNX file with --route onnx",
         )
     if family := FAMILIES.get(str(model_type)):
         return family

@@ -35,6 +35,12 @@ def write_tokenizer(checkpoint: Checkpoint, folder: Path) -> None:
         tokenizer = Tokenizer(folder / TOKENIZER_JSON)
     except BundleError as error:
         raise CheckpointError(f"{source} cannot be used: {error.message}", "fetch the checkpoint again") from error
+    if checkpoint.max_seq_length <= tokenizer.special_tokens:
+        raise CheckpointError(
+            f"{checkpoint.folder}: max_seq_length is {checkpoint.max_seq_length}, and special tokens alone are "
+            f"{tokenizer.special_tokens}",
+            "mend max_seq_length in sentence_bert_config.json, or model_max_length in tokenizer_config.json",
+        )
     _check_padding(checkpoint, dict(_tokens(content, source)))
     _check_around(checkpoint, tokenizer)
 

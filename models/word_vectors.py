@@ -79,6 +79,8 @@ def recognise(path: Path) -> Format:
     first, newline, rest = head.partition(b"\n")
     header = _header(first)
     if header is None:
+        if not rest.strip() and len(first.split()) == 2 and all(one.isdigit() for one in first.split()):
+            raise CheckpointError(f"{path} has no words: it ends with its first line", _FETCH_AGAIN)
         if newline and len(first.split()) > 1 and _are_numbers(first.split()[1:]):
             return "glove"
         raise CheckpointError(

@@ -138,7 +138,7 @@ class InputTooLong(RequestError):
     reason = "input_too_long"
 
     def __init__(self, limit: int, actual: int, param: str | None = "input") -> None:
-        super().__init__(f"The input has {actual} tokens, the model reads {limit}.", param)
+        super().__init__(f"The input has {actual} tokens; it may have {limit}.", param)
         self.limit = limit
         self.actual = actual
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -108,14 +108,10 @@ def _plan(folder: Path, settings: ModelSettings, device: DeviceName, executors: 
     return replace(found, sources={**found.sources, "executors": "device"})
 
 
-def device_executors(folders: Sequence[Path], settings: Sequence[ModelSettings]) -> dict[str, int]:
-    """Of each device, as the first of its models would have it. Raises BundleError, StartupError."""
-    found: dict[str, int] = {}
-    for folder, mine in zip(folders, settings, strict=True):
-        device = choose(mine.device, read_bundle(folder).target).device
-        if str(device) not in found:
-            found[str(device)] = _plan(folder, mine, device).executors
-    return found
+def device_executors(folder: Path, settings: ModelSettings) -> tuple[str, int]:
+    """The device that a model is for, and how many executors it would have there. Raises BundleError, StartupError."""
+    device = choose(settings.device, read_bundle(folder).target).device
+    return str(device), _plan(folder, settings, device).executors
 
 
 def _check_settings(settings: ModelSettings, bundle: Bundle, tokenizer: Tokenizer) -> None:
@@ -126,5 +122,5 @@ def _check_settings(settings: ModelSettings, bundle: Bundle, tokenizer: Tokenize
         for prompt in ("", *bundle.prompts.values()):
             cut(tokenizer.encode([_A_TEXT], [prompt], 0)[0], _A_TEXT, rules, room=rules.max_chunks)
     except (InvalidInput, InputTooLong) as error:
-        remedy = "mend --chunk-max-tokens, --chunk-overlap, --max-input-tokens or --late-chunking"
+        remedy = "mend --chunk-max-tokens, --chunk-overlap, --max-input-tokens, --late-chunking or the prompts"
         raise StartupError(f"the settings do not fit the model {bundle.model_id}: {error}", remedy) from None

@@ -175,10 +175,28 @@ class Registry:
             slot.is_loading, slot.reason = True, ""
         executors: Mapping[str, int] = {}
         if len(served) > 1 or self._settings.model_dir is not None:
-            executors = await asyncio.to_thread(device_executors, folders, [slot.settings for slot in first])
+            executors = await self._executors(first, folders)
         opened = await asyncio.gather(*(self._first(*one, executors) for one in zip(first, folders, strict=True)))
         self._is_started = True
         return opened
+
+    async def _executors(self, slots: Sequence[_Slot], folders: Sequence[Path]) -> dict[str, int]:
+        """Of each device, as the first of its models would have it. Raises StartupError."""
+        found: dict[str, int] = {}
+        for slot, folder in zip(slots, folders, strict=True):
+            try:
+                device, executors = await asyncio.to_thread(device_executors, folder, slot.settings)
+            except StartupError as error:
+                self._blame(slot, error)
+                raise
+            found.setdefault(device, executors)
+        return found
+
+    def _blame(self, slot: _Slot, error: StartupError) -> None:
+        """Where there are several models, the error names its own."""
+        if len(self._slots) > 1:
+            error.message = f"{slot.name}: {error.message}"
+            error.args = (f"{error.message}\n  → {error.remedy}",)
 
     async def _first(self, slot: _Slot, folder: Path, executors: Mapping[str, int]) -> Model:
         started = time.monotonic()
@@ -186,9 +204,7 @@ class Registry:
             parts = await asyncio.to_thread(open_bundle, folder, slot.settings, executors)
             model = self._put(slot, parts, slot.names)
         except StartupError as error:
-            if len(self._slots) > 1:
-                error.message = f"{slot.name}: {error.message}"
-                error.args = (f"{error.message}\n  → {error.remedy}",)
+            self._blame(slot, error)
             raise
         finally:
             slot.is_loading = False

@@ -208,7 +208,12 @@ def _special_tokens(own: tokenizers.Tokenizer | Vocabulary) -> tuple[tuple[int, 
     """What the post-processor puts around a sequence, found by looking at one."""
     if isinstance(own, Vocabulary) or own.post_processor is None:
         return (), ()
-    probe = own.encode("a", add_special_tokens=True)
+    try:
+        probe = own.encode("a", add_special_tokens=True)
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # Rust's, which is no Exception and cannot be imported
+            raise
+        raise BundleError(f"the tokenizer fails on the text 'a': {error}", RECOMPILE) from error
     mask = probe.special_tokens_mask
     if 0 not in mask:
         raise BundleError("the tokenizer gives no tokens for the text 'a'", RECOMPILE)

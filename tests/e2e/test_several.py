@@ -210,6 +210,13 @@ def test_one_that_cannot_be_loaded_fails_the_start_and_is_named(tmp_path: Path, 
     assert "model.onnx is corrupt" in done.stderr.decode()
 
 
+def test_a_device_that_cannot_be_had_is_said_of_the_model_that_wants_it(tmp_path: Path, tiny: Path) -> None:
+    text = f'[[models]]\nmodel = "{tiny}"\nname = "good"\n[[models]]\nmodel = "{tiny}"\nname = "gpu"\ndevice = "cuda"\n'
+    done = run_command("serve", "--port", "0", "--config", toml(tmp_path, text))
+    assert done.returncode == 1
+    assert "embedserve: gpu: the bundle is compiled for cpu" in done.stderr.decode()
+
+
 def test_models_of_one_checkpoint_have_names_of_their_own_and_no_common_one(
     launch_file: Callable[..., Server], tiny: Path
 ) -> None:

@@ -215,6 +215,12 @@ def test_modules_of_ones_own_are_refused(tmp_path: Path, change: dict[str, Any],
         ("config_sentence_transformers.json", {"default_prompt_name": "query"}, "'query' is not among the prompts"),
         ("config.json", {"max_position_embeddings": None}, "max_position_embeddings is None"),
         ("config.json", {"matryoshka_dimensions": "all"}, "matryoshka_dimensions"),
+        ("config.json", {"architectures": 1}, "architectures: Input should be a valid list"),
+        ("config.json", {"model_type": ["bert"]}, "model_type: Input should be a valid string"),
+        ("config.json", {"rope_parameters": 1.5}, "rope_parameters: Input should be a valid dictionary"),
+        ("config.json", {"sep_token_id": {}}, "sep_token_id: Input should be a valid integer"),
+        ("config.json", {"head_dim": {}}, "head_dim: Input should be a valid integer"),
+        ("config.json", {"max_position_embeddings": 2**40}, "max_position_embeddings: Input should be less than"),
     ],
 )
 def test_other_refusals(tmp_path: Path, file: str, change: dict[str, Any], message: str) -> None:

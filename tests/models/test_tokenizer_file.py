@@ -129,3 +129,20 @@ def test_a_broken_tokenizer_is_refused(tmp_path: Path, content: str, message: st
     (source / "tokenizer.json").write_text(content, "utf-8")
     with pytest.raises(CheckpointError, match=message):
         written(source, tmp_path / "out")
+
+
+def test_a_template_of_tokens_that_are_not_there_is_refused(tmp_path: Path) -> None:
+    source = Tiny().write(tmp_path / "source")
+    template = tiny.tokenizer()["post_processor"]
+    del template["special_tokens"]["[SEP]"]
+    change_json(source / "tokenizer.json", post_processor=template)
+    with pytest.raises(CheckpointError) as raised:
+        written(source, tmp_path / "bundle")
+    assert "cannot be used" in raised.value.message
+
+
+@pytest.mark.parametrize("length", [1, 2])
+def test_no_room_for_a_text_is_refused(tmp_path: Path, length: int) -> None:
+    source = Tiny(sentence_bert={"max_seq_length": length}).write(tmp_path / "source")
+    with pytest.raises(CheckpointError, match=f"max_seq_length is {length}, and special tokens alone are 2"):
+        written(source, tmp_path / "bundle")

@@ -98,6 +98,7 @@ COUNTED = CONTENTS["word2vec-text"]
 LINES = CONTENTS["glove"].splitlines(keepends=True)
 BAD: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "is empty"),
+    "no words": (b"0 10\n", "has no words: it ends with its first line"),
     "a number less": (
         b"".join([*LINES[:3], b"word 1 2 3\n", *LINES[3:]]),
         "line 4 has 3 numbers after its word, not 6",
