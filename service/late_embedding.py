@@ -35,11 +35,10 @@ class LateEmbedder(Reader):
         max_tokens: int,
     ) -> None:
         """As Reader; `batcher` gives a vector for each token of a row. Raises BundleError."""
-        super().__init__(bundle, tokenizer, workers, settings, max_tokens)
+        super().__init__(bundle, tokenizer, batcher, workers, settings, max_tokens)
         if bundle.late_interaction is None:
             raise BundleError(f"{bundle.model_id}: bundle.json does not say how it reads queries", "compile it again")
         self._late = bundle.late_interaction
-        self._batcher = batcher
         self._skipped = np.array(self._late.skipped_tokens, np.int64)
 
     def role_prompt(self, role: Role) -> str:

@@ -48,8 +48,7 @@ class Embedder(Reader):
         max_tokens: int,
     ) -> None:
         """`max_tokens` is the limit for all inputs of one request together."""
-        super().__init__(bundle, tokenizer, workers, settings, max_tokens)
-        self._batcher = batcher
+        super().__init__(bundle, tokenizer, batcher, workers, settings, max_tokens)
         self._token_batcher = token_batcher
 
     async def embed(self, request: EmbedRequest, deadline: float | None = None) -> EmbedResult:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from service import cl100k
+from service.batcher import Batcher
 from service.bundle import Bundle
 from service.errors import DimensionsUnsupported, EmptyInput, InvalidInput, TooManyTokens
 from service.long_input import Cut, Rules, cut, rules_of
@@ -21,23 +22,31 @@ from service.workers import Workers
 # that health checks and short requests do not wait for them.
 OFF_LOOP_CHARACTERS = 5_000
 # Of what requests wish for, which is nearly always the same.
-_RULES_KEPT = 64
+RULES_KEPT = 64
 
 
 class Reader:
     """One model's way to read: prompts, tokens, limits, chunks."""
 
     def __init__(
-        self, bundle: Bundle, tokenizer: Tokenizer, workers: Workers, settings: ModelSettings, max_tokens: int
+        self,
+        bundle: Bundle,
+        tokenizer: Tokenizer,
+        batcher: Batcher,
+        workers: Workers,
+        settings: ModelSettings,
+        max_tokens: int,
     ) -> None:
-        """`max_tokens` is the limit for all inputs of one request together."""
+        """`batcher` gives the main output of the bundle's task. `max_tokens` is the limit for all inputs of one request
+        together."""
         self.bundle = bundle
         self._tokenizer = tokenizer
+        self._batcher = batcher
         self._workers = workers
         self._settings = settings
         self._max_tokens = max_tokens
         self._pools_after_prompt = "pooling_mask" in bundle.inputs
-        self._rules = lru_cache(_RULES_KEPT)(self._make_rules)
+        self._rules = lru_cache(RULES_KEPT)(self._make_rules)
 
     def prompt(self, name: str | None) -> str:
         """The prompt of that name; the model's default for None. Raises InvalidInput listing those there are."""

@@ -14,14 +14,11 @@ from itertools import accumulate, pairwise
 
 import numpy as np
 
-from service.batcher import Batcher
-from service.bundle import Activation, Bundle
+from service.bundle import Activation
 from service.chunking import weights
 from service.errors import BundleError, EmptyInput, InputTooLong, InvalidInput, TooManyTokens
 from service.long_input import Cut, Rules, cut, rules_of
-from service.reader import OFF_LOOP_CHARACTERS, Reader
-from service.settings import ModelSettings
-from service.tokenizer import Tokenizer
+from service.reader import OFF_LOOP_CHARACTERS, RULES_KEPT, Reader
 from service.types import (
     Aggregation,
     Chunk,
@@ -37,27 +34,10 @@ from service.types import (
     Vector,
     Wishes,
 )
-from service.workers import Workers
-
-_RULES_KEPT = 64  # as in `reader`
 
 
 class Scorer(Reader):
     """One cross-encoder or classifier: everything between a dialect and the scores."""
-
-    def __init__(
-        self,
-        bundle: Bundle,
-        tokenizer: Tokenizer,
-        batcher: Batcher,
-        workers: Workers,
-        settings: ModelSettings,
-        max_tokens: int,
-    ) -> None:
-        """As Reader."""
-        super().__init__(bundle, tokenizer, workers, settings, max_tokens)
-        self._batcher = batcher
-        self._pair_rules = lru_cache(_RULES_KEPT)(self._make_pair_rules)
 
     async def score(self, request: ScoreRequest, deadline: float | None = None) -> ScoreResult:
         """Raises InvalidInput, InputTooLong, TooManyTokens, TooManyChunks, and what Batcher.submit raises."""
@@ -175,6 +155,10 @@ class Scorer(Reader):
             return self._tokenizer.pair
         except BundleError as error:
             raise InvalidInput(f"The model reads no pairs of texts: {error.message}.") from error
+
+    @cached_property
+    def _pair_rules(self) -> Callable[[Wishes], Rules]:
+        return lru_cache(RULES_KEPT)(self._make_pair_rules)
 
     def _make_pair_rules(self, wishes: Wishes) -> Rules:
         """What the first texts leave is not known yet; windows are of the second texts' ids alone."""

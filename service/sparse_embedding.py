@@ -7,15 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from service.batcher import Batcher, Rows
-from service.bundle import Bundle
+from service.batcher import Rows
 from service.errors import InvalidInput
 from service.reader import Reader
-from service.settings import ModelSettings
 from service.sparse_vectors import SparseVector, largest, maximum, sparse_rows
-from service.tokenizer import Tokenizer
 from service.types import Aggregation, EmbedRequest, Matrix, SparseResult
-from service.workers import Workers
 
 
 def sparsely(run: Callable[[Rows], Matrix]) -> Callable[[Rows], list[SparseVector]]:
@@ -24,20 +20,7 @@ def sparsely(run: Callable[[Rows], Matrix]) -> Callable[[Rows], list[SparseVecto
 
 
 class SparseEmbedder(Reader):
-    """One model of sparse vectors: everything between a dialect and the weights."""
-
-    def __init__(
-        self,
-        bundle: Bundle,
-        tokenizer: Tokenizer,
-        batcher: Batcher,
-        workers: Workers,
-        settings: ModelSettings,
-        max_tokens: int,
-    ) -> None:
-        """As Reader; `batcher` gives sparse rows."""
-        super().__init__(bundle, tokenizer, workers, settings, max_tokens)
-        self._batcher = batcher
+    """One model of sparse vectors: everything between a dialect and the weights. Its batcher gives sparse rows."""
 
     async def embed(self, request: EmbedRequest, deadline: float | None = None) -> SparseResult:
         """The weights of an input's chunks become its own by their maximum, as those of its tokens do.
