@@ -19,6 +19,7 @@ from typing import Any
 from starlette.types import Scope
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
 
 MAX_HEAD_BYTES = 64 * 1024
 HEAD_SECONDS = 30.0
@@ -28,6 +29,12 @@ _EXCHANGE = "embedserve.exchange"
 _END_OF_HEAD = b"\r\n\r\n"
 _UPGRADE = re.compile(rb"\r\n(upgrade)(?=[ \t]*:)", re.IGNORECASE)
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+
+
+class State(ServerState):
+    """What uvicorn's connections share, and whether each is to end with its next reply."""
+
+    is_draining = False
 
 
 class Exchange:
@@ -72,7 +79,8 @@ class Exchange:
         head = header_lines(headers)
         if "\r\nconnection: close" in head:
             cycle.keep_alive = False
-        elif not cycle.keep_alive:
+        elif not cycle.keep_alive or self._protocol.is_draining:
+            cycle.keep_alive = False
             head += "\r\nconnection: close"
         if cycle.scope["method"] == "HEAD":
             body = b""
@@ -104,6 +112,12 @@ class LimitedProtocol(HttpToolsProtocol):
     _head_timer: asyncio.TimerHandle | None = None
     _idle_since: float | None = None  # in the event loop's time; None: a request has begun
     _idle_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether the client is to go elsewhere after this reply; what it has sent already is answered first."""
+        state: State = self.server_state  # type: ignore[assignment]
+        return state.is_draining and not self.pipeline
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The time for the first head begins."""

@@ -27,7 +27,7 @@ from service.bundle import Bundle
 from service.errors import StartupError
 from service.logs import configure, event
 from service.model import Model
-from service.protocol import LimitedProtocol
+from service.protocol import LimitedProtocol, State
 from service.registry import Find, Registry
 from service.runtime.session import runtime_version
 from service.settings import Settings, unknown_variables
@@ -42,11 +42,13 @@ _SWITCH_INTERVAL = 0.000_5
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, with this order at the end: readiness fails, connections are refused after a grace, work is
-    finished, the process exits with 0. A second SIGINT ends it at once."""
+    """uvicorn, with this order at the end: readiness fails and every reply ends its connection, new connections are
+    refused and idle ones closed after a grace, work is finished, the process exits with 0. A second SIGINT ends it at
+    once."""
 
     def __init__(self, config: uvicorn.Config, registry: Registry, drain_grace: float) -> None:
         super().__init__(config)
+        self.server_state: State = State()
         self._registry = registry
         self._drain_grace = drain_grace
         self._refuse_at: float | None = None
@@ -59,6 +61,7 @@ class _Server(uvicorn.Server):
         if self._refuse_at is None:
             self._refuse_at = time.monotonic() + self._drain_grace
             self._registry.leave()
+            self.server_state.is_draining = True
 
     async def on_tick(self, counter: int) -> bool:
         """Called by uvicorn every tenth of a second."""

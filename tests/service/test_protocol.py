@@ -10,9 +10,8 @@ from functools import partial
 import pytest
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
-from uvicorn.server import ServerState
 
-from service.protocol import Exchange, LimitedProtocol, header_lines
+from service.protocol import Exchange, LimitedProtocol, State, header_lines
 
 
 def test_one_line_a_header() -> None:
@@ -28,12 +27,12 @@ def test_no_header_becomes_two(bad: str) -> None:
 
 @contextlib.asynccontextmanager
 async def connected(
-    app: ASGIApp, keep_alive: float
+    app: ASGIApp, keep_alive: float, state: State | None = None
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """A connection to our protocol on a free port, within the test's own event loop."""
     config = uvicorn.Config(app, ws="none", lifespan="off", log_config=None)
     config.timeout_keep_alive = keep_alive  # type: ignore[assignment]  # any number of seconds, whatever it says
-    make = partial(LimitedProtocol, config, ServerState(), {})
+    make = partial(LimitedProtocol, config, state or State(), {})
     async with await asyncio.get_running_loop().create_server(make, "127.0.0.1", 0) as server:
         reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
         yield reader, writer
@@ -73,5 +72,19 @@ def test_pipelined_requests_are_answered_in_order() -> None:
             b"content-length: 2\r\n\r\n",
             b"content-length: 2\r\nconnection: close\r\n\r\nok",
         ]
+
+    asyncio.run(main())
+
+
+def test_while_draining_a_reply_ends_its_connection_after_what_was_sent_already() -> None:
+    async def main() -> None:
+        state = State()
+        async with connected(_slow, keep_alive=30, state=state) as (reader, writer):
+            writer.write(b"GET /0 HTTP/1.1\r\nhost: a\r\n\r\n")
+            assert b"connection: close" not in await reader.readuntil(b"ok")
+            writer.write(b"GET /5 HTTP/1.1\r\nhost: a\r\n\r\nGET /0 HTTP/1.1\r\nhost: a\r\n\r\n")
+            state.is_draining = True
+            said = await asyncio.wait_for(reader.read(), 30)
+        assert [b"connection: close" in one for one in said.split(b"HTTP/1.1 200 OK\r\n")] == [False, False, True]
 
     asyncio.run(main())

@@ -1,0 +1,32 @@
+"""The grace between SIGTERM and the refusal of connections, as the connections see it."""
+
+from __future__ import annotations
+
+import signal
+
+from tests.conftest import StartServer
+from tests.e2e.process import Raw, wait_until
+
+BODY = b'{"input": "a"}'
+
+
+def test_while_draining_replies_end_their_connections_and_idle_ones_stay_until_the_grace_is_over(
+    start_server: StartServer,
+) -> None:
+    """So a proxy is never closed upon while it sends: it learns with a reply that the connection is not to be used."""
+    server = start_server("--drain-grace", "4")
+    with Raw(server.port) as busy, Raw(server.port) as idle, Raw(server.port) as unused:
+        for raw in (busy, idle):
+            raw.post(BODY)
+            status, headers, _ = raw.reply()
+            assert (status, headers.get("connection")) == (200, None)
+        server.signal(signal.SIGTERM)
+        wait_until(lambda: server.http.get("/readyz").status_code == 503, "readiness to fail", patience=3)
+        for raw in (busy, idle):
+            raw.post(BODY)
+            status, headers, _ = raw.reply()
+            assert (status, headers["connection"]) == (200, "close")
+            assert raw.closed_by_server()
+        assert server.process.poll() is None
+        assert unused.closed_by_server()  # waits for the grace's end
+    assert server.wait() == 0
