@@ -13,9 +13,10 @@ import socket
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import uvicorn
 
@@ -31,6 +32,7 @@ from service.protocol import LimitedProtocol, State
 from service.registry import Find, Registry
 from service.runtime.session import runtime_version
 from service.settings import Settings, unknown_variables
+from service.tls import Certificates, certificates
 
 _BACKLOG = 2048  # connections the kernel holds while the event loop is busy
 # Longer than the idle limit of the usual load balancers (60 s), so that they, not we, close a connection first and
@@ -39,6 +41,9 @@ _KEEP_ALIVE_SECONDS = 75
 # Seconds after which a thread that cuts up a long document lets the event loop go on; Python's own 5 ms are a
 # wait at each of the several steps of every short request.
 _SWITCH_INTERVAL = 0.000_5
+# A handshake of TLS takes two round trips. Whoever does not answer our goodbye is not waited for at the end.
+_HANDSHAKE_SECONDS = 10.0
+_GOODBYE_SECONDS = 1.0
 
 
 class _Server(uvicorn.Server):
@@ -46,9 +51,12 @@ class _Server(uvicorn.Server):
     refused and idle ones closed after a grace, work is finished, the process exits with 0. A second SIGINT ends it at
     once."""
 
-    def __init__(self, config: uvicorn.Config, registry: Registry, drain_grace: float) -> None:
+    def __init__(
+        self, config: uvicorn.Config, registry: Registry, drain_grace: float, tls: Certificates | None
+    ) -> None:
         super().__init__(config)
         self.server_state: State = State()
+        self._tls = tls
         self._registry = registry
         self._drain_grace = drain_grace
         self._refuse_at: float | None = None
@@ -63,8 +71,26 @@ class _Server(uvicorn.Server):
             self._registry.leave()
             self.server_state.is_draining = True
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """uvicorn's has no limits of time for TLS. `sockets` are bound."""
+        loop = asyncio.get_running_loop()
+        limits: dict[str, Any] = {}
+        if self._tls is not None:
+            limits = {
+                "ssl": self._tls.context,
+                "ssl_handshake_timeout": _HANDSHAKE_SECONDS,
+                "ssl_shutdown_timeout": _GOODBYE_SECONDS,
+            }
+        protocol = partial(LimitedProtocol, self.config, self.server_state, {})
+        self.servers = [
+            await loop.create_server(protocol, sock=one, backlog=_BACKLOG, **limits) for one in sockets or ()
+        ]
+        self.started = True
+
     async def on_tick(self, counter: int) -> bool:
         """Called by uvicorn every tenth of a second."""
+        if self._tls is not None:
+            self._tls.look_again()
         if self._refuse_at is not None and time.monotonic() >= self._refuse_at:
             self.should_exit = True
         return await super().on_tick(counter)
@@ -77,6 +103,7 @@ def serve(settings: Settings, bundles: Sequence[Path], find: Find) -> None:
     sys.setswitchinterval(_SWITCH_INTERVAL)
     for name in unknown_variables():
         event(logging.WARNING, f"the variable {name} is no setting of this server, and is ignored")
+    tls = certificates(settings.tls_certificate, settings.tls_private_key, settings.tls_client_ca)
     listener = _listen(settings.host, settings.port)
     keys = Keys((key.get_secret_value() for key in settings.api_keys), settings.api_key_file)
     admin_keys = _admin_keys(settings, keys)
@@ -95,7 +122,7 @@ def serve(settings: Settings, bundles: Sequence[Path], find: Find) -> None:
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=int(settings.drain_timeout) or 1,
     )
-    server = _Server(config, registry, settings.drain_grace)
+    server = _Server(config, registry, settings.drain_grace, tls)
     metrics.record_build(platform.python_version(), runtime_version())
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
         runner.run(_run(server, registry, settings, bundles, listener))
@@ -122,7 +149,7 @@ async def _run(
     server: _Server, registry: Registry, settings: Settings, bundles: Sequence[Path], listener: socket.socket
 ) -> None:
     """Answers 503 from the first moment on, and vectors as soon as the models are loaded."""
-    url = _address(settings.host, listener)
+    url = _address("https" if settings.tls_certificate else "http", settings.host, listener)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     loading = asyncio.create_task(registry.start(bundles))
     await asyncio.wait({serving, loading}, return_when=asyncio.FIRST_COMPLETED)
@@ -175,9 +202,9 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _address(host: str, listener: socket.socket) -> str:
+def _address(scheme: str, host: str, listener: socket.socket) -> str:
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
-    return f"http://{shown}:{listener.getsockname()[1]}"
+    return f"{scheme}://{shown}:{listener.getsockname()[1]}"
 
 
 def _to_try(bundle: Bundle) -> tuple[str, str]:

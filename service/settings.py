@@ -229,6 +229,13 @@ class Settings(ModelSettings, BaseSettings):
     model_aliases: Names = Field((), description="More public names for it, separated by commas.")
     host: str = Field("127.0.0.1", min_length=1, description="Address to listen on; 0.0.0.0 for all interfaces.")
     port: Port = Field(DEFAULT_PORT, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
+    tls_certificate: Path | None = Field(
+        None, description="Certificate in PEM, those between it and the root behind it: HTTPS instead of HTTP."
+    )
+    tls_private_key: Path | None = Field(None, description="Its key in PEM. Both are read again when they change.")
+    tls_client_ca: Path | None = Field(
+        None, description="Certificates in PEM: clients must present one that these have signed (mutual TLS)."
+    )
     api_keys: Secrets = Field((), description="Keys that clients must present, separated by commas; none: open.")
     api_key_file: Path | None = Field(None, description="File with one key a line (# starts a comment).")
     admin_keys: Secrets = Field(

@@ -24,7 +24,7 @@ from prometheus_client.parser import text_string_to_metric_families
 MODEL = "all-MiniLM-L6-v2"
 DIMENSIONS = 384
 PATIENCE = 60.0  # seconds; long before it every one of these waits has ended on any machine
-READY_LINE = re.compile(r"^(?P<model>\S+) is ready at (?P<url>http://\S+:(?P<port>\d+)) ", re.MULTILINE)
+READY_LINE = re.compile(r"^(?P<model>\S+) is ready at (?P<url>(?P<scheme>https?)://\S+:(?P<port>\d+)) ", re.MULTILINE)
 VERTEX_MODEL = f"/v1/projects/p/locations/l/publishers/google/models/{MODEL}:predict"
 VERTEX_ENDPOINT = "/v1/projects/p/locations/l/endpoints/1234567890:predict"
 
@@ -106,12 +106,12 @@ class Server:
     def _announced(self) -> bool:
         found = READY_LINE.search(self._stdout.read_text("utf-8"))
         if found:
-            self.at(int(found["port"]))
+            self.at(int(found["port"]), found["scheme"])
         return bool(found)
 
-    def at(self, port: int) -> None:
+    def at(self, port: int, scheme: str = "http") -> None:
         """Sets where it listens, for a test that knows before it is announced."""
-        self.port, self.url = port, f"http://127.0.0.1:{port}"
+        self.port, self.url = port, f"{scheme}://127.0.0.1:{port}"
         self.http.base_url = httpx.URL(self.url)
 
     def stdout(self) -> str:
