@@ -1,4 +1,4 @@
-"""The command line: serve | compile | tune | check | embed. The only door from the server to the compiler."""
+"""The command line: serve | compile | tune | check | embed | key. The only door from the server to the compiler."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ import service
 from service.bundle import PoolingMode, is_bundle, read_bundle
 from service.device_name import AUTO, DEVICES, Target
 from service.errors import BundleError, SourceError, StartupError, TargetUnsupported
+from service.key_file import UNLIMITED, line_of, make_key, parse_line
 from service.precision import USUAL_PRECISION, Precision
+from service.rate_limits import Limits
 from service.settings import (
     DEFAULT_MODEL,
     ENV_PREFIX,
@@ -89,6 +91,17 @@ examples:
   embedserve embed documents.jsonl --field body > vectors.jsonl
   embedserve embed books.jsonl --return-chunks --chunk-max-tokens 128 --chunk-overlap 16 > chunks.jsonl
   echo "Hello, world" | embedserve embed -
+"""
+_KEY_HELP = """\
+Make a random key. Its line for a key file goes to standard output, and the key itself, which is shown this once, to
+standard error: the file holds its hash alone. Several keys of one NAME share their limits.
+"""
+_KEY_EXAMPLES = """\
+examples:
+  embedserve key --name search >> keys
+  embedserve key --name trial --requests-per-minute 60 --tokens-per-minute 100000 >> keys
+  embedserve key --hash < a-key-of-mine >> keys          (of a random key only: a password could be guessed)
+  embedserve serve --api-key-file keys
 """
 
 
@@ -248,6 +261,18 @@ def _embed(options: argparse.Namespace) -> int:
     return 0
 
 
+def _key(options: argparse.Namespace) -> int:
+    given = {name: getattr(options, name) for name in ("name", "requests_per_minute", "tokens_per_minute")}
+    words = [f"{name}={value}" for name, value in given.items() if value is not None]
+    key = sys.stdin.readline().strip() if options.hash else make_key()
+    line = line_of(key, *words)
+    parse_line(f"{key} {' '.join(words)}", Limits(), "the key")
+    print(line)
+    if not options.hash:
+        print(key, file=sys.stderr)
+    return 0
+
+
 def _bundle(wanted: ServedModel, settings: Settings) -> Path:
     """The folder to serve: a bundle as it is, anything else compiled, or found in the cache."""
     from models.compile import compile_checkpoint
@@ -332,6 +357,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_tune(commands)
     _add_check(commands)
     _add_embed(commands)
+    _add_key(commands)
     return parser
 
 
@@ -404,6 +430,14 @@ def _add_embed(commands: Any) -> None:
             *("device", "gpu_memory_limit", "executors", "intra_op_threads", "max_batch_tokens", "cache_dir"),
         ],
     )
+
+
+def _add_key(commands: Any) -> None:
+    parser = _add(commands, "key", _key, "make a key and its line for a key file", _KEY_HELP, _KEY_EXAMPLES)
+    parser.add_argument("--name", metavar="NAME", help="shown in logs and metrics; letters, digits and ._-")
+    parser.add_argument("--requests-per-minute", metavar="N", help=f"its own limit; {UNLIMITED} for none")
+    parser.add_argument("--tokens-per-minute", metavar="N", help="likewise")
+    parser.add_argument("--hash", action="store_true", help="of a key on standard input, instead of a new one")
 
 
 def _add_settings(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:

@@ -22,9 +22,11 @@
     │   ├── LoadFailed               a model could not be loaded at run time; what was served still is
     │   ├── RouteNotFound            no such path
     │   ├── MethodNotAllowed         the path exists, the method does not
-    │   └── Unauthenticated          no key, or a wrong one
+    │   ├── Unauthenticated          no key, or a wrong one
+    │   └── OverRateLimit            one request is more than its key may have in a minute
     ├── ServerBusy               worth retrying after `retry_after` seconds
     │   ├── Overloaded               the queue is full
+    │   ├── RateLimited              its key has had what it may have for now
     │   └── Unavailable              loading, or draining before exit
     ├── DeadlineExceeded         the request waited longer than it was allowed to
     ├── ClientGone               the client closed the connection: nobody reads the answer
@@ -238,6 +240,20 @@ class Unauthenticated(RequestError):
         self.masked_key = masked_key
 
 
+class OverRateLimit(RequestError):
+    """Alone, it is more than its key may have in a minute: no wait lets it through. `kind` is tokens or requests."""
+
+    reason = "over_rate_limit"
+
+    def __init__(self, kind: str, limit: int, requested: int) -> None:
+        super().__init__(
+            f"Requested {requested} {kind}, and {limit} are allowed in a minute: it can never pass; send less at once."
+        )
+        self.kind = kind
+        self.limit = limit
+        self.requested = requested
+
+
 class ServerBusy(EmbedserveError):
     """Retry after `retry_after` seconds (a float; headers round it up)."""
 
@@ -251,6 +267,24 @@ class Overloaded(ServerBusy):
     """The queue holds as many tokens as it may."""
 
     reason = "overloaded"
+
+
+class RateLimited(ServerBusy):
+    """Its key has had what it may have for now. `kind` is tokens or requests; `wait` is `retry_after` for people."""
+
+    reason = "rate_limited"
+
+    def __init__(self, kind: str, limit: int, used: int, requested: int, retry_after: float, wait: str) -> None:
+        super().__init__(
+            f"Rate limit reached: {limit} {kind} are allowed in a minute, {used} are used, and {requested} were "
+            f"requested. Please try again in {wait}.",
+            retry_after,
+        )
+        self.kind = kind
+        self.limit = limit
+        self.used = used
+        self.requested = requested
+        self.wait = wait
 
 
 class Unavailable(ServerBusy):

@@ -1,7 +1,8 @@
 """Prometheus metrics, and the only importer of prometheus_client.
 
 Labels are bounded by construction: `model` is a served name, `route` a path template, `reason` a class of
-`service.errors`. Nothing a client writes ever becomes a label. The event loop's thread alone writes and renders them.
+`service.errors`, `key` a name in the key file. Nothing a client writes ever becomes a label. The event loop's
+thread alone writes and renders them.
 """
 
 from __future__ import annotations
@@ -83,6 +84,10 @@ INPUTS = _counter("inputs_total", "Texts embedded", "model", "route")
 CHUNKS = _counter("chunks_total", "Windows that those texts made", "model", "route")
 TRUNCATIONS = _counter("truncations_total", "Inputs that were cut off, and reported as such", "model", "route")
 
+KEY_REQUESTS = _counter("key_requests_total", "Requests answered, by the key's name; keys without one: none", "key")
+KEY_TOKENS = _counter("key_tokens_total", "Tokens that were taken from its limit, or would have been", "key")
+KEY_RATE_LIMITED = _counter("key_rate_limited_total", "Requests refused by its limits", "key", "limit")
+
 QUEUE_SECONDS = _histogram("queue_wait_seconds", "From queued to packed into a batch", _SECONDS, "model")
 INFERENCE_SECONDS = _histogram("inference_seconds", "One session.run", _SECONDS, "model")
 BATCH_TOKENS = _histogram("batch_tokens", "Tokens of a batch, padding counted", _POWERS_OF_TWO, "model")
@@ -155,6 +160,12 @@ def forget_model(name: str) -> None:
             family.forget("model", model)
     of_results.cache_clear()
     of_requests.cache_clear()
+
+
+def forget_key(name: str) -> None:
+    """What is counted for a key's name that is in the file no more."""
+    for family in (KEY_REQUESTS, KEY_TOKENS, KEY_RATE_LIMITED):
+        family.forget("key", name)
 
 
 def render() -> bytes:

@@ -14,6 +14,7 @@ from service.bundle import Bundle
 from service.errors import DimensionsUnsupported, EmptyInput, InvalidInput, TooManyTokens
 from service.long_input import Cut, Rules, cut, rules_of
 from service.settings import ModelSettings
+from service.spending import spend
 from service.tokenizer import Piece, Tokenizer
 from service.types import EmbedRequest, Encoding, Input, TokenIds, Wishes
 from service.workers import Workers
@@ -89,8 +90,11 @@ class Reader:
         if ids > self._max_tokens:
             raise TooManyTokens(self._max_tokens, ids)
         if size > OFF_LOOP_CHARACTERS:
-            return await self._workers.run(lambda ticket: self._cut(request, rules, ticket.check), size, deadline)
-        return self._cut(request, rules)
+            cuts = await self._workers.run(lambda ticket: self._cut(request, rules, ticket.check), size, deadline)
+        else:
+            cuts = self._cut(request, rules)
+        spend(sum([one.tokens for one in cuts]))
+        return cuts
 
     def _cut(self, request: EmbedRequest, rules: Rules, check: Callable[[], None] = lambda: None) -> list[Cut]:
         """Tokenise, count, chunk. Pure computation: runs on the loop; or beside it, until `check` raises."""

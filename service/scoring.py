@@ -19,6 +19,7 @@ from service.chunking import weights
 from service.errors import BundleError, EmptyInput, InputTooLong, InvalidInput, TooManyTokens
 from service.long_input import Cut, Rules, cut, rules_of
 from service.reader import OFF_LOOP_CHARACTERS, RULES_KEPT, Reader
+from service.spending import spend
 from service.types import (
     Aggregation,
     Chunk,
@@ -46,6 +47,7 @@ class Scorer(Reader):
             cuts = await self._workers.run(lambda ticket: self._cut_all(request, ticket.check), size, deadline)
         else:
             cuts = self._cut_all(request)
+        spend(sum([one.tokens for one in cuts]))
         ran = await self._batcher.submit([row for one in cuts for row in one.rows], deadline)
         return ScoreResult(
             self._combined(np.stack(ran.results), cuts, request),

@@ -29,6 +29,7 @@ from service.errors import StartupError
 from service.logs import configure, event
 from service.model import Model
 from service.protocol import LimitedProtocol, State
+from service.rate_limits import Limits
 from service.registry import Find, Registry
 from service.runtime.session import runtime_version
 from service.settings import Settings, unknown_variables
@@ -105,7 +106,8 @@ def serve(settings: Settings, bundles: Sequence[Path], find: Find) -> None:
         event(logging.WARNING, f"the variable {name} is no setting of this server, and is ignored")
     tls = certificates(settings.tls_certificate, settings.tls_private_key, settings.tls_client_ca)
     listener = _listen(settings.host, settings.port)
-    keys = Keys((key.get_secret_value() for key in settings.api_keys), settings.api_key_file)
+    limits = Limits(settings.requests_per_minute, settings.tokens_per_minute)
+    keys = Keys((key.get_secret_value() for key in settings.api_keys), settings.api_key_file, limits=limits)
     admin_keys = _admin_keys(settings, keys)
     registry = Registry(settings, find)
     config = uvicorn.Config(

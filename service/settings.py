@@ -237,13 +237,26 @@ class Settings(ModelSettings, BaseSettings):
         None, description="Certificates in PEM: clients must present one that these have signed (mutual TLS)."
     )
     api_keys: Secrets = Field((), description="Keys that clients must present, separated by commas; none: open.")
-    api_key_file: Path | None = Field(None, description="File with one key a line (# starts a comment).")
+    api_key_file: Path | None = Field(
+        None,
+        description="File with one key a line, or its hash (# starts a comment); README.md has its form.",
+    )
+    requests_per_minute: int | None = Field(
+        None,
+        ge=1,
+        le=10**15,
+        description="Requests that each key may make in a minute, if its line in the key file says nothing else; "
+        "without keys, all clients together.",
+    )
+    tokens_per_minute: int | None = Field(
+        None, ge=1, le=10**15, description="Tokens that each key may send in a minute, likewise."
+    )
     admin_keys: Secrets = Field(
         (),
         description="Keys of those who may load and unload models at run time (/v2/repository), separated by commas; "
         "without any, there are no such routes.",
     )
-    admin_key_file: Path | None = Field(None, description="File with one such key a line (# starts a comment).")
+    admin_key_file: Path | None = Field(None, description="File with one such key a line, as api_key_file's.")
     model_dir: Path | None = Field(
         None, description="Folder of bundles that may be loaded at run time, beside the models of the file."
     )

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import logging
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from service import metrics
 from service.errors import StartupError, Unauthenticated
+from service.key_file import SAFE_LENGTH, Entry, digest, parse, parse_line
 from service.logs import event
+from service.rate_limits import Limits
+from service.spending import Account
 
 # How often a key file is looked at for a change, in seconds.
 _LOOK_EVERY = 1.0
@@ -21,31 +24,47 @@ class Keys:
 
     A key file that is rewritten is read again within a second. One that becomes unreadable or empty changes nothing
     and is logged: neither is everyone locked out, nor is the door opened. Nor is one taken that has a key of
-    those from whom these are kept apart.
+    those from whom these are kept apart. Each key has an account, or those of one name have one together; it stays
+    when the file is read again, as long as its limits do.
     """
 
-    def __init__(self, keys: Iterable[str], key_file: Path | None = None, flag: str = "--api-key-file") -> None:
-        """Raises StartupError where the file, which `flag` names, is of no use."""
-        self._fixed = [_digest(key) for key in keys]
+    def __init__(
+        self,
+        keys: Iterable[str],
+        key_file: Path | None = None,
+        flag: str = "--api-key-file",
+        limits: Limits = Limits(),  # noqa: B008 - nothing can change it
+    ) -> None:
+        """`limits` hold for every key, or for all clients together where there is none. Raises StartupError where the
+        file, which `flag` names, is of no use."""
+        place = flag.removesuffix("-file")
+        self._limits = limits
+        self._fixed = [parse_line(key, limits, f"a key of {place}s") for key in keys]
         self._file, self._flag = key_file, flag
-        self._of_file = _read_file(key_file, flag) if key_file else []
         self._stamp = _stamp(key_file)
+        self._of_file = self._read_file(key_file) if key_file else []
         self._look_at = time.monotonic() + _LOOK_EVERY
         self._others: Keys | None = None
+        self._everybody = None if limits == Limits() else Account(None, limits, time.monotonic_ns())
+        self._accounts: dict[str | bytes, Account] = {}
+        self._known: list[tuple[bytes, Account]] = []
+        self._open_accounts()
+        _warn_of_short(self._fixed, f"{place}s")
 
-    def check(self, headers: Mapping[bytes, bytes], query: Mapping[str, str]) -> None:
-        """Raises Unauthenticated. Does nothing when no keys are set."""
+    def check(self, headers: Mapping[bytes, bytes], query: Mapping[str, str]) -> Account | None:
+        """Whose key it is. Raises Unauthenticated. Where no keys are set, everybody's account; None without limits."""
         self._look_again()
-        digests = self._fixed + self._of_file
-        if not digests:
-            return
+        if not self._known:
+            return self._everybody
         presented = presented_key(headers, query)
         if presented is None:
             raise Unauthenticated(None)
-        mine = _digest(presented)
+        mine = digest(presented)
         # No early end: every key is compared, so that time does not tell which came close.
-        if not sum([hmac.compare_digest(mine, known) for known in digests]):
+        found = [account for known, account in self._known if hmac.compare_digest(mine, known)]
+        if not found:
             raise Unauthenticated(mask(presented))
+        return found[-1]  # what the file says of a key that is a setting's as well
 
     def keep_apart(self, others: Keys) -> None:
         """From now on no key is of both, whichever file is rewritten. Raises StartupError where one is already."""
@@ -54,7 +73,19 @@ class Keys:
         self._others, others._others = others, self
 
     def _all(self) -> set[bytes]:
-        return {*self._fixed, *self._of_file}
+        return {one.digest for one in (*self._fixed, *self._of_file)}
+
+    def _open_accounts(self) -> None:
+        now, before, self._accounts, self._known = time.monotonic_ns(), self._accounts, {}, []
+        for one in (*self._fixed, *self._of_file):
+            account = self._accounts.get(one.owner) or before.get(one.owner)
+            if account is None or account.limits != one.limits:
+                account = Account(one.name, one.limits, now)
+            self._accounts[one.owner] = account
+            self._known.append((one.digest, account))
+        for name in before.keys() - self._accounts.keys():
+            if isinstance(name, str):
+                metrics.forget_key(name)
 
     def _look_again(self) -> None:
         now = time.monotonic()
@@ -66,15 +97,29 @@ class Keys:
             return
         self._stamp = stamp
         try:
-            found = _read_file(self._file, self._flag)
-            if self._others is not None and self._others._all() & set(found):
+            found = self._read_file(self._file)
+            if self._others is not None and self._others._all() & {one.digest for one in found}:
                 reason = f"the key file {self._file}: an admin key is an API key as well"
                 raise StartupError(reason, "give administrators keys of their own")
         except StartupError as error:
             event(logging.ERROR, f"{error.message}; the keys stay as they were")
             return
         self._of_file = found
+        self._open_accounts()
         event(logging.INFO, "key file read again", keys=len(found))
+
+    def _read_file(self, path: Path) -> list[Entry]:
+        """Raises StartupError."""
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"  # whose own words quote a byte
+            raise StartupError(f"the key file {path} cannot be read: {reason}", f"mend {self._flag}") from None
+        found = parse(text, self._limits, f"the key file {path}")
+        if not found:
+            raise StartupError(f"the key file {path} holds no key", "write one key a line, or leave the flag out")
+        _warn_of_short(found, f"the key file {path}")
+        return found
 
 
 def presented_key(headers: Mapping[bytes, bytes], query: Mapping[str, str]) -> str | None:
@@ -97,16 +142,10 @@ def _text(header: bytes) -> str:
         return header.decode("latin-1")
 
 
-def _read_file(path: Path, flag: str) -> list[bytes]:
-    """Digests of the lines that are neither empty nor comments. Raises StartupError."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise StartupError(f"the key file {path} cannot be read: {error}", f"mend {flag}") from None
-    keys = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
-    if not keys:
-        raise StartupError(f"the key file {path} holds no key", "write one key a line, or leave the flag out")
-    return [_digest(key) for key in keys]
+def _warn_of_short(entries: Iterable[Entry], place: str) -> None:
+    if short := sum(one.is_short for one in entries):
+        reason = f"{place}: {short} of the keys have fewer than {SAFE_LENGTH} characters, and may be guessed"
+        event(logging.WARNING, f"{reason}; embedserve key makes better ones")
 
 
 def _stamp(path: Path | None) -> tuple[int, int, int] | None:
@@ -121,7 +160,3 @@ def _stamp(path: Path | None) -> tuple[int, int, int] | None:
 def mask(key: str) -> str:
     """As OpenAI shows a wrong key: enough to recognise one's own, too little to use it."""
     return f"{key[:2]}{'*' * 6}{key[-2:]}" if len(key) >= 12 else "*" * len(key)
-
-
-def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()

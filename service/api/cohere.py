@@ -28,6 +28,8 @@ from service.errors import (
     InputTooLong,
     InvalidInput,
     ModelNotFound,
+    OverRateLimit,
+    RateLimited,
     TooManyInputs,
     Unauthenticated,
 )
@@ -333,6 +335,15 @@ def _message(error: EmbedserveError) -> str:
                 f"model '{error.name}' not found, make sure the correct model ID was used and that you have access to "
                 "the model."
             )
+        case RateLimited(kind="requests"):
+            return (
+                f"You are past the per minute request limit of {error.limit}, please wait and try again later: in "
+                f"{error.wait}."
+            )
+        case RateLimited():
+            return f"token rate limit exceeded, limit is {error.limit} tokens per minute: try again in {error.wait}"
+        case OverRateLimit():
+            return f"token rate limit exceeded, limit is {error.limit} tokens per minute: {error.message}"
         case Unauthenticated():
             return "no api key supplied" if error.masked_key is None else "invalid api token"
     return str(error)

@@ -25,7 +25,7 @@ _POST_ERRORS = {
     "404": "No model of that name",
     "408": "The body did not arrive in time",
     "413": "The body is over the limit",
-    "429": "The queue is full; see Retry-After",
+    "429": "A rate limit is reached, or the queue is full; see Retry-After",
     "500": "The server failed",
     "503": "Loading or draining; see Retry-After",
     "504": "Not finished in time; the work was dropped",

@@ -32,6 +32,8 @@ STATUSES: Statuses = {
     errors.MethodNotAllowed: Status(405, "UNIMPLEMENTED"),
     errors.Unauthenticated: Status(401, "UNAUTHENTICATED"),
     errors.Overloaded: Status(429, "RESOURCE_EXHAUSTED", "tokens", "rate_limit_exceeded"),
+    errors.RateLimited: Status(429, "RESOURCE_EXHAUSTED", "tokens", "rate_limit_exceeded"),
+    errors.OverRateLimit: Status(429, "RESOURCE_EXHAUSTED", "tokens", "rate_limit_exceeded"),
     errors.Unavailable: Status(503, "UNAVAILABLE", "service_unavailable_error", "server_is_overloaded"),
     errors.DeadlineExceeded: Status(504, "DEADLINE_EXCEEDED", "server_error", "timeout"),
     errors.ClientGone: Status(499, "CANCELLED", "server_error"),
@@ -51,7 +53,10 @@ def own_statuses(dialect: object) -> Statuses | None:
 
 
 def retry_headers(error: errors.EmbedserveError) -> dict[str, str]:
-    """Retry-After is in whole seconds (RFC 9110, 10.2.3); openai-python prefers retry-after-ms."""
+    """Retry-After is in whole seconds (RFC 9110, 10.2.3); openai-python prefers retry-after-ms, and asks no more where
+    x-should-retry says so: 429 it would else try again."""
+    if isinstance(error, errors.OverRateLimit):
+        return {"x-should-retry": "false"}
     if not isinstance(error, errors.ServerBusy):
         return {}
     return {

@@ -7,6 +7,7 @@ own, and an enum by its name or its number.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -31,6 +32,8 @@ from service.errors import (
     InputTooLong,
     InvalidInput,
     ModelNotFound,
+    OverRateLimit,
+    RateLimited,
     ServerBusy,
     Unauthenticated,
 )
@@ -260,14 +263,23 @@ def status_body(error: EmbedserveError, status: Status, message: str) -> dict[st
     }
 
 
-def _details(error: EmbedserveError) -> list[dict[str, str]]:
+def _details(error: EmbedserveError) -> list[dict[str, Any]]:
     match error:
         case Unauthenticated():
             reason = "CREDENTIALS_MISSING" if error.masked_key is None else "API_KEY_INVALID"
             return [{"@type": f"{_TYPE}ErrorInfo", "reason": reason, "domain": "googleapis.com"}]
+        case RateLimited() | OverRateLimit():
+            violation = {"subject": f"{error.kind}_per_minute", "description": f"limit: {error.limit}"}
+            failure = {"@type": f"{_TYPE}QuotaFailure", "violations": [violation]}
+            return [failure, _retry_info(error)] if isinstance(error, ServerBusy) else [failure]
         case ServerBusy():
-            return [{"@type": f"{_TYPE}RetryInfo", "retryDelay": f"{error.retry_after:.3f}s"}]
+            return [_retry_info(error)]
     return []
+
+
+def _retry_info(error: ServerBusy) -> dict[str, Any]:
+    """Its delay is rounded up: who waits so long is let in."""
+    return {"@type": f"{_TYPE}RetryInfo", "retryDelay": f"{math.ceil(error.retry_after * 1000) / 1000:.3f}s"}
 
 
 def message_of(error: EmbedserveError) -> str:
@@ -288,4 +300,14 @@ def message_of(error: EmbedserveError) -> str:
             )
         case Unauthenticated():
             return "API key not valid. Please pass a valid API key."
+        case RateLimited():
+            return (
+                f"Quota exceeded for {error.kind} per minute: limit {error.limit}, used {error.used}, requested "
+                f"{error.requested}. Please retry in {error.wait}."
+            )
+        case OverRateLimit():
+            return (
+                f"Quota exceeded for {error.kind} per minute: limit {error.limit}, requested {error.requested}. It can "
+                "never pass; send less at once."
+            )
     return str(error)

@@ -30,11 +30,13 @@ from service.bundle import Task
 from service.errors import (
     BodyTooLarge,
     ClientGone,
+    DeadlineExceeded,
     EmbedserveError,
     InferenceError,
     InvalidInput,
     MalformedBody,
     MethodNotAllowed,
+    RequestError,
     RouteNotFound,
     SlowBody,
     Unavailable,
@@ -44,6 +46,7 @@ from service.model import Model
 from service.protocol import Exchange
 from service.registry import Registry
 from service.settings import Settings
+from service.spending import Spending, spending_of
 from service.types import EmbedResult, ScoreResult, SparseResult, TokenResult
 
 JSON = "application/json"
@@ -87,6 +90,7 @@ class Call:
     model: str = _NO_MODEL  # for metrics and logs; set by `find_model`
     facts: dict[str, object] = field(default_factory=dict)  # for the log line
     used: list[Model] = field(default_factory=list)
+    spending: Spending | None = None  # of its key's, where there are keys or limits
 
     def parse(self, schema: type[Schema]) -> Schema:
         """The JSON body as `schema`. Raises MalformedBody, InvalidInput with the field to blame."""
@@ -195,7 +199,7 @@ class Endpoint:
         self._in_flight.inc()
         try:
             reply = await self._answer(operation, call, exchange, receive)
-            await exchange.reply(reply.status, _headers(reply, call.request_id), reply.body)
+            await exchange.reply(reply.status, _headers(reply, call), reply.body)
         finally:
             self._in_flight.inc(-1)
             call.release()
@@ -218,10 +222,12 @@ class Endpoint:
 
     async def _answer(self, operation: Operation, call: Call, exchange: Exchange, receive: Receive) -> Reply:
         try:
-            if operation.needs_key:
-                self._keys(operation).check(call.headers, call.query)
+            account = self._keys(operation).check(call.headers, call.query) if operation.needs_key else None
             if operation.method != "POST":
                 return await operation.handler(call)
+            call.spending = spending_of(None if operation.is_admin else account)
+            if call.spending is not None:
+                call.spending.begin()
             call.body = await _read_body(exchange, receive, call, self._service.settings.max_body_bytes)
             return await _unless_gone(operation.handler, call, exchange)
         except EmbedserveError as error:
@@ -237,6 +243,8 @@ def refusal(call: Call, error: EmbedserveError, dialect: Dialect) -> Reply:
     status = status_of(error, own_statuses(dialect))
     metrics.REJECTIONS.labels(call.model, call.route, error.reason).inc()
     call.facts["reason"] = error.reason
+    if call.spending is not None and not isinstance(error, RequestError | DeadlineExceeded | ClientGone):
+        call.spending.give_back()  # it was not for the client to prevent
     if status.http >= 500:
         detail = error.detail if isinstance(error, InferenceError) else str(error)
         event(logging.ERROR, detail, request_id=call.request_id, reason=error.reason)
@@ -279,13 +287,16 @@ async def _read_parts(receive: Receive, limit: int) -> bytes:
             return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def _headers(reply: Reply, request_id: str) -> list[tuple[str, str]]:
-    return [
+def _headers(reply: Reply, call: Call) -> list[tuple[str, str]]:
+    headers = [
         ("content-type", reply.content_type),
         ("content-length", str(len(reply.body))),
-        ("x-request-id", request_id),
+        ("x-request-id", call.request_id),
         *reply.headers.items(),
     ]
+    if call.spending is not None:
+        headers += call.spending.headers()
+    return headers
 
 
 def explain(error: ValidationError) -> EmbedserveError:
@@ -360,6 +371,9 @@ def _observe(call: Call, exchange: Exchange, status: int, is_probe: bool) -> Non
     requests, duration = metrics.of_requests(call.model, call.route, status)
     requests.inc()
     duration.observe(seconds)
+    if call.spending is not None and (name := call.spending.account.name) is not None:
+        call.spending.count()
+        call.facts["key"] = name
     if call.service.settings.access_log and not is_probe:  # probes and scrapes would drown the rest
         fields = {
             "request_id": call.request_id,

@@ -25,6 +25,8 @@ from service.errors import (
     InvalidInput,
     MalformedBody,
     Overloaded,
+    OverRateLimit,
+    RateLimited,
     RequestError,
     TooManyInputs,
     Unauthenticated,
@@ -175,10 +177,14 @@ def error_body(error: EmbedserveError, status: Status) -> dict[str, Any]:
     message, code = _message(error), status.openai_code
     if isinstance(error, Unauthenticated) and error.masked_key is not None:
         code = "invalid_api_key"
-    body: dict[str, Any] = {"message": message, "type": status.openai_type, "param": None, "code": code}
+    kind = error.kind if isinstance(error, RateLimited | OverRateLimit) else status.openai_type
+    body: dict[str, Any] = {"message": message, "type": kind, "param": None, "code": code}
     if isinstance(error, RequestError) and error.message != message:
         body["detail"] = error.message
     return {"error": body}
+
+
+_PER_MINUTE = {"requests": "requests per min (RPM)", "tokens": "tokens per min (TPM)"}
 
 
 def _message(error: EmbedserveError) -> str:
@@ -212,6 +218,16 @@ def _message(error: EmbedserveError) -> str:
             )
         case Overloaded():
             return f"Rate limit reached: {error.message} Please try again in {error.retry_after:.3g}s."
+        case RateLimited():
+            return (
+                f"Rate limit reached on {_PER_MINUTE[error.kind]}: Limit {error.limit}, Used {error.used}, Requested "
+                f"{error.requested}. Please try again in {error.wait}."
+            )
+        case OverRateLimit():
+            return (
+                f"Request too large on {_PER_MINUTE[error.kind]}: Limit {error.limit}, Requested {error.requested}. "
+                "It can never pass: the input must be reduced in order to run successfully."
+            )
         case Unavailable():
             return f"Our servers are currently overloaded. Please try again later. ({error.message})"
     return str(error)

@@ -37,6 +37,8 @@ from service.errors import (
     InvalidInput,
     MalformedBody,
     Overloaded,
+    OverRateLimit,
+    RateLimited,
     RequestError,
     TooManyChunks,
     TooManyInputs,
@@ -78,6 +80,8 @@ _TYPES = {
     WrongTask: "Backend",
     RequestError: "Validation",
     Overloaded: "Overloaded",
+    RateLimited: "Overloaded",
+    OverRateLimit: "Overloaded",
     Unavailable: "Unhealthy",
     EmbedserveError: "Backend",
 }

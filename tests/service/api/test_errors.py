@@ -31,6 +31,8 @@ EXAMPLES: list[tuple[errors.EmbedserveError, int, str]] = [
     (errors.Unauthenticated(None), 401, "UNAUTHENTICATED"),
     (errors.Unauthenticated("**"), 401, "UNAUTHENTICATED"),
     (errors.Overloaded("m", 2.5), 429, "RESOURCE_EXHAUSTED"),
+    (errors.RateLimited("tokens", 100, 60, 70, 18.0, "18s"), 429, "RESOURCE_EXHAUSTED"),
+    (errors.OverRateLimit("tokens", 100, 170), 429, "RESOURCE_EXHAUSTED"),
     (errors.Unavailable("m", 1.0), 503, "UNAVAILABLE"),
     (errors.DeadlineExceeded("m"), 504, "DEADLINE_EXCEEDED"),
     (errors.ClientGone("m"), 499, "CANCELLED"),
