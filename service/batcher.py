@@ -11,6 +11,7 @@ or abandoned (deadline, client gone). Then the rows that nobody else asks for le
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from array import array
 from collections.abc import Callable, Iterable, Sequence
@@ -28,7 +29,7 @@ from service.errors import ClientGone, DeadlineExceeded, InferenceError, Overloa
 from service.packing import BATCH_OVERHEAD, batch_tokens, computed_tokens
 from service.scheduling import Share, Turn
 from service.types import Matrix, TwoPartRow
-from service.waiting import Deadlines, retry_after
+from service.waiting import Deadlines, check, retry_after
 
 Rows = Sequence[Sequence[int]]
 Result = NDArray[Any]
@@ -38,6 +39,8 @@ Results = Matrix | Sequence[Result]
 # What a queue promises before it has seen a batch: tokens per second of a small encoder on one core.
 _FIRST_GUESS_OF_RATE = 5_000.0
 _PARTED = array("i", [-1]).tobytes()
+# Seconds after which a batch that has waited for its executor's thread is looked through once more.
+_LOOK_AGAIN_AFTER = 0.001
 _RATE_MEMORY = 0.9  # weight of the past in the moving average of throughput
 
 
@@ -61,6 +64,7 @@ class _Job:
     future: asyncio.Future[Outcome]
     results: list[Result | None]
     missing: int = 0
+    deadline: float = math.inf  # in the event loop's time
     computed_tokens: int = 0
 
     def deliver(self, number: int, result: Result) -> None:
@@ -82,11 +86,12 @@ class _Row:
     queued_at: float
     askers: list[tuple[_Job, int]] = field(default_factory=list)
     has_started: bool = False
+    left_by: str = ""  # why the last of them went, where that was after it had started
 
-    @property
-    def is_wanted(self) -> bool:
+    def is_wanted(self, now: float = -math.inf) -> bool:
+        """By somebody whose deadline is not past, `now` being the event loop's time."""
         for job, _ in self.askers:  # noqa: SIM110 - in the path of every row, and `any` takes three times as long
-            if not job.future.done():
+            if job.deadline > now and not job.future.done():
                 return True
         return False
 
@@ -101,10 +106,14 @@ class _Batch:
     rows: list[_Row]  # of the turn, those that somebody waits for
     started_at: float
     is_lone: bool  # nothing ran or waited beside it when it started
-    tokens: int = field(init=False)  # padding counted
+    left_out: list[_Row] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
-        self.tokens = batch_tokens([len(row.ids) for row in self.rows])
+    def look_again(self) -> None:
+        """Leaves out what nobody waits for any more. On the executor's thread, just before it runs: it may have lain
+        ready for as long as another batch took."""
+        if time.monotonic() - self.started_at > _LOOK_AGAIN_AFTER:
+            self.left_out = [row for row in self.rows if not row.is_wanted()]
+            self.rows = [row for row in self.rows if row not in self.left_out] if self.left_out else self.rows
 
 
 class Batcher:
@@ -158,7 +167,9 @@ class Batcher:
         """
         if self._closed:
             raise Unavailable("The server is shutting down.", retry_after=1.0)
-        job = _Job(asyncio.get_running_loop().create_future(), [None] * len(rows), len(rows))
+        check(deadline)
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        job = _Job(future, [None] * len(rows), len(rows), math.inf if deadline is None else deadline)
         # Arrays make keys and the runtime's input faster than lists do.
         packed = [ids if isinstance(ids, TwoPartRow) else array("i", ids) for ids in rows]
         keys = [self._cache_scope + _content(ids) for ids in packed]
@@ -241,7 +252,12 @@ class Batcher:
         """Whatever nobody but this job asked for leaves the queue, if it has not started."""
         for row in rows:
             row.askers = [one for one in row.askers if one[0] is not job]
-        unrun = [row for row in rows if not (row.askers or row.has_started)]
+        unrun = []
+        for row in rows:
+            if row.has_started:
+                row.left_by = reason
+            elif not row.askers:
+                unrun.append(row)
         self._queue.discard(unrun)
         for row in unrun:
             self._forget(row)
@@ -257,7 +273,7 @@ class Batcher:
     # --- forming and running batches --------------------------------------------------------------------------
 
     def _begin(self, turn: Turn[_Row]) -> None:
-        if living := self._living(turn.rows):
+        if living := self._living(turn.rows, asyncio.get_running_loop().time()):
             self._start(turn, living)
         else:
             self._device.scheduler.ended(turn)
@@ -270,14 +286,19 @@ class Batcher:
         for row in rows:
             row.has_started = True
         run = self._run_lone if batch.is_lone else self._run
-        self._device.run(turn, partial(_timed, run, [row.ids for row in rows]), partial(self._finish, batch))
+        self._device.run(turn, partial(_timed, run, batch), partial(self._finish, batch))
 
     def _finish(self, batch: _Batch, ran: tuple[Results, float], error: BaseException | None) -> None:
         self._running.discard(batch)
+        if batch.left_out:
+            self._leave_out(batch)
         if error is not None:
             self._device.scheduler.ended(batch.turn)
             self._split_or_fail(batch, error)
             self._device.dispatch_soon()  # after the failed requests have taken the rest of their rows away
+        elif not batch.rows:
+            self._device.scheduler.ended(batch.turn)
+            self._device.dispatch()
         else:
             results, seconds = ran
             # A lone batch may have had the other executors' cores.
@@ -292,6 +313,14 @@ class Batcher:
             self._device.dispatch()
         self._settle()
 
+    def _leave_out(self, batch: _Batch) -> None:
+        """What did not run with it: dropped, but for rows that somebody has asked for since."""
+        if again := self._living(batch.left_out):
+            self._device.scheduler.again(batch.turn, again)
+        for row in batch.left_out:
+            if row not in again:
+                self._metrics.dropped(row.left_by or DeadlineExceeded.reason, 1)
+
     def _observed_rate(self, batch: _Batch, seconds: float) -> float:
         """Tokens per second of the whole pool, were every executor as fast as this one just was."""
         return _tokens(batch.rows) / max(seconds, 1e-6) * self._device.executors
@@ -299,16 +328,20 @@ class Batcher:
     def _deliver(self, row: _Row, result: Result, cost: int) -> None:
         """To all who asked for it and still wait; the first of them is charged."""
         self._forget(row)
+        is_claimed = False
         if self._cache is not None:
             self._metrics.evicted(self._cache.put(row.key, result))
         for job, number in row.askers:
             if job.future.done():  # abandoned, or failed by another of its rows
                 continue
+            is_claimed = True
             job.deliver(number, result)
             job.computed_tokens += cost
             cost = 0
             if not job.missing:
                 job.future.set_result(job.outcome)
+        if not is_claimed:
+            self._metrics.unclaimed(row.left_by or DeadlineExceeded.reason)
 
     def _split_or_fail(self, batch: _Batch, error: BaseException) -> None:
         """Halves a failed batch until the guilty row is alone, so that its neighbours get their results."""
@@ -324,11 +357,11 @@ class Batcher:
                 if not job.future.done():
                     job.future.set_exception(_failure(error))
 
-    def _living(self, rows: Iterable[_Row]) -> list[_Row]:
-        """Those that somebody still waits for; the others are forgotten."""
+    def _living(self, rows: Iterable[_Row], now: float = -math.inf) -> list[_Row]:
+        """Those that somebody still waits for, as is_wanted says; the others are forgotten."""
         living = []
         for row in rows:
-            if row.is_wanted:
+            if row.is_wanted(now):
                 living.append(row)
             else:
                 self._forget(row)
@@ -361,10 +394,13 @@ def _failure(error: BaseException) -> InferenceError:
     return failure
 
 
-def _timed(run: Callable[[Rows], Results], rows: Rows) -> tuple[Results, float]:
+def _timed(run: Callable[[Rows], Results], batch: _Batch) -> tuple[Results, float]:
     """What `run` gives, and its seconds. On an executor's thread."""
+    batch.look_again()
+    if not batch.rows:
+        return [], 0.0
     started = time.perf_counter()
-    results = run(rows)
+    results = run([row.ids for row in batch.rows])
     for one in (results,) if isinstance(results, np.ndarray) else results:
         one.flags.writeable = False  # and so are its rows
     return results, time.perf_counter() - started
@@ -393,16 +429,20 @@ class _BatcherMetrics:
                 self._wait.observe(batch.started_at - row.queued_at)
 
     def finished(self, batch: _Batch, seconds: float) -> None:
-        padding = batch.tokens - _tokens(batch.rows)
+        tokens = batch_tokens([len(row.ids) for row in batch.rows])  # padding counted
+        padding = tokens - _tokens(batch.rows)
         self._inference.observe(seconds)
-        self._tokens.observe(batch.tokens)
+        self._tokens.observe(tokens)
         self._rows.observe(len(batch.rows))
-        self._computed.inc(batch.tokens)
+        self._computed.inc(tokens)
         self._padding.inc(padding)
-        self._ratio.observe(padding / batch.tokens)
+        self._ratio.observe(padding / tokens)
 
     def dropped(self, reason: str, rows: int) -> None:
         metrics.DROPPED.labels(self._model, reason).inc(rows)
+
+    def unclaimed(self, reason: str) -> None:
+        metrics.UNCLAIMED.labels(self._model, reason).inc()
 
     def deduplicated(self, rows: int) -> None:
         self._deduplicated.inc(rows)

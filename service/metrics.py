@@ -115,6 +115,12 @@ CACHE_EVICTIONS = _counter("cache_evictions_total", "Entries that had to go from
 CACHE_BYTES = _gauge("cache_bytes", "Memory that the cache takes, keys and overhead counted", "model")
 CACHE_ENTRIES = _gauge("cache_entries", "Vectors, or matrices of token vectors, in the cache", "model")
 DROPPED = _counter("dropped_total", "Chunks that were dropped unrun, by reason", "model", "reason")
+UNCLAIMED = _counter(
+    "unclaimed_rows_total",
+    "Chunks that ran for nobody: the last request that wanted them ended while they ran, by the reason of its end",
+    "model",
+    "reason",
+)
 QUEUE_TOKENS = _gauge("queue_tokens", "Tokens waiting", "model")
 QUEUE_ENTRIES = _gauge("queue_entries", "Chunks waiting", "model")
 RUNNING_BATCHES = _gauge("running_batches", "Batches handed to executors", "model")

@@ -60,21 +60,25 @@ class Reader:
             known = ", ".join(sorted(self.bundle.prompts)) or "none"
             raise InvalidInput(f"The model has no prompt {name!r}; it has: {known}.", "prompt_name") from None
 
-    async def tokenize(self, texts: Sequence[str], prompt: str, add_special_tokens: bool) -> list[list[Piece]]:
-        """What the model reads of each text, uncut. Raises TooManyTokens."""
+    async def tokenize(
+        self, texts: Sequence[str], prompt: str, add_special_tokens: bool, deadline: float | None = None
+    ) -> list[list[Piece]]:
+        """What the model reads of each text, uncut. Raises TooManyTokens, and what Workers.run raises."""
         joined = [prompt + text for text in texts]
         size = sum(map(len, joined))
         return await self._workers.run(
-            lambda _: self._tokenizer.pieces(joined, add_special_tokens, self._max_tokens), size
+            lambda _: self._tokenizer.pieces(joined, add_special_tokens, self._max_tokens), size, deadline
         )
 
-    async def decode(self, ids: Sequence[Sequence[int]], skip_special_tokens: bool) -> list[str]:
-        """Texts of the model's own token ids. Raises InvalidInput, TooManyTokens."""
+    async def decode(
+        self, ids: Sequence[Sequence[int]], skip_special_tokens: bool, deadline: float | None = None
+    ) -> list[str]:
+        """Texts of the model's own token ids. Raises InvalidInput, TooManyTokens, and what Workers.run raises."""
         total = sum(map(len, ids))
         if total > self._max_tokens:
             raise TooManyTokens(self._max_tokens, total)
         return await self._workers.run(
-            lambda _: [self._tokenizer.decode(one, skip_special_tokens) for one in ids], total
+            lambda _: [self._tokenizer.decode(one, skip_special_tokens) for one in ids], total, deadline
         )
 
     def _make_rules(self, wishes: Wishes) -> Rules:

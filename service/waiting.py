@@ -12,6 +12,16 @@ _TICK = 0.005  # seconds at least between two looks at all deadlines
 _RETRY_AFTER = (1.0, 60.0)
 
 
+def check(deadline: float | None) -> None:
+    """Raises DeadlineExceeded where it has passed, in the event loop's time; None: there is none."""
+    if deadline is not None and deadline <= asyncio.get_running_loop().time():
+        raise _exceeded()
+
+
+def _exceeded() -> DeadlineExceeded:
+    return DeadlineExceeded("The request was not finished within its time.")
+
+
 class Deadlines:
     """Futures that fail when their time is over. One timer for all of them: nearly every one is done before that, and
     a timer of its own for each would cost more than this whole class."""
@@ -45,7 +55,7 @@ class Deadlines:
         for future in [one for one, deadline in self._waiting.items() if deadline <= now]:
             del self._waiting[future]
             if not future.done():
-                future.set_exception(DeadlineExceeded("The request was not finished within its time."))
+                future.set_exception(_exceeded())
         if self._waiting:
             self._set_timer(loop, max(min(self._waiting.values()), now + _TICK))
 

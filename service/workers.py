@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from service.errors import Overloaded
 from service.queueing import FairQueue
-from service.waiting import Deadlines, retry_after
+from service.waiting import Deadlines, check, retry_after
 
 Result = TypeVar("Result")
 
@@ -59,6 +59,7 @@ class Workers:
 
         Raises Overloaded, DeadlineExceeded; cancelling the caller gives the work up at its next `check`.
         """
+        check(deadline)
         self._admit(size)
         ticket = Ticket(work, asyncio.get_running_loop().create_future())
         self._queue.add([(ticket, size)])

@@ -24,6 +24,7 @@ from starlette.types import Receive, Scope, Send
 
 from service import metrics
 from service.api.auth import Keys
+from service.api.client_deadline import client_seconds
 from service.api.errors import Status, own_statuses, retry_headers, status_of
 from service.api.wire import to_json
 from service.bundle import Task
@@ -86,10 +87,12 @@ class Call:
     headers: Mapping[bytes, bytes]
     started: float  # by time.perf_counter
     deadline: float  # in the event loop's time
+    has_own_deadline: bool = False  # which its client has set
     body: bytes = b""
     model: str = _NO_MODEL  # for metrics and logs; set by `find_model`
     facts: dict[str, object] = field(default_factory=dict)  # for the log line
     used: list[Model] = field(default_factory=list)
+    is_cut_short: bool = False  # the rest of its body is not going to be read
     spending: Spending | None = None  # of its key's, where there are keys or limits
 
     def parse(self, schema: type[Schema]) -> Schema:
@@ -112,6 +115,11 @@ class Call:
         model.usage.begin()
         self.used.append(model)
         return model
+
+    def shorten(self, deadline: float) -> None:
+        """By its client's wish."""
+        if deadline < self.deadline:
+            self.deadline, self.has_own_deadline = deadline, True
 
     def release(self) -> None:
         """It has been answered."""
@@ -225,6 +233,8 @@ class Endpoint:
             account = self._keys(operation).check(call.headers, call.query) if operation.needs_key else None
             if operation.method != "POST":
                 return await operation.handler(call)
+            if (seconds := client_seconds(call.headers)) is not None:
+                call.shorten(exchange.loop.time() + seconds)
             call.spending = spending_of(None if operation.is_admin else account)
             if call.spending is not None:
                 call.spending.begin()
@@ -251,25 +261,31 @@ def refusal(call: Call, error: EmbedserveError, dialect: Dialect) -> Reply:
     headers = retry_headers(error)
     if isinstance(error, MethodNotAllowed):
         headers["allow"] = ", ".join(error.allowed)
-    if isinstance(error, BodyTooLarge | SlowBody):  # the rest of the body is not going to be read
+    if call.is_cut_short:
         headers["connection"] = "close"
     return Reply(to_json(dialect.error_body(error, status)), status.http, headers=headers)
 
 
 async def _read_body(exchange: Exchange, receive: Receive, call: Call, limit: int) -> bytes:
-    """Raises BodyTooLarge as soon as it is known, SlowBody, ClientGone."""
+    """Raises BodyTooLarge as soon as it is known, SlowBody, ClientGone; DeadlineExceeded for a deadline of its own."""
     if (encoding := call.headers.get(b"content-encoding", b"identity").lower()) != b"identity":
         raise MalformedBody(f"The body is compressed ({encoding.decode('latin-1')[:20]}), which is not read here.")
     declared = call.headers.get(b"content-length", b"")
     if declared.isdigit() and int(declared[:20]) > limit:
+        call.is_cut_short = True
         raise BodyTooLarge(limit)
     if (whole := exchange.whole_body()) is not None and len(whole) <= limit:
         return whole
+    call.is_cut_short = True
     try:
         async with asyncio.timeout_at(call.deadline):
-            return await _read_parts(receive, limit)
+            body = await _read_parts(receive, limit)
     except TimeoutError:
+        if call.has_own_deadline:
+            raise DeadlineExceeded("The request was not finished within its time.") from None
         raise SlowBody from None
+    call.is_cut_short = False
+    return body
 
 
 async def _read_parts(receive: Receive, limit: int) -> bytes:

@@ -416,7 +416,7 @@ async def _texts(call: Call, model: Model, inputs: str | list[int] | list[str | 
         return many
     if call.service.settings.token_ids is TokenIds.REJECT:
         raise InvalidInput("This model takes texts, not token ids.", "inputs")
-    decoded = iter(await model.reader.decode(ids, skip_special_tokens=True))
+    decoded = iter(await model.reader.decode(ids, skip_special_tokens=True, deadline=call.deadline))
     return [next(decoded) if isinstance(one, list) else one for one in many]
 
 
@@ -456,7 +456,8 @@ async def tokenize(call: Call) -> Reply:
         raise EmptyInput("`inputs` cannot be empty", "inputs")
     _check_count(call, texts)
     prompt = _prompt(model, request.prompt_name)
-    return Reply(to_json(await model.reader.tokenize(texts, prompt, request.add_special_tokens is not False)))
+    special = request.add_special_tokens is not False
+    return Reply(to_json(await model.reader.tokenize(texts, prompt, special, call.deadline)))
 
 
 async def decode(call: Call) -> Reply:
@@ -467,7 +468,8 @@ async def decode(call: Call) -> Reply:
     if not many:
         raise EmptyInput("`ids` cannot be empty", "ids")
     _check_count(call, many)
-    return Reply(to_json(await model.reader.decode(many, request.skip_special_tokens is not False)))
+    skip_special = request.skip_special_tokens is not False
+    return Reply(to_json(await model.reader.decode(many, skip_special, call.deadline)))
 
 
 # --- the server -----------------------------------------------------------------------------------------------
