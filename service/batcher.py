@@ -25,10 +25,11 @@ from numpy.typing import NDArray
 from service import metrics
 from service.cache import Cache
 from service.device import Device
-from service.errors import ClientGone, DeadlineExceeded, InferenceError, Overloaded, Unavailable
+from service.errors import BadVectors, ClientGone, DeadlineExceeded, InferenceError, Overloaded, Unavailable
 from service.packing import BATCH_OVERHEAD, batch_tokens, computed_tokens
 from service.scheduling import Share, Turn
 from service.types import Matrix, TwoPartRow
+from service.vitals import Vitals
 from service.waiting import Deadlines, check, retry_after
 
 Rows = Sequence[Sequence[int]]
@@ -87,6 +88,7 @@ class _Row:
     askers: list[tuple[_Job, int]] = field(default_factory=list)
     has_started: bool = False
     left_by: str = ""  # why the last of them went, where that was after it had started
+    has_failed: bool = False  # with others, or once alone
 
     def is_wanted(self, now: float = -math.inf) -> bool:
         """By somebody whose deadline is not past, `now` being the event loop's time."""
@@ -133,11 +135,13 @@ class Batcher:
         cache: Cache | None = None,
         cache_scope: bytes = b"",
         batch_overhead: int = BATCH_OVERHEAD,
+        probe: Sequence[int] = (),
     ) -> None:
         """`cache_scope` says, for a cache that others use too, what `run` makes of a row: model and output.
 
         `run_lone` does the same for a batch beside which nothing runs or waits, and may use the whole machine.
-        Batchers of one model have the same `share` of the device; None is one that no other has.
+        Batchers of one model have the same `share` of the device; None is one that no other has. `probe` is a row that
+        works if anything does; without one nobody asks whether it does.
         """
         self._run = run
         self._run_lone = run_lone or run
@@ -154,6 +158,7 @@ class Batcher:
         self._deadlines = Deadlines()
         self._idle = asyncio.Event()  # of use once it is closed
         self._rate = _FIRST_GUESS_OF_RATE
+        self._vitals = Vitals(lambda: self._submit([probe], None, None)) if probe else None
         self._metrics = _BatcherMetrics(model)
         self._metrics.watch(lambda: self._queue.tokens, lambda: len(self._queue), lambda: self._lane.running)
 
@@ -165,6 +170,10 @@ class Batcher:
         `deadline` is in the event loop's time. Cancelling the caller drops what has not run yet, unless others ask for
         it too. Raises Overloaded (nothing was queued), DeadlineExceeded, InferenceError, and Unavailable once closed.
         """
+        return await self._submit(rows, deadline, self._cache)
+
+    async def _submit(self, rows: Rows, deadline: float | None, cache: Cache | None) -> Outcome:
+        """As `submit`, looking into no cache but this."""
         if self._closed:
             raise Unavailable("The server is shutting down.", retry_after=1.0)
         check(deadline)
@@ -173,8 +182,8 @@ class Batcher:
         # Arrays make keys and the runtime's input faster than lists do.
         packed = [ids if isinstance(ids, TwoPartRow) else array("i", ids) for ids in rows]
         keys = [self._cache_scope + _content(ids) for ids in packed]
-        if self._cache is not None:
-            self._recall(self._cache, job, keys)
+        if cache is not None:
+            self._recall(cache, job, keys)
         if not job.missing:
             return job.outcome
         asked = self._ask(job, packed, keys)
@@ -194,9 +203,15 @@ class Batcher:
         """Seconds that the oldest running batch has been running; 0 when idle."""
         return max((time.monotonic() - batch.started_at for batch in self._running), default=0.0)
 
+    def failing_for(self) -> float | None:
+        """Seconds since the runtime began to fail on everything; None where it does not."""
+        return self._vitals.failing_for() if self._vitals else None
+
     async def close(self) -> None:
         """Waits for what is queued or running, leaves the device, and lets go of what it ran."""
         self._closed = True
+        if self._vitals:
+            self._vitals.close()
         self._settle()
         await self._idle.wait()
         if self._run is not _closed:
@@ -344,18 +359,23 @@ class Batcher:
             self._metrics.unclaimed(row.left_by or DeadlineExceeded.reason)
 
     def _split_or_fail(self, batch: _Batch, error: BaseException) -> None:
-        """Halves a failed batch until the guilty row is alone, so that its neighbours get their results."""
-        living = self._living(batch.rows)
-        if len(batch.rows) > 1:
-            middle = len(living) // 2
-            for half in filter(None, (living[:middle], living[middle:])):
-                self._device.scheduler.again(batch.turn, half)
-            return
-        for row in living:
-            self._forget(row)
-            for job, _ in row.askers:
-                if not job.future.done():
-                    job.future.set_exception(_failure(error))
+        """Fails the guilty rows of a failed batch, so that their neighbours get their results."""
+        guilty = _guilty(batch.rows, error)
+        for row in guilty:
+            self._fail(row, error)
+        if guilty and self._vitals:
+            self._vitals.suspect()
+        self._metrics.failed()
+        for rows in _parts(self._living([row for row in batch.rows if row not in guilty]), is_tried=bool(guilty)):
+            for row in rows:
+                row.has_failed = True
+            self._device.scheduler.again(batch.turn, rows)
+
+    def _fail(self, row: _Row, error: BaseException) -> None:
+        self._forget(row)
+        for job, _ in row.askers:
+            if not job.future.done():
+                job.future.set_exception(_failure(error))
 
     def _living(self, rows: Iterable[_Row], now: float = -math.inf) -> list[_Row]:
         """Those that somebody still waits for, as is_wanted says; the others are forgotten."""
@@ -386,10 +406,26 @@ def _tokens(rows: Iterable[_Row]) -> int:
     return sum(len(row.ids) for row in rows)
 
 
+def _guilty(rows: Sequence[_Row], error: BaseException) -> list[_Row]:
+    """Those that a failed batch failed for, as far as it is known: those that the error names, or one that has failed
+    with others before and now alone, or twice alone."""
+    if isinstance(error, BadVectors):
+        return [rows[place] for place in error.rows]
+    return [row for row in rows if row.has_failed] if len(rows) == 1 else []
+
+
+def _parts(rows: list[_Row], *, is_tried: bool) -> Iterable[list[_Row]]:
+    """What is run next of a failed batch: its rows, rid of the guilty ones; or each half, if those are not known."""
+    middle = 0 if is_tried else len(rows) // 2
+    return filter(None, (rows[:middle], rows[middle:]))
+
+
 def _failure(error: BaseException) -> InferenceError:
     """One for each who is told."""
-    detail = error.detail if isinstance(error, InferenceError) else f"{type(error).__name__}: {error}"
-    failure = InferenceError(detail)
+    if isinstance(error, InferenceError):
+        failure = type(error)(error.detail)
+    else:
+        failure = InferenceError(f"{type(error).__name__}: {error}")
     failure.__cause__ = error
     return failure
 
@@ -418,6 +454,7 @@ class _BatcherMetrics:
         self._computed = metrics.COMPUTED_TOKENS.labels(model)
         self._padding = metrics.PADDING_TOKENS.labels(model)
         self._ratio = metrics.PADDING_RATIO.labels(model)
+        self._failed = metrics.FAILED_BATCHES.labels(model)
         self._deduplicated = metrics.DEDUPLICATED_ROWS.labels(model)
         self._hits = metrics.CACHE_HITS.labels(model)
         self._misses = metrics.CACHE_MISSES.labels(model)
@@ -437,6 +474,9 @@ class _BatcherMetrics:
         self._computed.inc(tokens)
         self._padding.inc(padding)
         self._ratio.observe(padding / tokens)
+
+    def failed(self) -> None:
+        self._failed.inc()
 
     def dropped(self, reason: str, rows: int) -> None:
         metrics.DROPPED.labels(self._model, reason).inc(rows)

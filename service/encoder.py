@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.bundle import MODEL_ONNX, OUTPUTS, RECOMPILE, TOKEN_OUTPUT, Bundle, Task
-from service.errors import BundleError, InferenceError
+from service.errors import BadVectors, BundleError
 from service.runtime.providers import Execution
 from service.runtime.session import Session
 from service.types import Matrix, TwoPartRow
@@ -57,10 +57,11 @@ class Encoder:
         self._inputs = bundle.inputs
         self._task = bundle.task
         self._pad_token_id = bundle.pad_token_id
+        self._may_be_zero = bundle.static or bundle.task in ("sparse", "score")
 
     def run(self, rows: Sequence[Sequence[int]]) -> Matrix:
         """Token ids with their special tokens, one row a chunk → the main output of the bundle's task, for each row
-        an array: (rows, …). Raises InferenceError."""
+        an array: (rows, …). Raises InferenceError; of it BadVectors, which names the rows that are to blame."""
         return self._run(self._session, self._output, rows)
 
     def run_lone(self, rows: Sequence[Sequence[int]]) -> Matrix:
@@ -81,9 +82,25 @@ class Encoder:
     def _run(self, session: Session, output: str, rows: Sequence[Sequence[int]]) -> NDArray[np.float32]:
         feeds = padded_feeds(rows, self._inputs, self._pad_token_id, self._task)
         result = session.run([output], feeds)[0]
-        if not np.isfinite(result).all():
-            raise InferenceError("The model gave a vector that is not finite.")
+        check_vectors(result, may_be_zero=self._may_be_zero)
         return result
+
+
+def check_vectors(vectors: NDArray[np.float32], *, may_be_zero: bool) -> None:
+    """(rows, …). Raises BadVectors for rows with a number that is not finite, and for those of zeros only.
+
+    Zero is what a text without any known word has for its sum of word vectors, what a text without any weight has for
+    its sparse vector, and what a logit may be. Of an encoder it is the sign of a broken graph, and no cosine exists.
+    """
+    flat = vectors.reshape(len(vectors), -1)
+    squares = np.einsum("ij,ij->i", flat, flat)  # one pass tells NaN, infinity and zero: 3 µs for 8 x 384 numbers
+    if squares.max() < np.inf and (may_be_zero or squares.min() > 0):  # both are NaN where one of them is
+        return
+    bad = ~np.isfinite(squares)
+    if not may_be_zero:
+        bad |= squares == 0
+    kind = "zero" if np.isfinite(squares).all() else "not finite"
+    raise BadVectors(f"the model gave a vector that is {kind}", tuple(map(int, np.flatnonzero(bad))))
 
 
 def _unpadded(states: NDArray[np.float32], rows: Sequence[Sequence[int]]) -> list[Matrix]:

@@ -31,6 +31,7 @@
     ├── DeadlineExceeded         the request waited longer than it was allowed to
     ├── ClientGone               the client closed the connection: nobody reads the answer
     └── InferenceError           the runtime failed on this very request
+        └── BadVectors               or gave what is no vector
 
 `service.api.errors` holds the one table that turns them into statuses; no other place knows a status code.
 Every class names itself to metrics and logs by `reason`, so a label never carries a user's text.
@@ -313,3 +314,13 @@ class InferenceError(EmbedserveError):
     def __init__(self, detail: str) -> None:
         super().__init__("The model failed on this request.")
         self.detail = detail
+
+
+class BadVectors(InferenceError):
+    """What came out of the graph is not finite, or zero where no text is; `rows` are the places in their batch."""
+
+    reason = "bad_vector"
+
+    def __init__(self, detail: str, rows: tuple[int, ...] = ()) -> None:
+        super().__init__(detail)
+        self.rows = rows

@@ -106,6 +106,10 @@ COMPUTED_RATIO = _histogram(
     (1.0, 1.01, 1.02, 1.05, 1.1, 1.2, 1.5, 2.0, 3.0, 5.0, 10.0),
     "model",
 )
+FAILED_BATCHES = _counter(
+    "failed_batches_total", "Batches that the runtime failed on; those who are not to blame were run again", "model"
+)
+FAILING = _gauge("failing", "1 while the runtime fails on what is known to work", "model")
 DEDUPLICATED_ROWS = _counter(
     "deduplicated_rows_total", "Chunks not run because one of the same tokens was waiting or running", "model"
 )

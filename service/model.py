@@ -82,6 +82,14 @@ class Model:
             raise WrongTask(self.name, "a classifier", "ranking", "/predict")
         return scorer
 
+    def stalled_for(self) -> float:
+        """Seconds that the slowest of what runs for it has been running."""
+        return max(self.workers.stalled_for(), *(one.stalled_for() for one in self.batchers))
+
+    def failing_for(self) -> float | None:
+        """Seconds since its runtime began to fail on everything; None where it does not."""
+        return self.batchers[0].failing_for()
+
     async def close(self) -> None:
         """Waits for what it has to do."""
         for batcher in self.batchers:
@@ -115,6 +123,7 @@ def assemble(
             cache=cache,
             cache_scope=_scope(parts.bundle, output),
             batch_overhead=chosen.batch_overhead,
+            probe=parts.probe if output == OUTPUTS[parts.bundle.task][0] else (),
         )
 
     bundle, tokenizer = parts.bundle, parts.tokenizer
@@ -141,6 +150,7 @@ def assemble(
     metrics.MODEL_INFO.labels(
         name, bundle.model_id, bundle.precision, bundle.target, bundle.dimensions, bundle.max_seq_length
     ).set(1)
+    metrics.FAILING.labels(name).set_function(lambda: float(results.failing_for() is not None))
     return Model(name, tuple(aliases), int(time.time()), bundle, reader, batchers, workers)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,6 +35,7 @@ class Parts:
     plan: Plan
     tokenizer: Tokenizer
     encoder: Encoder
+    probe: Sequence[int]  # a row that works if anything does
 
 
 def open_bundle(folder: Path, settings: ModelSettings, executors: Mapping[str, int] = MappingProxyType({})) -> Parts:
@@ -83,11 +84,12 @@ def _open(folder: Path, bundle: Bundle, settings: ModelSettings, executors: Mapp
         memory_limit=settings.gpu_memory_limit,
     )
     encoder = Encoder(folder, bundle, execution, chosen.intra_op_threads, chosen.lone_threads)
+    probe = [*tokenizer.prefix, *tokenizer.suffix] or [bundle.pad_token_id]
     try:
-        encoder.run([[*tokenizer.prefix, *tokenizer.suffix] or [bundle.pad_token_id]])
+        encoder.run([probe])
     except InferenceError as error:
         raise BundleError(f"{folder} cannot be run: {error.detail}", RECOMPILE) from error
-    return Parts(bundle, placed, chosen, tokenizer, encoder)
+    return Parts(bundle, placed, chosen, tokenizer, encoder, probe)
 
 
 def _plan(folder: Path, settings: ModelSettings, device: DeviceName, executors: int | None = None) -> Plan:

@@ -138,9 +138,19 @@ class Registry:
 
     @property
     def ready(self) -> bool:
-        """Whether load balancers should send requests here: all that are loaded at the start have been. What is done
-        at run time to one of several models takes the others from nobody."""
-        return self._is_started and not self.is_leaving and bool(self.models())
+        """Whether load balancers should send requests here: all that are loaded at the start have been, and one at
+        least works. What happens at run time to one of several models takes the others from nobody."""
+        return self._is_started and not self.is_leaving and len(self.failing()) < len(self.models())
+
+    def failing(self) -> dict[str, float]:
+        """Models whose runtime fails on everything → the seconds since it began to."""
+        found = {one.name: one.failing_for() for one in self.models()}
+        return {name: seconds for name, seconds in found.items() if seconds is not None}
+
+    def failing_for(self) -> float:
+        """Seconds since the last of all models began to fail on everything; 0 where one works."""
+        failing = self.failing()
+        return min(failing.values(), default=0.0) if len(failing) == len(self.models()) else 0.0
 
     @property
     def is_leaving(self) -> bool:
@@ -153,9 +163,8 @@ class Registry:
         return any(slot.is_loading for slot in self._slots.values())
 
     def stalled_for(self) -> float:
-        """Seconds that the slowest running batch has been running."""
-        models = [*self.models(), *self._going.values()]
-        return max((one.stalled_for() for model in models for one in model.batchers), default=0.0)
+        """Seconds that the slowest of what runs has been running: a batch, or what reads a long text."""
+        return max((one.stalled_for() for one in (*self.models(), *self._going.values())), default=0.0)
 
     # --- start and end ----------------------------------------------------------------------------------------
 

@@ -39,6 +39,9 @@ _BACKLOG = 2048  # connections the kernel holds while the event loop is busy
 # Longer than the idle limit of the usual load balancers (60 s), so that they, not we, close a connection first and
 # no request is sent into one that is just being closed.
 _KEEP_ALIVE_SECONDS = 75
+_LAST_SECONDS = (
+    5.0  # for batches that still run when all requests have been answered: more than one of usual size takes
+)
 # Seconds after which a thread that cuts up a long document lets the event loop go on; Python's own 5 ms are a
 # wait at each of the several steps of every short request.
 _SWITCH_INTERVAL = 0.000_5
@@ -173,10 +176,18 @@ async def _run(
     await serving
     if server.force_exit:
         _exit(130, "stopped at once; what was queued is lost")
-    await registry.close()
+    if not await _closed(registry):
+        _exit(0, "stopped without waiting for a batch that does not end; all requests have been answered")
     if registry.is_loading:
         _exit(0, "stopped while loading")
     event(logging.INFO, "stopped")
+
+
+async def _closed(registry: Registry) -> bool:
+    """Whether what runs has ended in time. Nobody waits for it any more: those who did have been told so."""
+    closing = asyncio.create_task(registry.close())
+    await asyncio.wait({closing}, timeout=_LAST_SECONDS)
+    return closing.done()
 
 
 def _exit(status: int, why: str) -> NoReturn:
@@ -229,10 +240,18 @@ def _announce(models: Sequence[Model], url: str, seconds: float) -> None:
     more = {"models": [first, *others]} if others else {}
     event(logging.INFO, "ready", url=url, model=first, seconds=round(seconds, 2), **more)
     path, body = _to_try(models[0].bundle)
-    print(
+    _say(
         f"{first} is ready at {url} after {seconds:.1f} s. Try: curl {url}{path} "
-        f"-H 'content-type: application/json' -d '{body}'",
-        flush=True,
+        f"-H 'content-type: application/json' -d '{body}'"
     )
     if others:
-        print(f"Beside it: {', '.join(others)}", flush=True)
+        _say(f"Beside it: {', '.join(others)}")
+
+
+def _say(line: str) -> None:
+    """On stdout, if it can be had: a full disk or a closed pipe stops no server, now or at its end."""
+    try:
+        print(line, flush=True)
+    except OSError as error:
+        event(logging.WARNING, f"stdout cannot be written: {error.strerror}")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

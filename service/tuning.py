@@ -16,10 +16,10 @@ import secrets
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from service.cores import usable_cores
 from service.errors import BundleError
@@ -34,6 +34,8 @@ for thousands of cores. Not measured: no GPU has run this yet."""
 
 GPU_BATCH_OVERHEAD = 1024
 """In tokens: starting the kernels of a layer takes as long as some hundred tokens in it. Not measured either."""
+
+_MOST_THREADS_A_CORE = 4
 
 # A lone batch is one of some hundred tokens at most: with more threads each would have too few of them.
 _MOST_LONE_THREADS = 16
@@ -85,6 +87,14 @@ class Tuning(_Strict):
     machine: Machine
     batch_overhead: Annotated[float, Field(ge=0, le=10_000, allow_inf_nan=False)]  # in tokens, as packing's
     measurements: Annotated[list[Measurement], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _check_threads(self) -> Self:
+        """`combinations` has as many threads as cores: a file with many more was edited, and would start them all."""
+        most = _MOST_THREADS_A_CORE * self.machine.cores
+        if any(one.executors * one.intra_op_threads > most for one in self.measurements):
+            raise ValueError(f"a measurement has more than {most} threads in all, on {self.machine.cores} cores")
+        return self
 
 
 @dataclass(frozen=True, slots=True)

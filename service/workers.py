@@ -8,6 +8,7 @@ client stays. The event loop owns every field; threads only run the work and loo
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ class Ticket:
     work: Callable[[Ticket], Any]
     future: asyncio.Future[Any]
     is_wanted: bool = True
+    started_at: float = 0.0  # by time.monotonic
 
     def check(self) -> None:
         """To be called every now and then by the work. Raises Abandoned."""
@@ -51,7 +53,7 @@ class Workers:
         self._max_waiting = max_waiting
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix=f"worker-{name}")
         self._queue: FairQueue[Ticket] = FairQueue(_SMALL)
-        self._running = 0
+        self._running: set[Ticket] = set()
         self._deadlines = Deadlines()
 
     async def run(self, work: Callable[[Ticket], Result], size: int, deadline: float | None = None) -> Result:
@@ -73,6 +75,10 @@ class Workers:
             ticket.is_wanted = False
             self._queue.discard([ticket])
 
+    def stalled_for(self) -> float:
+        """Seconds that the oldest running work has been running; 0 when idle."""
+        return max((time.monotonic() - one.started_at for one in self._running), default=0.0)
+
     def close(self) -> None:
         """Waits for what is under way."""
         self._pool.shutdown(wait=True)
@@ -83,17 +89,18 @@ class Workers:
             raise Overloaded("The server has more text to read than it accepts.", seconds)
 
     def _dispatch(self) -> None:
-        while self._running < self._threads and self._queue:
+        while len(self._running) < self._threads and self._queue:
             for ticket in self._queue.take():
                 self._start(ticket)
 
     def _start(self, ticket: Ticket) -> None:
-        self._running += 1
+        self._running.add(ticket)
+        ticket.started_at = time.monotonic()
         done = asyncio.get_running_loop().run_in_executor(self._pool, ticket.work, ticket)
         done.add_done_callback(lambda future: self._finish(ticket, future))
 
     def _finish(self, ticket: Ticket, done: asyncio.Future[Any]) -> None:
-        self._running -= 1
+        self._running.discard(ticket)
         if done.cancelled():  # the loop is being torn down
             return
         error = done.exception()  # looked at even where nobody waits, or asyncio would log it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -16,9 +17,10 @@ NAME = "health"
 
 
 class HealthStatus(BaseModel):
-    """One word."""
+    """One word; and of several models, those whose runtime fails on everything."""
 
     status: str
+    failing: list[str] | None = None
 
 
 class HealthError(BaseModel):
@@ -31,14 +33,22 @@ ERROR = HealthError
 
 
 async def live(call: Call) -> Reply:
-    """503 once a batch has been running for longer than `stall_timeout`: restarting the process is the remedy."""
-    stalled = call.service.registry.stalled_for() > call.service.settings.stall_timeout
-    return _status("stalled", 503) if stalled else _status("alive", 200)
+    """503 once a batch has been running for longer than `stall_timeout`, or every model has been failing on everything
+    for as long: restarting the process is the remedy."""
+    registry, patience = call.service.registry, call.service.settings.stall_timeout
+    if registry.stalled_for() > patience:
+        return _status("stalled", 503)
+    if registry.failing_for() > patience:
+        return _status("failing", 503)
+    return _status("alive", 200)
 
 
 async def ready(call: Call) -> Reply:
-    """503 while loading, and from SIGTERM on, while what still arrives is answered."""
-    return _status("ready", 200) if call.service.registry.ready else _status("not ready", 503)
+    """503 while loading, from SIGTERM on, while what still arrives is answered, and while no model works."""
+    failing = sorted(call.service.registry.failing())
+    if call.service.registry.ready:
+        return _status("ready", 200, failing)
+    return _status("not ready", 503, failing)
 
 
 async def show_metrics(call: Call) -> Reply:
@@ -46,8 +56,8 @@ async def show_metrics(call: Call) -> Reply:
     return Reply(metrics.render(), content_type=metrics.CONTENT_TYPE)
 
 
-def _status(word: str, http: int) -> Reply:
-    return Reply(to_json({"status": word}), http)
+def _status(word: str, http: int, failing: Sequence[str] = ()) -> Reply:
+    return Reply(to_json({"status": word, "failing": failing} if failing else {"status": word}), http)
 
 
 def error_body(error: EmbedserveError, status: Status) -> dict[str, Any]:

@@ -57,6 +57,7 @@ MAX_ITEMS = 20_000
 # Labels of requests that never reached a model, or a path.
 _NO_MODEL = "none"
 NO_ROUTE = "unmatched"
+_PANIC = "PanicException"  # of a library in Rust: no Exception, and of a class that cannot be imported
 _GONE = "The client went away before the answer."
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 _SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
@@ -242,7 +243,9 @@ class Endpoint:
             return await _unless_gone(operation.handler, call, exchange)
         except EmbedserveError as error:
             return refusal(call, error, self._dialect)
-        except Exception:  # noqa: BLE001 - the one place that turns a fault of ours into a reply
+        except BaseException as error:
+            if not isinstance(error, Exception) and type(error).__name__ != _PANIC:
+                raise
             LOGGER.exception("unexpected error", extra={"fields": {"request_id": call.request_id}})
             hidden = EmbedserveError("The server had an error while processing your request.")
             return refusal(call, hidden, self._dialect)

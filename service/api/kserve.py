@@ -370,7 +370,9 @@ async def model_ready(call: Call) -> Reply:
     """GET /v2/models/{m}/ready, of this very model. Open to all, as probes have no key; 404 for one that is neither
     loaded nor loading."""
     try:
-        body, is_ready, headers = {"name": _find_model(call).name}, not call.service.registry.is_leaving, {}
+        model = _find_model(call)
+        is_well = model.failing_for() is None
+        body, is_ready, headers = {"name": model.name}, is_well and not call.service.registry.is_leaving, {}
     except Unavailable as error:
         body, is_ready, headers = {"name": call.path_params["model"]}, False, retry_headers(error)
     return Reply(to_json({**body, "ready": is_ready}), 200 if is_ready else 503, headers=headers)

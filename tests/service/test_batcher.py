@@ -15,7 +15,7 @@ from service import metrics
 from service.batcher import Batcher, Outcome
 from service.cache import Cache
 from service.device import Device
-from service.errors import DeadlineExceeded, InferenceError, Overloaded, Unavailable
+from service.errors import BadVectors, DeadlineExceeded, InferenceError, Overloaded, Unavailable
 from service.types import Matrix, TwoPartRow
 
 Rows = Sequence[Sequence[int]]
@@ -295,6 +295,82 @@ def test_what_a_runtime_raises_is_an_inference_error_to_the_caller() -> None:
     on_a_loop(test)
 
 
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_what_fails_once_fails_nobody(count: int) -> None:
+    async def test(runtime: Runtime) -> None:
+        faults = [MemoryError("no room")]
+
+        def run(rows: Rows) -> Matrix:
+            if faults:
+                raise faults.pop()
+            return runtime.run(rows)
+
+        mine = Batcher(run, model="test", device=device(1), max_batch_tokens=64, max_queue_tokens=1000)
+        before = sample("failed_batches_total")
+        answers = await asyncio.gather(*(mine.submit([row(i)]) for i in range(count)))
+        assert [one.results[0].tolist() for one in answers] == [[i, 4] for i in range(count)]
+        assert sample("failed_batches_total") == before + 1
+        await mine.close()
+
+    on_a_loop(test)
+
+
+def test_rows_that_an_error_names_fail_at_once_and_the_others_run_together() -> None:
+    async def test(runtime: Runtime) -> None:
+        def run(rows: Rows) -> Matrix:
+            results = runtime.run(rows)
+            if bad := tuple(place for place, one in enumerate(rows) if one[0] in (3, 5)):
+                raise BadVectors("the model gave a vector that is zero", bad)
+            return results
+
+        mine = Batcher(run, model="test", device=device(1), max_batch_tokens=64, max_queue_tokens=1000)
+        answers = await asyncio.gather(*(mine.submit([row(i)]) for i in range(8)), return_exceptions=True)
+        bad = [i for i, one in enumerate(answers) if isinstance(one, BadVectors)]
+        assert bad == [3, 5]
+        good = [(i, one) for i, one in enumerate(answers) if isinstance(one, Outcome)]
+        assert [(i, one.results[0].tolist()) for i, one in good] == [(i, [i, 4]) for i in (0, 1, 2, 4, 6, 7)]
+        await mine.close()
+
+    assert [len(batch) for batch in on_a_loop(test).batches] == [8, 6]
+
+
+def test_a_runtime_fails_when_it_fails_on_what_is_known_to_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which is asked of the runtime and not of the cache; and until it works again, though nobody else asks."""
+    monkeypatch.setattr("service.vitals.PAUSE", 0.001)
+
+    async def test(runtime: Runtime) -> None:
+        async def until(failing: bool) -> None:
+            while (mine.failing_for() is not None) is not failing:  # noqa: ASYNC110 - others change it
+                await asyncio.sleep(0.001)
+
+        known = row(1)
+        mine = Batcher(
+            runtime.run,
+            model="test",
+            device=device(1),
+            max_batch_tokens=64,
+            max_queue_tokens=1000,
+            cache=Cache(10_000),
+            probe=known,
+        )
+        await mine.submit([known])
+        runtime.poison = 13
+        for _ in range(20):
+            with pytest.raises(InferenceError):
+                await mine.submit([row(13)])
+            assert mine.failing_for() is None  # that text's own fault
+        assert firsts(runtime).count(1) > 1
+        runtime.poison = 0  # the others' ids are filled up with it, and so is the known row
+        with pytest.raises(InferenceError):
+            await mine.submit([row(14)])
+        await until(True)
+        runtime.poison = None
+        await until(False)
+        await mine.close()
+
+    on_a_loop(test)
+
+
 def test_closing_finishes_what_is_queued_and_refuses_what_comes_after() -> None:
     async def test(runtime: Runtime) -> None:
         mine = batcher(runtime, budget=4)
@@ -318,7 +394,7 @@ def test_a_short_request_waits_for_the_batch_that_runs_and_not_for_the_document_
             document = asyncio.create_task(mine.submit([row(100 + i, 8) for i in range(50)]))
             await started(runtime)
             short = [asyncio.create_task(mine.submit([row(i)])) for i in range(2)]
-            await asyncio.sleep(0.01)
+            await started(runtime, 2)
         await asyncio.gather(document, *short)
 
     assert [one[0] for rows in on_a_loop(test).batches[:2] for one in rows] == [100, 0, 1]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from service.encoder import padded_feeds
+from service.encoder import check_vectors, padded_feeds
+from service.errors import BadVectors
 from service.types import TwoPartRow
 
 ROWS = [[5, 6, 7], TwoPartRow([8, 9, 10, 11], 3), [12]]
@@ -34,3 +35,28 @@ def test_what_pooling_leaves_out_is_no_second_text() -> None:
 def test_a_row_of_two_parts_is_its_ids_and_its_split(split: int) -> None:
     row = TwoPartRow(range(4), split)
     assert (row.tolist(), row.split) == ([0, 1, 2, 3], split)
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (4, 2, 3)])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 0.0])
+def test_rows_that_are_no_vectors_are_named(shape: tuple[int, ...], value: float) -> None:
+    vectors = np.ones(shape, np.float32)
+    check_vectors(vectors, may_be_zero=False)
+    vectors[1] = vectors[3] = value
+    with pytest.raises(BadVectors) as bad:
+        check_vectors(vectors, may_be_zero=False)
+    assert bad.value.rows == (1, 3)
+    assert bad.value.detail.endswith("zero" if value == 0 else "not finite")
+
+
+def test_one_number_is_enough_and_a_single_zero_is_not() -> None:
+    vectors = np.eye(3, dtype=np.float32)
+    check_vectors(vectors, may_be_zero=False)
+    vectors[2, 0] = np.nan
+    with pytest.raises(BadVectors) as bad:
+        check_vectors(vectors, may_be_zero=True)
+    assert bad.value.rows == (2,)
+
+
+def test_zero_may_be_an_answer() -> None:
+    check_vectors(np.zeros((2, 3), np.float32), may_be_zero=True)

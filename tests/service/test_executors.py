@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from operator import truediv
@@ -11,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from service.errors import InferenceError
 from service.executors import Executors
 
 
@@ -120,3 +123,31 @@ def test_no_thread_is_left_behind(threads: int) -> None:
 
 def test_closing_what_never_ran_is_nothing() -> None:
     Executors(2, "test").close()
+
+
+def test_an_exception_thrown_into_a_thread_ends_neither_the_thread_nor_a_result() -> None:
+    """Wherever it hits: while the thread waits, while it works, and between the two."""
+
+    def throw() -> None:
+        for thread in threading.enumerate():
+            if thread.name.startswith("thrown"):
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                    ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit)
+                )
+
+    async def main() -> list[Any]:
+        executors = Executors(2, "thrown")
+        assert await result_of(executors, lambda: 7) == 7
+        found = []
+        for _ in range(50):
+            throw()
+            waiting = [result_of(executors, partial(time.sleep, 0.001)) for _ in range(4)]
+            found += await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 30)
+        assert await result_of(executors, lambda: 8) == 8
+        executors.close()
+        return found
+
+    found = asyncio.run(main())
+    assert len(found) == 200
+    assert all(one is None or isinstance(one, SystemExit | InferenceError) for one in found)
+    assert None in found

@@ -95,7 +95,8 @@ def test_sources() -> None:
     st.dictionaries(st.sampled_from(CHOICES), st.sampled_from([1, 2, 4, 256, 512])),
 )
 def test_a_setting_is_never_overruled(figures: list[Measurement], explicit: dict[str, int]) -> None:
-    tuning = Tuning(machine=HERE, batch_overhead=0, measurements=figures) if figures else None
+    many = HERE.model_copy(update={"cores": 16})
+    tuning = Tuning(machine=many, batch_overhead=0, measurements=figures) if figures else None
     chosen = plan(DEFAULTS | explicit, explicit, tuning)
     for name, value in explicit.items():
         assert getattr(chosen, name) == value
@@ -170,6 +171,8 @@ def _changed(**changes: Any) -> str:
         _changed(measurements=[{**FIGURES[0].model_dump(), "executors": 0}]),
         _changed(measurements=[{**FIGURES[0].model_dump(), "executors": "4"}]),
         _changed(measurements=[{**FIGURES[0].model_dump(), "executors": 100_000}]),
+        _changed(measurements=[{**FIGURES[0].model_dump(), "executors": 17}]),
+        _changed(measurements=[{**FIGURES[0].model_dump(), "executors": 256}]),
         _changed(measurements=[{**FIGURES[0].model_dump(), "short": 0}]),
         _changed(measurements=[{**FIGURES[0].model_dump(), "short": None}]),
         _changed(batch_overhead=float("nan")),

@@ -37,6 +37,7 @@ EXAMPLES: list[tuple[errors.EmbedserveError, int, str]] = [
     (errors.DeadlineExceeded("m"), 504, "DEADLINE_EXCEEDED"),
     (errors.ClientGone("m"), 499, "CANCELLED"),
     (errors.InferenceError("m"), 500, "INTERNAL"),
+    (errors.BadVectors("m"), 500, "INTERNAL"),
     (errors.EmbedserveError("m"), 500, "INTERNAL"),
 ]
 
