@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 import service
 from service.api import cohere, gemini, health, jina, kserve, openai, pages, repository, rerank, tei, vertex
 from service.api.docs import openapi
-from service.api.http import Dialect, Endpoint, Operation, Service
+from service.api.http import Dialect, Endpoint, Operation, Place, Service
 from service.errors import StartupError
 from service.settings import Settings
 
@@ -22,10 +22,11 @@ from service.settings import Settings
 DIALECTS: Sequence[ModuleType] = (vertex, gemini, health, tei, kserve, rerank, cohere, jina, openai)
 
 
-def create_app(parts: Service) -> ASGIApp:
+def create_app(parts: Service, place: Place | None = None) -> ASGIApp:
     """The ASGI application: FastAPI's, with every path, its documentation included, answered by an Endpoint.
 
-    Paths without parameters are looked up before FastAPI sees them: its layers cost more than tokenising does.
+    With a `place` it has what is served there, without one everything. Paths without parameters are looked up before
+    FastAPI sees them: its layers cost more than tokenising does.
     """
     app = FastAPI(
         title="Embedserve",
@@ -33,11 +34,12 @@ def create_app(parts: Service) -> ASGIApp:
         openapi_url=None,
         redirect_slashes=False,  # a redirect would name this server's own scheme and host behind a proxy's
     )
-    served = operations(parts.settings)
+    served = operations(parts.settings, place)
     documented = tuple(served)
     # FastAPI's documented way to bring one's own; written when first asked for, as it takes a twentieth of a start.
     app.openapi = cache(lambda: openapi(documented))  # type: ignore[method-assign]
-    served.append((cast(Dialect, openai), pages.operations(app.openapi)))
+    if parts.settings.docs and place != "admin":
+        served.append((cast(Dialect, openai), pages.operations(app.openapi)))
     endpoints = {path: Endpoint(sharing, dialect, parts) for path, (dialect, sharing) in _by_path(served).items()}
     app.router.routes[:] = [Route(path, endpoint) for path, endpoint in endpoints.items()]
     app.router.default = _Stray([dialect for dialect, _ in served], parts)
@@ -82,8 +84,8 @@ class _Stray:
         await endpoint(scope, receive, send)
 
 
-def operations(settings: Settings) -> list[tuple[Dialect, tuple[Operation, ...]]]:
-    """Every operation, those that settings add included."""
+def operations(settings: Settings, place: Place | None = None) -> list[tuple[Dialect, tuple[Operation, ...]]]:
+    """Every operation of a place, or of both, those that settings add included."""
     extra = {
         vertex.NAME: vertex.container_operations(settings.predict_route),
         health.NAME: health.container_operations(settings.health_route),
@@ -93,5 +95,5 @@ def operations(settings: Settings) -> list[tuple[Dialect, tuple[Operation, ...]]
     for name in ("predict_route", "health_route"):
         if getattr(settings, name) in taken:
             raise StartupError(f"{name} {getattr(settings, name)} is a path of this server's own", "pick another path")
-    dialects = [cast(Dialect, module) for module in DIALECTS]
-    return [(dialect, (*dialect.OPERATIONS, *extra.get(dialect.NAME, ()))) for dialect in dialects]
+    found = [(cast(Dialect, module), (*module.OPERATIONS, *extra.get(module.NAME, ()))) for module in DIALECTS]
+    return [(dialect, tuple(one for one in all_ if place is None or place in one.places)) for dialect, all_ in found]

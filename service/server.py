@@ -12,13 +12,15 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from service import metrics
 from service.api.auth import Keys
@@ -50,33 +52,16 @@ _HANDSHAKE_SECONDS = 10.0
 _GOODBYE_SECONDS = 1.0
 
 
-class _Server(uvicorn.Server):
-    """uvicorn, with this order at the end: readiness fails and every reply ends its connection, new connections are
-    refused and idle ones closed after a grace, work is finished, the process exits with 0. A second SIGINT ends it at
-    once."""
+class _Listener(uvicorn.Server):
+    """uvicorn on sockets that are bound, until `should_exit`. uvicorn's own has no limits of time for TLS."""
 
-    def __init__(
-        self, config: uvicorn.Config, registry: Registry, drain_grace: float, tls: Certificates | None
-    ) -> None:
+    def __init__(self, config: uvicorn.Config, tls: Certificates | None) -> None:
         super().__init__(config)
         self.server_state: State = State()
         self._tls = tls
-        self._registry = registry
-        self._drain_grace = drain_grace
-        self._refuse_at: float | None = None
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Not calling uvicorn's own keeps it from raising the signal again, which would make the exit status 143."""
-        if self._refuse_at is not None and sig == signal.SIGINT:
-            self.force_exit = self.should_exit = True
-            return
-        if self._refuse_at is None:
-            self._refuse_at = time.monotonic() + self._drain_grace
-            self._registry.leave()
-            self.server_state.is_draining = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """uvicorn's has no limits of time for TLS. `sockets` are bound."""
+        """In place of uvicorn's."""
         loop = asyncio.get_running_loop()
         limits: dict[str, Any] = {}
         if self._tls is not None:
@@ -95,6 +80,58 @@ class _Server(uvicorn.Server):
         """Called by uvicorn every tenth of a second."""
         if self._tls is not None:
             self._tls.look_again()
+        return await super().on_tick(counter)
+
+
+class _Beside(_Listener):
+    """The port for probes, metrics and administrators, from before the other one until after it."""
+
+    def __init__(self, config: uvicorn.Config, tls: Certificates | None, listener: socket.socket, host: str) -> None:
+        super().__init__(config, tls)
+        self._listener = listener
+        self.url = _address(tls is not None, host, listener)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """None: they are the other one's."""
+        yield
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """While the block is."""
+        serving = asyncio.create_task(self.serve(sockets=[self._listener]))
+        try:
+            yield
+        finally:
+            self.should_exit = True
+            await serving
+
+
+class _Server(_Listener):
+    """uvicorn, with this order at the end: readiness fails and every reply ends its connection, new connections are
+    refused and idle ones closed after a grace, work is finished, the process exits with 0. A second SIGINT ends it at
+    once."""
+
+    def __init__(
+        self, config: uvicorn.Config, registry: Registry, drain_grace: float, tls: Certificates | None
+    ) -> None:
+        super().__init__(config, tls)
+        self._registry = registry
+        self._drain_grace = drain_grace
+        self._refuse_at: float | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Not calling uvicorn's own keeps it from raising the signal again, which would make the exit status 143."""
+        if self._refuse_at is not None and sig == signal.SIGINT:
+            self.force_exit = self.should_exit = True
+            return
+        if self._refuse_at is None:
+            self._refuse_at = time.monotonic() + self._drain_grace
+            self._registry.leave()
+            self.server_state.is_draining = True
+
+    async def on_tick(self, counter: int) -> bool:
+        """Called by uvicorn every tenth of a second."""
         if self._refuse_at is not None and time.monotonic() >= self._refuse_at:
             self.should_exit = True
         return await super().on_tick(counter)
@@ -113,8 +150,21 @@ def serve(settings: Settings, bundles: Sequence[Path], find: Find) -> None:
     keys = Keys((key.get_secret_value() for key in settings.api_keys), settings.api_key_file, limits=limits)
     admin_keys = _admin_keys(settings, keys)
     registry = Registry(settings, find)
-    config = uvicorn.Config(
-        create_app(Service(registry, settings, keys, admin_keys)),
+    parts = Service(registry, settings, keys, admin_keys)
+    beside = _beside(parts, tls)
+    config = _config(create_app(parts, "public" if beside else None), settings)
+    server = _Server(config, registry, settings.drain_grace, tls)
+    metrics.record_build(platform.python_version(), runtime_version())
+    urls = {"url": _address(tls is not None, settings.host, listener)}
+    if beside is not None:
+        urls["admin_url"] = beside.url
+    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        runner.run(_run_beside(beside, _run(server, registry, bundles, listener, urls)))
+
+
+def _config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -127,10 +177,18 @@ def serve(settings: Settings, bundles: Sequence[Path], find: Find) -> None:
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=int(settings.drain_timeout) or 1,
     )
-    server = _Server(config, registry, settings.drain_grace, tls)
-    metrics.record_build(platform.python_version(), runtime_version())
-    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-        runner.run(_run(server, registry, settings, bundles, listener))
+
+
+def _beside(parts: Service, tls: Certificates | None) -> _Beside | None:
+    """Its clients need no certificate: probes have none. Raises StartupError."""
+    settings = parts.settings
+    if settings.admin_port is None:
+        if settings.admin_host is not None:
+            raise StartupError("--admin-host is set, and --admin-port is not", "set both, or neither")
+        return None
+    host = settings.admin_host or settings.host
+    config = _config(create_app(parts, "admin"), settings)
+    return _Beside(config, tls and tls.without_clients(), _listen(host, settings.admin_port, "--admin-"), host)
 
 
 def _admin_keys(settings: Settings, keys: Keys) -> Keys | None:
@@ -150,11 +208,15 @@ def _admin_keys(settings: Settings, keys: Keys) -> Keys | None:
     return found
 
 
+async def _run_beside(beside: _Beside | None, run: Coroutine[Any, Any, None]) -> None:
+    async with beside.running() if beside else nullcontext():
+        await run
+
+
 async def _run(
-    server: _Server, registry: Registry, settings: Settings, bundles: Sequence[Path], listener: socket.socket
+    server: _Server, registry: Registry, bundles: Sequence[Path], listener: socket.socket, urls: Mapping[str, str]
 ) -> None:
     """Answers 503 from the first moment on, and vectors as soon as the models are loaded."""
-    url = _address("https" if settings.tls_certificate else "http", settings.host, listener)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     loading = asyncio.create_task(registry.start(bundles))
     await asyncio.wait({serving, loading}, return_when=asyncio.FIRST_COMPLETED)
@@ -172,7 +234,7 @@ async def _run(
     metrics.READY.set_function(lambda: float(registry.ready))
     metrics.START_SECONDS.set(seconds)
     if not serving.done():
-        _announce(models, url, seconds)
+        _announce(models, urls, seconds)
     await serving
     if server.force_exit:
         _exit(130, "stopped at once; what was queued is lost")
@@ -197,7 +259,7 @@ def _exit(status: int, why: str) -> NoReturn:
     os._exit(status)
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int, flag: str = "--") -> socket.socket:
     """Binds before anything slow happens. Raises StartupError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -207,17 +269,17 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
-        remedy = "name an address of this machine with --host"
+        remedy = f"name an address of this machine with {flag}host"
         if error.errno == errno.EADDRINUSE:
-            remedy = "stop what is listening there, or pick another with --port (0 picks a free one)"
+            remedy = f"stop what is listening there, or pick another with {flag}port (0 picks a free one)"
         raise StartupError(f"cannot listen on {host}:{port}: {error.strerror}", remedy) from None
     listener.setblocking(False)
     return listener
 
 
-def _address(scheme: str, host: str, listener: socket.socket) -> str:
+def _address(is_secure: bool, host: str, listener: socket.socket) -> str:
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
-    return f"{scheme}://{shown}:{listener.getsockname()[1]}"
+    return f"http{'s' if is_secure else ''}://{shown}:{listener.getsockname()[1]}"
 
 
 def _to_try(bundle: Bundle) -> tuple[str, str]:
@@ -235,15 +297,18 @@ def _to_try(bundle: Bundle) -> tuple[str, str]:
             return "/predict", '{"inputs": "Hello, world"}'
 
 
-def _announce(models: Sequence[Model], url: str, seconds: float) -> None:
+def _announce(models: Sequence[Model], urls: Mapping[str, str], seconds: float) -> None:
+    url = urls["url"]
     first, *others = [model.name for model in models]
     more = {"models": [first, *others]} if others else {}
-    event(logging.INFO, "ready", url=url, model=first, seconds=round(seconds, 2), **more)
+    event(logging.INFO, "ready", **urls, model=first, seconds=round(seconds, 2), **more)
     path, body = _to_try(models[0].bundle)
     _say(
         f"{first} is ready at {url} after {seconds:.1f} s. Try: curl {url}{path} "
         f"-H 'content-type: application/json' -d '{body}'"
     )
+    if "admin_url" in urls:
+        print(f"Probes, metrics and administrators: {urls['admin_url']}", flush=True)
     if others:
         _say(f"Beside it: {', '.join(others)}")
 

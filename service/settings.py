@@ -67,6 +67,11 @@ def _not_kubernetes(value: object) -> object:
     return DEFAULT_PORT if isinstance(value, str) and value.startswith("tcp://") else value
 
 
+def _none_of_kubernetes(value: object) -> object:
+    """As above, of a Service named embedserve-admin."""
+    return None if isinstance(value, str) and value.startswith("tcp://") else value
+
+
 def _absolute(value: str | None) -> str | None:
     if value is not None and (not value.startswith("/") or set(value) & set("{}?#")):
         raise ValueError("a path begins with / and holds no braces, ? or #")
@@ -87,6 +92,7 @@ Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 Texts = Annotated[dict[str, str], NoDecode, BeforeValidator(_table)]
 Secrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split_keys)]
 Port = Annotated[int, BeforeValidator(_not_kubernetes)]
+AdminPort = Annotated[int | None, BeforeValidator(_none_of_kubernetes)]
 Route = Annotated[str | None, AfterValidator(_absolute)]
 DeviceText = Annotated[str, AfterValidator(_device)]
 
@@ -229,6 +235,14 @@ class Settings(ModelSettings, BaseSettings):
     model_aliases: Names = Field((), description="More public names for it, separated by commas.")
     host: str = Field("127.0.0.1", min_length=1, description="Address to listen on; 0.0.0.0 for all interfaces.")
     port: Port = Field(DEFAULT_PORT, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
+    admin_port: AdminPort = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="A second port, and the only one for /metrics and /v2/repository; /livez and /readyz are on both.",
+    )
+    admin_host: str | None = Field(None, min_length=1, description="Address of that port; without it, the first one's.")
+    docs: bool = Field(True, description="Serve the API's own pages, /docs and /openapi.json.")
     tls_certificate: Path | None = Field(
         None, description="Certificate in PEM, those between it and the root behind it: HTTPS instead of HTTP."
     )

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from service import metrics
 from service.api.errors import Status
-from service.api.http import Call, Operation, Reply
+from service.api.http import Call, Handler, Operation, Place, Reply
 from service.api.wire import to_json
 from service.errors import EmbedserveError
 
@@ -70,18 +70,26 @@ def owns(path: str) -> bool:
     return False
 
 
-def _get(path: str, handler: Any, summary: str, content_type: str = "application/json") -> Operation:
-    schema = HealthStatus if content_type == "application/json" else None
-    return Operation("GET", (path,), handler, summary, None, schema, needs_key=False, content_type=content_type)
+def _probe(path: str, handler: Handler, summary: str) -> Operation:
+    places: frozenset[Place] = frozenset({"public", "admin"})
+    return Operation("GET", (path,), handler, summary, response=HealthStatus, needs_key=False, places=places)
 
 
 def container_operations(health_route: str | None) -> tuple[Operation, ...]:
     """The custom-container contract: the path that AIP_HEALTH_ROUTE names."""
-    return () if health_route is None else (_get(health_route, ready, "Readiness (custom container)"),)
+    return () if health_route is None else (_probe(health_route, ready, "Readiness (custom container)"),)
 
 
 OPERATIONS = (
-    _get("/livez", live, "Whether the process should go on living"),
-    _get("/readyz", ready, "Whether requests are accepted"),
-    _get("/metrics", show_metrics, "Prometheus metrics", "text/plain"),
+    _probe("/livez", live, "Whether the process should go on living"),
+    _probe("/readyz", ready, "Whether requests are accepted"),
+    Operation(
+        "GET",
+        ("/metrics",),
+        show_metrics,
+        "Prometheus metrics",
+        needs_key=False,
+        content_type="text/plain",
+        places=frozenset({"admin"}),
+    ),
 )

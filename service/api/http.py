@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import getrandbits
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ValidationError
@@ -155,6 +155,9 @@ class Reply(NamedTuple):
 
 Handler = Callable[[Call], Coroutine[Any, Any, Reply]]
 
+Place = Literal["public", "admin"]
+"""The port for clients, and the one beside it for probes, metrics and administrators, where there is one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Operation:
@@ -170,6 +173,7 @@ class Operation:
     is_admin: bool = False  # needs a key of the administrators'
     content_type: str = JSON
     documented: bool = True
+    places: frozenset[Place] = frozenset({"public"})  # where it is served if there are two ports
     binary: bool = False  # both bodies may hold raw tensors after their JSON (`oip_binary`)
 
 

@@ -93,6 +93,7 @@ OPERATIONS = (
         IndexRequest,
         Index,
         is_admin=True,
+        places=frozenset({"admin"}),
     ),
     Operation(
         "POST",
@@ -102,6 +103,7 @@ OPERATIONS = (
         LoadRequest,
         Done,
         is_admin=True,
+        places=frozenset({"admin"}),
     ),
     Operation(
         "POST",
@@ -111,5 +113,6 @@ OPERATIONS = (
         UnloadRequest,
         Done,
         is_admin=True,
+        places=frozenset({"admin"}),
     ),
 )
