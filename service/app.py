@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 import service
 from service.api import cohere, gemini, health, jina, kserve, openai, pages, repository, rerank, tei, vertex
+from service.api.cors import Cors
 from service.api.docs import openapi
 from service.api.http import Dialect, Endpoint, Operation, Place, Service
 from service.errors import StartupError
@@ -43,7 +44,8 @@ def create_app(parts: Service, place: Place | None = None) -> ASGIApp:
     endpoints = {path: Endpoint(sharing, dialect, parts) for path, (dialect, sharing) in _by_path(served).items()}
     app.router.routes[:] = [Route(path, endpoint) for path, endpoint in endpoints.items()]
     app.router.default = _Stray([dialect for dialect, _ in served], parts)
-    return _FixedPaths(app, {path: one for path, one in endpoints.items() if "{" not in path})
+    fixed = _FixedPaths(app, {path: one for path, one in endpoints.items() if "{" not in path})
+    return Cors(fixed, parts.settings.cors_origins) if parts.settings.cors_origins else fixed
 
 
 def _by_path(served: Sequence[tuple[Dialect, Sequence[Operation]]]) -> dict[str, tuple[Dialect, list[Operation]]]:

@@ -36,13 +36,24 @@ class State(ServerState):
 
     is_draining = False
 
+    _lines: tuple[Sequence[tuple[bytes, bytes]], bytes] = (), b""
+
+    def lines(self, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+        """Of uvicorn's own headers, which are the same for a second: the date, and what its Config says."""
+        of, lines = self._lines
+        if of is not headers:
+            lines = b"".join([b"\r\n%b: %b" % header for header in headers])
+            self._lines = headers, lines
+        return lines
+
 
 class Exchange:
     """One request and its reply, by calls instead of messages. ASGI's own messages work beside it."""
 
-    __slots__ = ("_cycle", "_protocol", "loop")
+    __slots__ = ("_cycle", "_more", "_protocol", "loop")
 
     def __init__(self, protocol: LimitedProtocol, cycle: RequestResponseCycle) -> None:
+        self._more = b""
         self._protocol = protocol
         self._cycle = cycle
         self.loop = protocol.loop
@@ -69,6 +80,10 @@ class Exchange:
         """The task to cancel when the client closes the connection; None: none any more."""
         self._protocol.waiting = task
 
+    def add_headers(self, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        """To the reply, beside those that it comes with. They are the server's own, and hold no line breaks."""
+        self._more += b"".join([b"\r\n%b: %b" % header for header in headers])
+
     async def reply(self, status: int, headers: Sequence[tuple[str, str]], body: bytes) -> None:
         """The whole reply in one write, when the client takes it. `headers` say the length and what kind it is."""
         cycle = self._cycle
@@ -85,8 +100,9 @@ class Exchange:
         if cycle.scope["method"] == "HEAD":
             body = b""
         cycle.response_started = cycle.response_complete = True
-        own = [b"\r\n%b: %b" % header for header in cycle.default_headers]  # the date, which uvicorn keeps
-        cycle.transport.write(b"".join((STATUS_LINE[status][:-2], *own, head.encode("latin-1"), _END_OF_HEAD, body)))
+        own = self._protocol.state.lines(cycle.default_headers)
+        parts = STATUS_LINE[status][:-2], own, self._more, head.encode("latin-1"), _END_OF_HEAD, body
+        cycle.transport.write(b"".join(parts))
         if not cycle.keep_alive:
             cycle.transport.close()
         cycle.on_response()
@@ -114,10 +130,15 @@ class LimitedProtocol(HttpToolsProtocol):
     _idle_timer: asyncio.TimerHandle | None = None
 
     @property
+    def state(self) -> State:
+        """What all connections share."""
+        found: State = self.server_state  # type: ignore[assignment]
+        return found
+
+    @property
     def is_draining(self) -> bool:
         """Whether the client is to go elsewhere after this reply; what it has sent already is answered first."""
-        state: State = self.server_state  # type: ignore[assignment]
-        return state.is_draining and not self.pipeline
+        return self.state.is_draining and not self.pipeline
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The time for the first head begins."""

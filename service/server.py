@@ -50,6 +50,9 @@ _SWITCH_INTERVAL = 0.000_5
 # A handshake of TLS takes two round trips. Whoever does not answer our goodbye is not waited for at the end.
 _HANDSHAKE_SECONDS = 10.0
 _GOODBYE_SECONDS = 1.0
+# Of every reply, those of uvicorn itself included.
+_STANDING_HEADERS = [("x-content-type-options", "nosniff")]
+_HTTPS_HEADERS = [("strict-transport-security", "max-age=31536000")]
 
 
 class _Listener(uvicorn.Server):
@@ -168,6 +171,7 @@ def _config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
+        headers=_STANDING_HEADERS + (_HTTPS_HEADERS if tls else []),
         proxy_headers=False,  # nothing here looks at the client's address
         lifespan="off",
         loop="uvloop" if sys.platform != "win32" else "asyncio",

@@ -78,6 +78,16 @@ def _absolute(value: str | None) -> str | None:
     return value
 
 
+def _origins(values: tuple[str, ...]) -> tuple[str, ...]:
+    """As browsers write them; they are compared letter by letter."""
+    for value in values:
+        if value != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/\s?#@A-Z*]+", value):
+            raise ValueError("an origin is * or like https://example.org, without a path, in small letters")
+    if "*" in values and len(values) > 1:
+        raise ValueError("* stands for all origins, and so alone")
+    return values
+
+
 def _device(value: str) -> str:
     parse(value)
     return value
@@ -89,6 +99,7 @@ def default_cache_dir() -> Path:
 
 
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+Origins = Annotated[Names, AfterValidator(_origins)]
 Texts = Annotated[dict[str, str], NoDecode, BeforeValidator(_table)]
 Secrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split_keys)]
 Port = Annotated[int, BeforeValidator(_not_kubernetes)]
@@ -273,6 +284,11 @@ class Settings(ModelSettings, BaseSettings):
     admin_key_file: Path | None = Field(None, description="File with one such key a line, as api_key_file's.")
     model_dir: Path | None = Field(
         None, description="Folder of bundles that may be loaded at run time, beside the models of the file."
+    )
+    cors_origins: Origins = Field(
+        (),
+        description="Origins whose pages may call this server from browsers, separated by commas, or *; none: no "
+        "page of another origin may read a reply.",
     )
     max_inputs: int = Field(2048, ge=1, description="Inputs that one request may hold.")
     max_instances: int = Field(250, ge=1, description="Instances that one Vertex request may hold.")

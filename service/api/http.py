@@ -151,6 +151,7 @@ class Reply(NamedTuple):
     status: int = 200
     content_type: str = JSON
     headers: Mapping[str, str] = MappingProxyType({})
+    cache_control: str = "no-store"
 
 
 Handler = Callable[[Call], Coroutine[Any, Any, Reply]]
@@ -315,6 +316,7 @@ def _headers(reply: Reply, call: Call) -> list[tuple[str, str]]:
         ("content-type", reply.content_type),
         ("content-length", str(len(reply.body))),
         ("x-request-id", call.request_id),
+        ("cache-control", reply.cache_control),
         *reply.headers.items(),
     ]
     if call.spending is not None:
