@@ -61,10 +61,13 @@ $(VENV)/.installed: $(BIN)/python pyproject.toml
 	@$(BIN)/python -c 'import service.cli, onnxruntime'
 	@touch $@
 
-$(VENV)/.installed-test: $(VENV)/.installed
+# uv takes a tenth of pip's time, but reads no pip.conf: where it fails, pip has the last word.
+$(VENV)/.installed-test: $(BIN)/python pyproject.toml
 	@echo "embedserve: installing what the tests need"
-	@$(BIN)/python -m pip install --disable-pip-version-check --quiet -e '.[test]'
-	@touch $@
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet uv
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python -e '.[test]' || \
+		$(BIN)/python -m pip install --disable-pip-version-check --quiet -e '.[test]'
+	@touch $(VENV)/.installed $@
 
 $(VENV)/.installed-evaluate: $(VENV)/.installed
 	@echo "embedserve: installing the texts of the evaluation"

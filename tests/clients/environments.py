@@ -1,12 +1,14 @@
 """Client packages that are too heavy, or too much at odds, for the tests' own environment.
 
 Each set of packages gets a virtual environment (or a node_modules folder) of its own under `.venv-clients/`, made once
-and named after what is in it. A client is a small script that talks to the server whose URL it is given and prints one
-line of JSON; the test that runs it compares what came back with the recorded vectors.
+and named after what is in it; by uv, which takes a tenth of pip's time. A client is a small script that talks to the
+server whose URL it is given and prints one line of JSON; the test that runs it compares what came back with the
+recorded vectors.
 """
 
 from __future__ import annotations
 
+import ast
 import fcntl
 import hashlib
 import json
@@ -14,9 +16,10 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +41,9 @@ class Python:
         folder = _folder(self.name, self.requirements)
         with _made_once(folder) as missing:
             if missing:
-                _run([sys.executable, "-m", "venv", str(folder)])
-                pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "install", "-q"]
-                _run([*pip, *self.requirements])
+                uv, where = [sys.executable, "-m", "uv"], _pips_own_places()
+                _run([*uv, "venv", "-q", "--python", sys.executable, str(folder)], where)
+                _run([*uv, "pip", "install", "-q", "--python", str(folder), *self.requirements], where)
         return folder / "bin" / "python"
 
     def run(self, script: str, *arguments: str, env: dict[str, str] | None = None) -> Any:
@@ -95,8 +98,38 @@ def _made_once(folder: Path) -> Iterator[bool]:
         done.touch()
 
 
-def _run(command: Sequence[str], cwd: Path | None = None) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_SECONDS, cwd=cwd, check=False)
+@cache
+def _pips_own_places() -> Mapping[str, str]:
+    """Where pip looks for packages on this machine, as uv's variables: uv reads no pip.conf."""
+    listed = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True)
+    found = dict(line.split("=", 1) for line in listed.stdout.splitlines())
+    places: dict[str, str] = {}
+    for key, value in found.items():  # variables come last, as they count for more than files
+        variable, separator = _OF_PIP.get(key.rpartition(".")[2], ("", ""))
+        if variable:
+            places[variable] = separator.join(ast.literal_eval(value).split())
+    return {"UV_INDEX_STRATEGY": "unsafe-best-match"} | places  # the newest of all indexes, as pip has it
+
+
+_OF_PIP = {
+    "index-url": ("UV_DEFAULT_INDEX", " "),
+    "extra-index-url": ("UV_INDEX", " "),
+    "find-links": ("UV_FIND_LINKS", ","),
+    "constraint": ("UV_CONSTRAINT", " "),
+    "cert": ("SSL_CERT_FILE", " "),
+}
+
+
+def _run(command: Sequence[str], env: Mapping[str, str] | None = None, cwd: Path | None = None) -> None:
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=INSTALL_SECONDS,
+        env={**os.environ, **(env or {})},
+        cwd=cwd,
+        check=False,
+    )
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
 
 
