@@ -45,7 +45,8 @@ def create_app(parts: Service, place: Place | None = None) -> ASGIApp:
     app.router.routes[:] = [Route(path, endpoint) for path, endpoint in endpoints.items()]
     app.router.default = _Stray([dialect for dialect, _ in served], parts)
     fixed = _FixedPaths(app, {path: one for path, one in endpoints.items() if "{" not in path})
-    return Cors(fixed, parts.settings.cors_origins) if parts.settings.cors_origins else fixed
+    origins = parts.settings.cors_origins
+    return Cors(fixed, origins) if origins and place != "admin" else fixed
 
 
 def _by_path(served: Sequence[tuple[Dialect, Sequence[Operation]]]) -> dict[str, tuple[Dialect, list[Operation]]]:

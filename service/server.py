@@ -171,7 +171,7 @@ def _config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
-        headers=_STANDING_HEADERS + (_HTTPS_HEADERS if tls else []),
+        headers=_STANDING_HEADERS + (_HTTPS_HEADERS if settings.tls_certificate else []),
         proxy_headers=False,  # nothing here looks at the client's address
         lifespan="off",
         loop="uvloop" if sys.platform != "win32" else "asyncio",
