@@ -45,13 +45,15 @@ def find_cached(
     pooling: PoolingChoice | None = None,
     route: Route | None = None,
     format: Format | None = None,
+    keep_padding: bool = False,
 ) -> Path | None:
     """The bundle that `compile_checkpoint` would return, if it is here already. Quick; imports nothing heavy."""
     place = locate(source, cache_dir)
     hashes = memo(cache_dir)
     if not place.folder.is_dir() or place.mismatch(place.folder, hashes) is not None:
         return None
-    folder = recipe_of(place, Options(precision, target, pooling, route, format), hashes).folder(cache_dir)
+    options = Options(precision, target, pooling, route, format, keep_padding)
+    folder = recipe_of(place, options, hashes).folder(cache_dir)
     hashes.save()
     return folder if is_bundle(folder) else None
 
@@ -67,12 +69,13 @@ def compile_checkpoint(
     pooling: PoolingChoice | None = None,
     route: Route | None = None,
     format: Format | None = None,
+    keep_padding: bool = False,
 ) -> Path:
     """The bundle's folder: `output`, or a place in the cache, where it is found again by its recipe.
 
     Raises SourceError, CheckpointError, or StartupError where the result cannot be written.
     """
-    options = Options(precision, target, pooling, route, format)
+    options = Options(precision, target, pooling, route, format, keep_padding)
     refuse_at_odds(options)
     if output is not None:
         _refuse_to_overwrite(output)
@@ -158,7 +161,7 @@ def _write_parts(
     if options.precision == "int8":
         say("quantising")
         _quantised(checkpoint, folder, bundle).save(folder)
-    targets.adapt(folder, bundle)
+    bundle = targets.adapt(folder, bundle, keep_padding=options.keep_padding)
     _seal(folder, bundle, files, say)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from models.verify import CheckReport, check
+from models.verify import CheckReport, check, runnable
 from service.bundle import MODEL_ONNX, OUTPUTS, Bundle, read_bundle
 from service.cores import usable_cores
 from service.device_name import DeviceName, parse
@@ -91,18 +91,19 @@ def _device(wish: str, bundle: Bundle) -> DeviceName:
 
 
 def _speeds(folder: Path, bundle: Bundle, execution: Execution, chosen: Plan, seconds: float) -> Iterator[Speed]:
-    encoder = Encoder(folder, bundle, execution, chosen.intra_op_threads)
-    bare = Session(folder / MODEL_ONNX, replace(execution, bound_to=None), chosen.intra_op_threads)
     output = [OUTPUTS[bundle.task][0]]
     vocabulary = open_tokenizer(folder, bundle).vocab_size
-    for mix, rows in mixes(bundle, vocabulary).items():
-        packed = list(batches(rows, chosen.max_batch_tokens))
-        yield Speed(
-            mix,
-            len(packed),
-            bare=rate(_of_arrays(bare, output, bundle, packed), packed, 1, seconds),
-            served=rate(encoder.run, packed, chosen.executors, seconds),
-        )
+    with runnable(folder, bundle, execution) as other:
+        encoder = Encoder(folder, bundle, execution, chosen.intra_op_threads, graph=other)
+        bare = Session(other or folder / MODEL_ONNX, replace(execution, bound_to=None), chosen.intra_op_threads)
+        for mix, rows in mixes(bundle, vocabulary).items():
+            packed = list(batches(rows, chosen.max_batch_tokens))
+            yield Speed(
+                mix,
+                len(packed),
+                bare=rate(_of_arrays(bare, output, bundle, packed), packed, 1, seconds),
+                served=rate(encoder.run, packed, chosen.executors, seconds),
+            )
 
 
 def _of_arrays(session: Session, output: list[str], bundle: Bundle, packed: Sequence[Batch]) -> Callable[[Batch], None]:

@@ -41,6 +41,9 @@ class Graph:
         self._body = self.model.graph  # where nodes go
         self._prefix = "" if model is None else "embedserve/"
         self._count = 0
+        # A graph of ours that was written and read again has such names already.
+        self._taken = {name for node in self._body.node for name in node.output}
+        self._taken.update(one.name for one in self._body.initializer)
 
     @property
     def inputs(self) -> tuple[Input, ...]:
@@ -117,7 +120,8 @@ class Graph:
 
     def _name(self, what: str) -> str:
         self._count += 1
-        return f"{self._prefix}{what}_{self._count}"
+        name = f"{self._prefix}{what}_{self._count}"
+        return name if name not in self._taken else self._name(what)
 
     def save(self, folder: Path) -> list[str]:
         """Writes the graph and its weights into `folder`, over those of another; returns the names of the files."""

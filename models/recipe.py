@@ -17,7 +17,7 @@ from service.device_name import Target
 from service.errors import StartupError
 from service.precision import Precision
 
-COMPILER_REVISION = 7
+COMPILER_REVISION = 8
 """Raised by every change that makes other graphs, tokenizers or bundle files of the same checkpoint."""
 
 COMPILER = f"embedserve {service.__version__}"
@@ -37,12 +37,15 @@ class Options:
     pooling: PoolingChoice | None = None
     route: Route | None = None
     format: Format | None = None  # of a file of word vectors
+    keep_padding: bool = False  # of graphs for CUDA, also where its kernels do without
 
 
 def refuse_at_odds(options: Options) -> None:
     """Raises StartupError for what no kernel runs well."""
     if options.precision == "int8" and options.target != "cpu":
         raise StartupError(f"int8 is for CPUs, not for {options.target}", "leave --precision out: that is fp16 there")
+    if options.keep_padding and options.target != "cuda":
+        raise StartupError(f"--keep-padding is for CUDA: graphs for {options.target} always do", "leave it out")
     if options.precision == "fp16" and options.target == "cpu":
         raise StartupError(
             "CPUs compute in float32, so that fp16 is only slower",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -132,8 +133,10 @@ def check(folder: Path, graph: Path | None = None, execution: Execution = CPU) -
             "compile it again",
         )
     rows = _rows(folder, bundle, golden.texts)
-    encoder = Encoder(folder, bundle, execution, graph=graph)
-    alone = np.concatenate([_run(encoder, bundle, [row]) for row in rows])
+    with runnable(folder, bundle, execution) as other:
+        encoder = Encoder(folder, bundle, execution, graph=graph or other)
+        alone = np.concatenate([_run(encoder, bundle, [row]) for row in rows])
+        batched = _run(encoder, bundle, rows)
     if alone.shape != expected.shape:
         raise BundleError(f"{folder}: the graph gives {alone.shape[1]} dimensions", "compile it again")
     return CheckReport(
@@ -141,10 +144,22 @@ def check(folder: Path, graph: Path | None = None, execution: Execution = CPU) -
         precision=bundle.precision,
         reference=golden.reference,
         files=len(bundle.files),
-        texts=_compare(golden.texts, rows, alone, _run(encoder, bundle, rows), expected, _scale(bundle)),
+        texts=_compare(golden.texts, rows, alone, batched, expected, _scale(bundle)),
         is_score=bundle.task == "score",
         minimum_batch_cosine=_minimum_batch_cosine(bundle.precision, execution),
     )
+
+
+@contextmanager
+def runnable(folder: Path, bundle: Bundle, execution: Execution) -> Iterator[Path | None]:
+    """The bundle's graph in a form that there are kernels for, for as long as it is used; None: as it is."""
+    if not bundle.packed or execution.execution_providers != CPU.execution_providers:
+        yield None
+        return
+    from models.targets import cpu_graph
+
+    with cpu_graph(folder, bundle) as found:
+        yield found
 
 
 def _minimum_batch_cosine(precision: Precision, execution: Execution) -> float:

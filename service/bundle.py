@@ -135,6 +135,7 @@ class Bundle(_Strict):
     static: bool = False
     words: WordRules | None = None  # of static ones that have words in place of a tokenizer
     late_interaction: LateInteraction | None = None  # of the task tokens
+    packed: bool = False  # the graph takes padding out of a batch before its layers, which no CPU can run
     provenance: Provenance
     files: dict[str, str]  # name → sha256, of every file but bundle.json
 

@@ -163,6 +163,7 @@ def _compile(options: argparse.Namespace) -> int:
         pooling=options.pooling,
         route=options.route,
         format=options.format,
+        keep_padding=options.keep_padding,
         say=_say,
     )
     if options.tune:
@@ -171,14 +172,16 @@ def _compile(options: argparse.Namespace) -> int:
     return 0
 
 
-_OF_ONE_SOURCE = ("output", "target", "pooling", "route", "format")
+_OF_ONE_SOURCE = ("output", "target", "pooling", "route", "format", "keep_padding")
 
 
 def _compile_file(options: argparse.Namespace) -> int:
     """All models of the settings file, those that are loaded later included."""
     if options.config is None:
         options.misused("name a SOURCE, or a file of models with --config")
-    if given := [f"--{name}" for name in _OF_ONE_SOURCE if getattr(options, name) is not None]:
+    if given := [
+        f"--{name.replace('_', '-')}" for name in _OF_ONE_SOURCE if getattr(options, name) not in (None, False)
+    ]:
         reason = f"{', '.join(given)} with --config: that is for one SOURCE"
         raise StartupError(
             reason, "leave it out; for what the file cannot say, compile a SOURCE and name its bundle there"
@@ -397,6 +400,7 @@ def _add_compile(commands: Any) -> None:
     parser.add_argument("--route", choices=["native", "onnx", "export"], help=_ROUTE_HELP)
     formats = ["word2vec-text", "word2vec-binary", "glove", "fasttext"]
     parser.add_argument("--format", choices=formats, help="of a file of word vectors whose content leaves it open")
+    parser.add_argument("--keep-padding", action="store_true", help="for CUDA: layers compute padding as well")
     parser.add_argument("--cache-dir", type=Path, metavar="DIR", help="where checkpoints and bundles are kept")
     parser.add_argument("--tune", action="store_true", help="measure it on this machine as well: see embedserve tune")
 
