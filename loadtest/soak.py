@@ -167,7 +167,7 @@ async def _load(encoder: Encoder, cores: int, ids: Sequence[int], requests: int)
         nonlocal tokens
         for number in numbers:
             if number % max(1, requests // _SAMPLES) == 0:
-                memory.append(_memory())
+                memory.append(memory_of())
             length = round(_SHORTEST * (len(ids) / _SHORTEST) ** draw.random())
             await batcher.submit([ids[:length]])
             tokens += length
@@ -177,12 +177,12 @@ async def _load(encoder: Encoder, cores: int, ids: Sequence[int], requests: int)
     seconds = time.perf_counter() - started
     await batcher.close()
     device.close()
-    return [*memory, _memory()], tokens, seconds
+    return [*memory, memory_of()], tokens, seconds
 
 
-def _memory() -> float:
-    """This process's, in MB."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE / 2**20
+def memory_of(pid: int | str = "self") -> float:
+    """A process's memory (RSS), in MB; this one's by default."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE / 2**20
 
 
 def _peak() -> float:

@@ -23,26 +23,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service import metrics
+from service.admission import Admission, Throughput, token_bounds
 from service.cache import Cache
 from service.device import Device
-from service.errors import BadVectors, ClientGone, DeadlineExceeded, InferenceError, Overloaded, Unavailable
+from service.errors import BadVectors, ClientGone, DeadlineExceeded, InferenceError, Unavailable
 from service.packing import BATCH_OVERHEAD, batch_tokens, computed_tokens
 from service.scheduling import Share, Turn
 from service.types import Matrix, TwoPartRow
 from service.vitals import Vitals
-from service.waiting import Deadlines, check, retry_after
+from service.waiting import Deadlines, check
 
 Rows = Sequence[Sequence[int]]
 Result = NDArray[Any]
 Results = Matrix | Sequence[Result]
 """One array a row: the rows of a matrix (rows, dimensions), or a list of whatever shapes and types."""
 
-# What a queue promises before it has seen a batch: tokens per second of a small encoder on one core.
-_FIRST_GUESS_OF_RATE = 5_000.0
 _PARTED = array("i", [-1]).tobytes()
 # Seconds after which a batch that has waited for its executor's thread is looked through once more.
 _LOOK_AGAIN_AFTER = 0.001
-_RATE_MEMORY = 0.9  # weight of the past in the moving average of throughput
 
 
 class Outcome(NamedTuple):
@@ -132,6 +130,7 @@ class Batcher:
         share: Share | None = None,
         max_batch_tokens: int,
         max_queue_tokens: int,
+        max_queue_seconds: float = math.inf,
         cache: Cache | None = None,
         cache_scope: bytes = b"",
         batch_overhead: int = BATCH_OVERHEAD,
@@ -145,19 +144,19 @@ class Batcher:
         """
         self._run = run
         self._run_lone = run_lone or run
-        self._max_queue_tokens = max_queue_tokens
         self._cache = cache
         self._cache_scope = cache_scope
         self._device: Device[_Row] = device
         self._share = share or Share()
         self._lane = device.join(self._begin, self._share, max_batch_tokens, batch_overhead)
         self._queue = self._lane.queue
+        throughput = Throughput(lambda: device.scheduler.fraction(self._share))
+        self._admission = Admission(self._queue, max_queue_tokens, max_queue_seconds, throughput)
         self._rows: dict[bytes, _Row] = {}  # all that wait or run
         self._running: set[_Batch] = set()
         self._closed = False
         self._deadlines = Deadlines()
         self._idle = asyncio.Event()  # of use once it is closed
-        self._rate = _FIRST_GUESS_OF_RATE
         self._vitals = Vitals(lambda: self._submit([probe], None, None)) if probe else None
         self._metrics = _BatcherMetrics(model)
         self._metrics.watch(lambda: self._queue.tokens, lambda: len(self._queue), lambda: self._lane.running)
@@ -198,6 +197,16 @@ class Batcher:
             raise
         finally:
             self._deadlines.discard(job.future)
+
+    def turn_away(self, texts: Sequence[str]) -> None:
+        """Raises Overloaded where these would surely be refused for the work that is queued, without a look at their
+        tokens. Only where others have just been refused; and what a cache may hold is looked at."""
+        now = asyncio.get_running_loop().time()
+        if self._cache is not None or not self._admission.is_strict(now):
+            return
+        bounds = token_bounds(texts)
+        if all(self._admission.would_refuse(tokens, now) for tokens in bounds):
+            raise self._admission.refusal(bounds[0], now)
 
     def stalled_for(self) -> float:
         """Seconds that the oldest running batch has been running; 0 when idle."""
@@ -243,7 +252,7 @@ class Batcher:
             asked[key] = row
             askers.append((row, number))
         waiting = [(row, len(row.ids)) for row in asked.values() if row.askers and not row.has_started]
-        self._admit(new, waiting)
+        self._admit(new, waiting, job.deadline)
         for row, number in askers:
             row.askers.append((job, number))
         for row, _ in new:
@@ -254,14 +263,13 @@ class Batcher:
         self._device.dispatch_soon()
         return asked.values()
 
-    def _admit(self, new: Lengths, waiting: Lengths) -> None:
-        """The rows of a request, and those of them that wait already for others."""
-        tokens = sum(length for _, length in waiting) if waiting else 0
-        total = tokens + sum(length for _, length in new)
-        if new and self._queue.is_full_for(total, self._max_queue_tokens, tokens):
-            share = self._device.scheduler.fraction(self._share)
-            seconds = retry_after(self._queue.tokens / (self._rate * share))
-            raise Overloaded("The server has more work queued than it accepts.", seconds)
+    def _admit(self, new: Lengths, waiting: Lengths, deadline: float) -> None:
+        """The rows of a request, and those of them that wait already for others. Raises Overloaded."""
+        if new:
+            tokens = sum([length for _, length in waiting]) if waiting else 0
+            total = tokens + sum([length for _, length in new])
+            now = asyncio.get_running_loop().time()
+            self._admission.check(total, tokens, deadline - now, now)
 
     def _abandon(self, job: _Job, rows: Iterable[_Row], reason: str) -> None:
         """Whatever nobody but this job asked for leaves the queue, if it has not started."""
@@ -319,13 +327,13 @@ class Batcher:
             # A lone batch may have had the other executors' cores.
             taken = seconds * self._device.executors if batch.is_lone else seconds
             self._device.scheduler.ended(batch.turn, taken)
-            if not batch.is_lone:
-                self._rate = _RATE_MEMORY * self._rate + (1 - _RATE_MEMORY) * self._observed_rate(batch, seconds)
             self._metrics.finished(batch, seconds)
             longest = max(len(row.ids) for row in batch.rows)
             for row, result in zip(batch.rows, results, strict=True):
                 self._deliver(row, result, computed_tokens(1, longest, len(row.ids)))
             self._device.dispatch()
+            now = asyncio.get_running_loop().time()
+            self._admission.throughput.computed(_tokens(batch.rows), now, bool(self._queue))
         self._settle()
 
     def _leave_out(self, batch: _Batch) -> None:
@@ -335,10 +343,6 @@ class Batcher:
         for row in batch.left_out:
             if row not in again:
                 self._metrics.dropped(row.left_by or DeadlineExceeded.reason, 1)
-
-    def _observed_rate(self, batch: _Batch, seconds: float) -> float:
-        """Tokens per second of the whole pool, were every executor as fast as this one just was."""
-        return _tokens(batch.rows) / max(seconds, 1e-6) * self._device.executors
 
     def _deliver(self, row: _Row, result: Result, cost: int) -> None:
         """To all who asked for it and still wait; the first of them is charged."""

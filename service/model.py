@@ -120,6 +120,7 @@ def assemble(
             share=share,
             max_batch_tokens=chosen.max_batch_tokens,
             max_queue_tokens=settings.max_queue_tokens,
+            max_queue_seconds=settings.max_queue_seconds,
             cache=cache,
             cache_scope=_scope(parts.bundle, output),
             batch_overhead=chosen.batch_overhead,

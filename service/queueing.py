@@ -70,16 +70,34 @@ class FairQueue(Generic[Row]):
         Larger requests do not count against it. One that is over the limit alone fits where none of its class waits:
         it could never be let in beside steady small ones otherwise.
         """
-        number, new = self._number(tokens), tokens - waiting
+        number, new = self.class_of(tokens), tokens - waiting
         if new > limit:
             return self._classes[number].tokens > 0
         return sum(one.tokens for one in self._classes[: number + 1]) + new > limit
+
+    def class_of(self, tokens: int) -> int:
+        """The number of the class of requests of so many tokens, from 0."""
+        return bisect_left(self._limits, tokens)
+
+    def tokens_of_class(self, number: int) -> int:
+        """Tokens that wait in a class."""
+        return self._classes[number].tokens
+
+    def work_until(self, tokens: int, waiting: int = 0) -> int:
+        """Tokens that are computed until a request of so many is done, its own included, if no others come. `waiting`
+        ones of its own wait already.
+
+        Classes have equal shares, so each of the others does as much meanwhile as its own, or all that it has.
+        """
+        number = self.class_of(tokens)
+        own = self._classes[number].tokens + tokens - waiting
+        return own + sum([min(one.tokens, own) for i, one in enumerate(self._classes) if i != number])
 
     def add(self, new: Sequence[tuple[Row, int]], waiting: Sequence[tuple[Row, int]] = ()) -> None:
         """The rows of one request, each with its tokens; apart, those that wait already, because others asked for
         them. They leave the class they wait in for this request's, where that is of smaller requests."""
         tokens = sum(length for _, length in new)
-        number = self._number(tokens + sum(length for _, length in waiting))
+        number = self.class_of(tokens + sum(length for _, length in waiting))
         its = self._classes[number]
         if not its.waiting:
             its.served = max(its.served, self._clock)  # time spent idle is not saved up
@@ -129,6 +147,3 @@ class FairQueue(Generic[Row]):
     def _next(self) -> _Class[Row]:
         """Least served; of equals, that of the smaller requests."""
         return min((one for one in self._classes if one.waiting), key=lambda one: one.served)
-
-    def _number(self, tokens: int) -> int:
-        return bisect_left(self._limits, tokens)

@@ -86,6 +86,7 @@ class Reader:
         return rules_of(wishes, self._settings, self.bundle, *around)
 
     async def _prepare(self, request: EmbedRequest, rules: Rules, deadline: float | None) -> list[Cut]:
+        """Raises Overloaded before anything is tokenised where that is of no use."""
         size = ids = 0
         for one in request.inputs:
             size += len(one.content)
@@ -93,6 +94,8 @@ class Reader:
                 ids += len(one.content)
         if ids > self._max_tokens:
             raise TooManyTokens(self._max_tokens, ids)
+        if not ids:
+            self._batcher.turn_away([one.content for one in request.inputs if isinstance(one.content, str)])
         if size > OFF_LOOP_CHARACTERS:
             cuts = await self._workers.run(lambda ticket: self._cut(request, rules, ticket.check), size, deadline)
         else:

@@ -189,6 +189,14 @@ class ModelSettings(BaseModel):
         description="Tokens that may wait; beyond that a request gets 429 with Retry-After. Those of much longer "
         "requests do not count against a short one.",
     )
+    max_queue_seconds: float = Field(
+        10.0,
+        gt=0,
+        le=86_400,
+        description="Seconds that a request may be expected to take with what waits before it (8 times what it takes "
+        "alone where that is more, and half of the time it has left where that is less); beyond that it gets 429 with "
+        "Retry-After, and until nothing was refused for a while less than a second of work may wait.",
+    )
     cache_bytes: int = Field(
         0,
         ge=0,

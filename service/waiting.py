@@ -9,7 +9,6 @@ from typing import Any
 from service.errors import DeadlineExceeded
 
 _TICK = 0.005  # seconds at least between two looks at all deadlines
-_RETRY_AFTER = (1.0, 60.0)
 
 
 def check(deadline: float | None) -> None:
@@ -58,8 +57,3 @@ class Deadlines:
                 future.set_exception(_exceeded())
         if self._waiting:
             self._set_timer(loop, max(min(self._waiting.values()), now + _TICK))
-
-
-def retry_after(seconds: float) -> float:
-    """Seconds until what waits is done → those that a client is told: not at once, and not so long as to give up."""
-    return min(max(seconds, _RETRY_AFTER[0]), _RETRY_AFTER[1])

@@ -14,9 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from service.admission import retry_after
 from service.errors import Overloaded
 from service.queueing import FairQueue
-from service.waiting import Deadlines, check, retry_after
+from service.waiting import Deadlines, check
 
 Result = TypeVar("Result")
 

@@ -1,0 +1,151 @@
+"""The door of the queue: how much may wait, and what is told to those who may not."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.admission import CALM, DEADLINE_PART, Admission, Throughput, token_bounds
+from service.errors import Overloaded
+from service.queueing import FairQueue
+
+RATE = 1_000  # tokens a second
+SMALL, LARGE = 100, 3_000  # tokens of requests of two classes
+
+
+class Door:
+    """A queue of requests of one row each, in front of something that computes RATE tokens a second."""
+
+    def __init__(self, max_seconds: float = 10.0, max_tokens: int = 10**9, measured: bool = True) -> None:
+        self.queue: FairQueue[int] = FairQueue(512)
+        self.throughput = Throughput()
+        self.admission = Admission(self.queue, max_tokens, max_seconds, self.throughput)
+        self.now = 100.0
+        self.rows = 0
+        self.room = 0.0  # tokens of a row that is begun
+        if measured:
+            self.throughput.computed(1, self.now - 1, is_busy=True)
+            self.throughput.computed(RATE, self.now, is_busy=False)
+
+    def come(self, tokens: int = SMALL, left: float = math.inf) -> float | None:
+        """What it is told; None where it is let in."""
+        try:
+            self.admission.check(tokens, 0, left, self.now)
+        except Overloaded as refused:
+            return refused.retry_after
+        self.rows += 1
+        self.queue.add([(self.rows, tokens)])
+        return None
+
+    def come_all(self, count: int, tokens: int = SMALL) -> list[float | None]:
+        return [self.come(tokens) for _ in range(count)]
+
+    def work(self, seconds: float) -> None:
+        """What waits is computed, oldest first."""
+        self.room += seconds * RATE
+        self.now += seconds
+        for one in self.queue._classes:
+            for row, tokens in list(one.waiting.items()):
+                if tokens <= self.room:
+                    self.room -= tokens
+                    one.remove([row])
+        if not self.queue:
+            self.room = 0.0
+
+
+def test_a_burst_may_wait_for_as_long_as_is_set_and_then_is_refused() -> None:
+    door = Door(max_seconds=10)
+    told = door.come_all(120)
+    assert told[:100] == [None] * 100
+    assert None not in told[100:]
+
+
+def test_nothing_is_refused_by_time_before_the_speed_is_known() -> None:
+    assert Door(measured=False).come_all(1000) == [None] * 1000
+
+
+def test_after_a_refusal_little_may_wait_until_it_was_quiet_for_a_while() -> None:
+    door = Door(max_seconds=10)
+    door.come_all(101)
+    door.work(8)
+    assert door.come() is not None  # 2 s of work still wait
+    door.work(1.5)
+    assert door.come() is None
+    assert None not in door.come_all(20)[int(CALM * RATE / SMALL) :]
+    assert door.queue.tokens <= CALM * RATE
+    door.work(60)
+    assert door.come_all(100) == [None] * 100
+
+
+def test_what_is_told_is_what_the_queue_takes_within_a_factor_of_two() -> None:
+    door = Door(max_seconds=10)
+    for one in door.come_all(500)[100:]:
+        assert one is not None
+        assert 10 <= one <= 10 * 4 / 3 + 0.1
+
+
+def test_those_who_are_refused_one_after_another_come_back_one_after_another() -> None:
+    """Each finds the place that it was told of: nobody is refused twice."""
+    door = Door(max_seconds=10)
+    returns = sorted(door.now + (one or 0) for one in door.come_all(130)[100:])
+    assert len(set(returns)) == 30
+    for back in returns:
+        door.work(back - door.now)
+        assert door.come() is None
+
+
+def test_a_class_that_refuses_does_not_close_the_others() -> None:
+    door = Door(max_seconds=10)
+    assert door.come_all(30, LARGE)[-1] is not None
+    assert door.come_all(3) == [None] * 3
+
+
+def test_a_request_that_has_no_time_to_wait_is_refused_alone() -> None:
+    door = Door(max_seconds=10)
+    door.come_all(50)
+    assert door.come(left=5 / DEADLINE_PART - 1) is not None
+    assert not door.admission.is_strict(door.now)
+    assert door.come(left=5 / DEADLINE_PART + 1) is None
+
+
+def test_one_larger_than_any_limit_is_let_in_where_none_of_its_class_waits() -> None:
+    door = Door(max_seconds=0.01, max_tokens=10)
+    assert door.come(100_000, left=1) is None
+    assert door.come(100_000, left=1) is not None
+
+
+def test_larger_requests_may_wait_longer_in_proportion() -> None:
+    door = Door(max_seconds=1)
+    assert door.come_all(8, 2_000)[:8] == [None] * 8
+    assert door.come(2_000) is not None
+
+
+@given(st.lists(st.tuples(st.floats(0.001, 2), st.integers(1, 5_000)), min_size=5))
+def test_throughput_is_between_the_slowest_and_the_fastest_of_what_it_saw(steps: list[tuple[float, int]]) -> None:
+    seen = Throughput()
+    now = 5.0
+    seen.computed(1, now, is_busy=True)
+    for seconds, tokens in steps:
+        now += seconds
+        seen.computed(tokens, now, is_busy=True)
+    if seen.is_measured:
+        rates = [tokens / seconds for seconds, tokens in steps]
+        assert min(rates) * 0.999 <= seen.rate <= max(rates) * 1.001
+
+
+def test_time_in_which_nothing_waited_does_not_count() -> None:
+    seen = Throughput()
+    for now in range(0, 1_000, 100):
+        seen.computed(500, now, is_busy=True)
+        seen.computed(500, now + 0.5, is_busy=False)
+    assert seen.rate == pytest.approx(1_000, rel=0.01)
+
+
+def test_what_a_text_may_have_in_tokens() -> None:
+    low, high = token_bounds(["The quick brown fox jumps over the lazy dog. " * 10])
+    assert low < 102 < high
+    low, high = token_bounds(["東京特許許可局" * 10])
+    assert low < 72 <= high
