@@ -43,8 +43,8 @@ def create_app(parts: Service, place: Place | None = None) -> ASGIApp:
         served.append((cast(Dialect, openai), pages.operations(app.openapi)))
     endpoints = {path: Endpoint(sharing, dialect, parts) for path, (dialect, sharing) in _by_path(served).items()}
     app.router.routes[:] = [Route(path, endpoint) for path, endpoint in endpoints.items()]
-    app.router.default = _Stray([dialect for dialect, _ in served], parts)
-    fixed = _FixedPaths(app, {path: one for path, one in endpoints.items() if "{" not in path})
+    app.router.default = stray = _Stray([dialect for dialect, _ in served], parts)
+    fixed = _FixedPaths(app, {path: one for path, one in endpoints.items() if "{" not in path}, stray)
     origins = parts.settings.cors_origins
     return Cors(fixed, origins) if origins and place != "admin" else fixed
 
@@ -65,14 +65,18 @@ def _by_path(served: Sequence[tuple[Dialect, Sequence[Operation]]]) -> dict[str,
 
 
 class _FixedPaths:
-    """Answers paths without parameters by one look-up; the application has the others."""
+    """Answers paths without parameters by one look-up; the application has the others, but for those with a line
+    break: to Starlette's patterns `/metrics%0A` is /metrics, which a proxy in front may have closed."""
 
-    def __init__(self, app: ASGIApp, endpoints: Mapping[str, Endpoint]) -> None:
+    def __init__(self, app: ASGIApp, endpoints: Mapping[str, Endpoint], stray: ASGIApp) -> None:
         self._app = app
         self._endpoints = endpoints
+        self._stray = stray
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        endpoint = self._endpoints.get(scope["path"]) if scope["type"] == "http" else None
+        endpoint: ASGIApp | None = self._endpoints.get(scope["path"]) if scope["type"] == "http" else None
+        if endpoint is None and scope["type"] == "http" and "\n" in scope["path"]:
+            endpoint = self._stray
         await (endpoint or self._app)(scope, receive, send)
 
 

@@ -1,6 +1,8 @@
 """uvicorn's HTTP/1.1 protocol with limits on what is neither a complete head nor a body, which its C parser lacks.
 
 - A head (request line and headers) ends within MAX_HEAD_BYTES and HEAD_SECONDS, or the connection does.
+- What has arrived is parsed in pieces, while few requests of the connection wait and for a few milliseconds a turn: ten
+  megabytes of pipelined heads, or of chunks of one byte, would otherwise take a gigabyte and hold the event loop.
 - Trailer fields after a chunked body are dropped: nobody reads them, and as headers they would pass behind the back
   of a proxy that filters headers.
 - Upgrades are not offered, so that a wish for one is ignored, as RFC 9110, 7.8 allows. Java's own client wishes for
@@ -13,16 +15,22 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import Sequence
 from typing import Any
 
 from starlette.types import Scope
 from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 MAX_HEAD_BYTES = 64 * 1024
 HEAD_SECONDS = 30.0
+
+_PIECE_BYTES = 8 * 1024  # that the parser gets at once
+_TURN_SECONDS = 0.005  # of parsing, until others get their turn
+_MOST_PIPELINED = 16  # requests that wait behind the one being answered, beside those of the same piece
 
 _EXCHANGE = "embedserve.exchange"
 
@@ -89,6 +97,7 @@ class Exchange:
         cycle = self._cycle
         if cycle.flow.write_paused and not cycle.disconnected:
             await cycle.flow.drain()
+        cycle.disconnected |= self._protocol.is_lost  # uvicorn tells only the last of pipelined requests
         if cycle.disconnected:
             return
         head = header_lines(headers)
@@ -116,14 +125,42 @@ def header_lines(headers: Sequence[tuple[str, str]]) -> str:
     return head
 
 
+class _Flow(FlowControl):
+    """Reading is paused while uvicorn wants it so, or while bytes are held that were read already."""
+
+    _is_held = _is_asked = False
+
+    def pause_reading(self) -> None:
+        """uvicorn's wish."""
+        self._is_asked = True
+        super().pause_reading()
+
+    def resume_reading(self) -> None:
+        """uvicorn's wish."""
+        self._is_asked = False
+        if not self._is_held:
+            super().resume_reading()
+
+    def hold(self, is_held: bool) -> None:
+        """Ours."""
+        self._is_held = is_held
+        if is_held:
+            super().pause_reading()
+        elif not self._is_asked:
+            super().resume_reading()
+
+
 class LimitedProtocol(HttpToolsProtocol):
     """Counts what arrives between the parser's calls for heads and bodies."""
+
+    flow: _Flow
 
     is_lost = False
     waiting: asyncio.Task[Any] | None = None  # what is of no use once the connection is lost
 
+    _is_going_on = False  # whether the event loop will call `_go_on`
     _in_head = True
-    _head_bytes = 0
+    _head_bytes = 0  # of earlier pieces
     _silent_bytes = 0  # received since the last piece of a body
     _head_timer: asyncio.TimerHandle | None = None
     _idle_since: float | None = None  # in the event loop's time; None: a request has begun
@@ -138,11 +175,13 @@ class LimitedProtocol(HttpToolsProtocol):
     @property
     def is_draining(self) -> bool:
         """Whether the client is to go elsewhere after this reply; what it has sent already is answered first."""
-        return self.state.is_draining and not self.pipeline
+        return self.state.is_draining and not self.pipeline and not self._held
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The time for the first head begins."""
         super().connection_made(transport)
+        self.flow = _Flow(transport)
+        self._held = bytearray()  # read, but not parsed yet
         self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -166,15 +205,46 @@ class LimitedProtocol(HttpToolsProtocol):
             self.tasks.discard(asyncio.current_task(self.loop))
 
     def data_received(self, data: bytes) -> None:
+        """Short requests are parsed at once."""
+        if not self._held and len(data) <= _PIECE_BYTES and len(self.pipeline) < _MOST_PIPELINED:
+            self._parse(data)
+            return
+        self._held += data
+        if not self._is_going_on:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Parses what is held, as far as it may."""
+        self._is_going_on = False
+        until = time.perf_counter() + _TURN_SECONDS
+        while self._held and len(self.pipeline) < _MOST_PIPELINED and not self.transport.is_closing():
+            if time.perf_counter() > until:
+                self._go_on_soon()
+                break
+            piece = bytes(self._held[:_PIECE_BYTES])
+            del self._held[:_PIECE_BYTES]
+            self._parse(piece)
+        if self.transport.is_closing():
+            self._held.clear()
+        else:
+            self.flow.hold(bool(self._held))
+
+    def _go_on_soon(self) -> None:
+        if not self._is_going_on:
+            self._is_going_on = True
+            self.loop.call_soon(self._go_on)
+
+    def _parse(self, data: bytes) -> None:
         """The last piece of a head may hold some of the body."""
         if self._in_head:
             end = data.find(_END_OF_HEAD)
             head = data if end < 0 else data[:end]
-            self._head_bytes += len(head)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self.transport.write(_TOO_LARGE)
                 self.transport.close()
                 return
+            # Not yet of this piece: where the end's own four bytes came in two, it is more body than head.
+            self._head_bytes += len(head)
             if end < 0:
                 self._start_timer()
             if _UPGRADE.search(head):
@@ -214,6 +284,8 @@ class LimitedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         self.flow.resume_reading()
+        if self._held:
+            self._go_on_soon()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
             return

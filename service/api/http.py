@@ -58,6 +58,7 @@ MAX_ITEMS = 20_000
 _NO_MODEL = "none"
 NO_ROUTE = "unmatched"
 _PANIC = "PanicException"  # of a library in Rust: no Exception, and of a class that cannot be imported
+_MOST_QUERY_FIELDS = 100
 _GONE = "The client went away before the answer."
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 _SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
@@ -354,18 +355,24 @@ def _of_forms(field: tuple[int | str, ...], complaints: Sequence[ErrorDetails]) 
 
 def _read_head(scope: Scope, exchange: Exchange, service: Service, route: str) -> Call:
     headers = dict(scope["headers"])
-    query = scope["query_string"]
     return Call(
         service,
         route,
         scope["method"],
         _request_id(headers.get(b"x-request-id")),
         scope.get("path_params", _NOTHING),
-        dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else _NOTHING,
+        _query(scope["query_string"]),
         headers,
         time.perf_counter(),
         exchange.loop.time() + service.settings.request_timeout,
     )
+
+
+def _query(query: bytes) -> Mapping[str, str]:
+    """What has more fields than any client sends says nothing: to read it all would take its time."""
+    if not query or query.count(b"&") > _MOST_QUERY_FIELDS:
+        return _NOTHING
+    return dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
 
 
 def _request_id(asked: bytes | None) -> str:

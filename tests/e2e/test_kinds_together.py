@@ -9,16 +9,11 @@ from typing import Any
 
 import pytest
 
-from models.compile import compile_checkpoint
 from tests.conftest import StartServer
 from tests.e2e.process import Server, run_command
-from tests.models import late
-from tests.models.scores import IDENTITY, write_cross_encoder
-from tests.models.sparse import write_splade
-from tests.models.tiny import Tiny, dense_config
+from tests.models.kinds import NAMES, bundles_of, listed
 
 TEXT = "the river and the mill"
-NAMES = ("reranker", "narrow", "wide", "sparse", "tokens", "classifier")  # in the file's order
 
 # Route → body without a model → which of NAMES answers it.
 UNNAMED: dict[str, tuple[dict[str, Any], str]] = {
@@ -42,24 +37,13 @@ UNNAMED: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    root = tmp_path_factory.mktemp("kinds")
-    sources = {
-        "reranker": write_cross_encoder(root / "s1", 1, **IDENTITY),
-        "narrow": Tiny(dense=dense_config("activation.Tanh", 20)).write(root / "s2"),
-        "wide": Tiny().write(root / "s3"),
-        "sparse": write_splade(root / "s4"),
-        "tokens": late.write("colbert", root / "s5"),
-        "classifier": write_cross_encoder(root / "s6", 3, **IDENTITY),
-    }
-    return {
-        name: compile_checkpoint(str(sources[name]), cache_dir=root, output=root / name, say=print) for name in NAMES
-    }
+    return bundles_of(NAMES, tmp_path_factory.mktemp("kinds"))
 
 
 @pytest.fixture(scope="module")
 def server(launch: StartServer, bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Server:
     file = tmp_path_factory.mktemp("file") / "models.toml"
-    file.write_text("\n".join(f'[[models]]\nmodel = "{bundles[name]}"\nname = "{name}"\n' for name in NAMES))
+    file.write_text(listed(bundles))
     return launch("--config", str(file), model=None, no_model=True)
 
 
