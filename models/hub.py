@@ -34,6 +34,7 @@ def download(source: HubSource, folder: Path) -> None:
 
 
 def _snapshot(repository: str, patterns: list[str]) -> Path:
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"  # read when the library is imported
     import huggingface_hub
 
     unreachable = _unreachable()

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from service.device_name import Target
 from service.errors import BundleError
@@ -58,6 +58,16 @@ RECOMPILE = "compile it again: embedserve compile SOURCE --output DIR"
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _plain(name: str) -> str:
+    """Nothing of a bundle lies outside its folder."""
+    if name in ("", ".", "..") or set(name) & set("/\\\0"):
+        raise ValueError("a file of a bundle is named without a folder")
+    return name
+
+
+FileName = Annotated[str, AfterValidator(_plain)]
 
 
 class Provenance(_Strict):
@@ -137,7 +147,7 @@ class Bundle(_Strict):
     late_interaction: LateInteraction | None = None  # of the task tokens
     packed: bool = False  # the graph takes padding out of a batch before its layers, which no CPU can run
     provenance: Provenance
-    files: dict[str, str]  # name → sha256, of every file but bundle.json
+    files: dict[FileName, str]  # name → sha256, of every file but bundle.json
 
 
 class Golden(_Strict):

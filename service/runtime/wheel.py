@@ -22,6 +22,8 @@ except ImportError as missing:
         "install one of the two: pip install 'embedserve[cpu]' or pip install 'embedserve[gpu]'",
     ) from missing
 
+ort.disable_telemetry_events()  # which only Microsoft's own builds for Windows send
+
 __all__ = ["available_providers", "cuda_version", "load_provider", "ort", "version"]
 
 _LIBRARIES = {
