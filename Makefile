@@ -18,7 +18,7 @@ test: $(VENV)/.installed-test  ## run the whole test suite (ARGS="-k chunking" f
 	@$(BIN)/python -m pytest $(ARGS)
 
 test-clients: $(VENV)/.installed-test  ## every SDK, locust and family of models, against a real server; makes environments for them in .venv-clients
-	@$(BIN)/python -m pytest -m heavy tests/clients tests/loadtest tests/models tests/parity $(ARGS)
+	@$(BIN)/python -m pytest -m heavy tests/clients tests/loadtest tests/models tests/parity tests/rolling $(ARGS)
 
 lint: $(VENV)/.installed-test  ## style, and that imports go downward only
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports

@@ -75,6 +75,46 @@ class Node:
         return _last_line(["node", str(copy), *arguments], env)
 
 
+@dataclass(frozen=True)
+class Debian:
+    """A folder with a package of Debian's and what it needs that is not installed, unpacked: nothing is installed."""
+
+    name: str
+
+    def program(self) -> Path:
+        """The system's own one, or one of such a folder, made if it is not there yet."""
+        if system := shutil.which(self.name, path=f"{os.environ.get('PATH', '')}:/usr/sbin"):
+            return Path(system)
+        folder = _folder("debian", (self.name,))
+        with _made_once(folder) as missing:
+            if missing:
+                _unpack(self.name, folder)
+        return folder / "usr" / "sbin" / self.name
+
+    def environment(self) -> dict[str, str]:
+        """Where it finds its libraries."""
+        return {"LD_LIBRARY_PATH": ":".join(map(str, (self.program().parents[1] / "lib").glob("*-linux-gnu")))}
+
+    def can_be_had(self) -> bool:
+        """Whether this is a Debian, or has it."""
+        return bool(shutil.which("apt-get") and shutil.which("dpkg")) or Path("/usr/sbin", self.name).exists()
+
+
+def _unpack(package: str, folder: Path) -> None:
+    """With apt's own lists of packages, or where they are missing with new ones in the folder. Needs not be root."""
+    archives, lists = folder / "archives", folder / "lists"
+    for made in (archives, lists):
+        (made / "partial").mkdir(parents=True)
+    apt = ["apt-get", "-q", "-y", "-o", "Debug::NoLocking=1", "-o", f"Dir::Cache::archives={archives}/"]
+    download = [*apt, "install", "--no-install-recommends", "--download-only", package]
+    own = ["-o", f"Dir::State::Lists={lists}/"]
+    if subprocess.run(download, capture_output=True, timeout=INSTALL_SECONDS, check=False).returncode:
+        _run([*apt, *own, "update"])
+        _run([*download, *own])
+    for archive in archives.glob("*.deb"):
+        _run(["dpkg", "-x", str(archive), str(folder)])
+
+
 def have_node() -> bool:
     """Whether npm's clients can run on this machine."""
     return shutil.which("node") is not None and shutil.which("npm") is not None
