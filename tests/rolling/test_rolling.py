@@ -24,6 +24,7 @@ pytestmark = [
 ]
 
 REPLICAS = 3
+STUCK = 1.5  # seconds after which a request is waiting for a stopped process, and not for a busy one
 GRACE = "3"  # seconds; both files ask for readiness every second
 
 
@@ -53,7 +54,7 @@ class Fleet:
         """When it was dead. It has a request of every load then: they wait for it, as it is stopped first."""
         victim = self.servers[number]
         victim.signal(signal.SIGSTOP)
-        wait_until(lambda: min(one.oldest() for one in loads) > 0.3, "requests that wait for the stopped one")
+        wait_until(lambda: min(one.oldest() for one in loads) > STUCK, "requests that wait for the stopped one")
         victim.signal(signal.SIGKILL)
         victim.wait()
         return time.monotonic()
