@@ -163,6 +163,19 @@ def of_requests(model: str, route: str, status: int) -> tuple[Counter, Histogram
     return REQUESTS.labels(model, route, str(status)), REQUEST_SECONDS.labels(model, route)
 
 
+class OfKey(NamedTuple):
+    """What is counted for every request of a key with a name."""
+
+    requests: Counter
+    tokens: Counter
+
+
+@cache
+def of_key(name: str) -> OfKey:
+    """The children of a name in the key file."""
+    return OfKey(KEY_REQUESTS.labels(name), KEY_TOKENS.labels(name))
+
+
 def forget_model(name: str) -> None:
     """What is counted for a model that is not served any more, all its outputs included."""
     for family in _FAMILIES:
@@ -176,6 +189,7 @@ def forget_key(name: str) -> None:
     """What is counted for a key's name that is in the file no more."""
     for family in (KEY_REQUESTS, KEY_TOKENS, KEY_RATE_LIMITED):
         family.forget("key", name)
+    of_key.cache_clear()
 
 
 def render() -> bytes:

@@ -88,8 +88,9 @@ class Spending:
     def count(self) -> None:
         """It has been answered: metrics of a key with a name."""
         if self.account.name is not None:
-            metrics.KEY_REQUESTS.labels(self.account.name).inc()
-            metrics.KEY_TOKENS.labels(self.account.name).inc(self._tokens)
+            counters = metrics.of_key(self.account.name)
+            counters.requests.inc()
+            counters.tokens.inc(self._tokens)
 
     def headers(self) -> list[tuple[str, str]]:
         """OpenAI's, as far as there are limits."""

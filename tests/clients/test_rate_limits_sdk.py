@@ -6,6 +6,9 @@ import openai
 import pytest
 
 from service.key_file import line_of
+from tests.clients.environments import Node, Python, have_node
+from tests.clients.test_cohere_sdk import CLIENT as COHERE
+from tests.clients.test_openai_clients import NODE as OPENAI_NODE
 from tests.clients.test_openai_sdk import connect
 from tests.conftest import StartServer
 from tests.e2e.process import MODEL, Server
@@ -62,3 +65,29 @@ def test_headers_and_what_can_never_pass(limited: Server) -> None:
             client.embeddings.create(model=MODEL, input=[HELLO] * 101)
     assert refused.value.type == "tokens"
     assert refusals(limited, "tokens") == 1  # and so it was not tried again
+
+
+@pytest.fixture(scope="module")
+def slow(launch: StartServer) -> Server:
+    """Keys for six requests a minute."""
+    keys = ",".join(f"{line_of(f'sk-{name}')} name={name} requests_per_minute=6" for name in ("cohere", "node"))
+    return launch(env={"EMBEDSERVE_API_KEYS": keys})
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(
+    ("name", "client", "script", "error"),
+    [
+        ("cohere", COHERE, "limited_cohere.py", "TooManyRequestsError"),
+        pytest.param(
+            *("node", OPENAI_NODE, "limited_openai.mjs", "RateLimitError"),
+            marks=pytest.mark.skipif(not have_node(), reason="no node and npm here"),
+        ),
+    ],
+)
+def test_other_packages_wait_as_told(slow: Server, name: str, client: Python | Node, script: str, error: str) -> None:
+    """The seventh request is refused, and is answered after the wait that its client was told."""
+    found = client.run(script, slow.url, f"sk-{name}", MODEL)
+    assert found["answered"] == 7
+    assert (found["refused"]["name"], found["refused"]["status"]) == (error, 429)
+    assert refusals(slow, name) == 2

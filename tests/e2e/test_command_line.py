@@ -29,7 +29,7 @@ def assert_refused(done: subprocess.CompletedProcess[bytes], *words: str) -> Non
         assert word in text
 
 
-@pytest.mark.parametrize("arguments", [[], ["serve"], ["compile"], ["tune"], ["check"], ["embed"]])
+@pytest.mark.parametrize("arguments", [[], ["serve"], ["compile"], ["tune"], ["check"], ["embed"], ["key"]])
 def test_help(arguments: list[str]) -> None:
     done = run_command(*arguments, "--help")
     assert done.returncode == 0
