@@ -6,7 +6,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 SHAPE ?= ramp
-.PHONY: help serve test test-clients lint types format docs matrix bench bench-peers load evaluate clean
+.PHONY: help serve test test-clients lint types format docs matrix bench bench-peers load evaluate lock audit sbom clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -18,7 +18,7 @@ test: $(VENV)/.installed-test  ## run the whole test suite (ARGS="-k chunking" f
 	@$(BIN)/python -m pytest $(ARGS)
 
 test-clients: $(VENV)/.installed-test  ## every SDK, locust and family of models, against a real server; makes environments for them in .venv-clients
-	@$(BIN)/python -m pytest -m heavy tests/clients tests/loadtest tests/models tests/parity tests/rolling $(ARGS)
+	@$(BIN)/python -m pytest -m heavy tests/clients tests/loadtest tests/models tests/parity tests/rolling tests/security $(ARGS)
 
 lint: $(VENV)/.installed-test  ## style, and that imports go downward only
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
@@ -47,8 +47,25 @@ load: $(VENV)/.installed $(VENV)-load/.installed  ## users for SHAPE=ramp, spike
 evaluate: $(VENV)/.installed-evaluate  ## what finds passages of long documents, into docs/ (ARGS=--quick for a look)
 	@$(BIN)/python -m loadtest.long_documents $(ARGS)
 
+LOCKS := deploy/requirements
+COMPILE := $(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--custom-compile-command "make lock"
+
+lock: $(VENV)/.installed-test  ## pin every package with hashes, into deploy/requirements (ARGS=--upgrade for newer ones)
+	@$(COMPILE) $(ARGS) --extra cpu pyproject.toml --output-file $(LOCKS)/server-cpu.txt
+	@$(COMPILE) $(ARGS) --extra gpu pyproject.toml --output-file $(LOCKS)/server-gpu.txt
+	@$(COMPILE) $(ARGS) --extra test pyproject.toml --output-file $(LOCKS)/test.txt
+	@$(COMPILE) $(ARGS) $(LOCKS)/audit.in --output-file $(LOCKS)/audit.txt
+
+audit: $(VENV)/.installed $(VENV)-audit/.installed  ## what is known against the locked packages (pip-audit); 3 if nobody could be asked
+	@$(BIN)/python -m deploy.audit $(VENV)-audit/bin/pip-audit $(LOCKS)/server-cpu.txt $(LOCKS)/server-gpu.txt
+
+sbom: $(VENV)-audit/.installed  ## the bill of materials of the CPU server, dist/sbom.cdx.json (CycloneDX)
+	@mkdir -p dist
+	@$(VENV)-audit/bin/cyclonedx-py requirements $(LOCKS)/server-cpu.txt --pyproject pyproject.toml --output-reproducible -o dist/sbom.cdx.json
+
 clean:  ## remove the virtual environment and what the tools left behind
-	rm -rf $(VENV) $(VENV)-load build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV)-load $(VENV)-audit build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(BIN)/python:
 	@echo "embedserve: making a virtual environment in $(VENV)"
@@ -79,4 +96,10 @@ $(VENV)-load/.installed: pyproject.toml
 	@echo "embedserve: installing locust in $(VENV)-load"
 	@$(PYTHON) -m venv $(VENV)-load
 	@$(VENV)-load/bin/python -m pip install --disable-pip-version-check --quiet -e '.[loadtest]'
+	@touch $@
+
+$(VENV)-audit/.installed: $(LOCKS)/audit.txt
+	@echo "embedserve: installing pip-audit and cyclonedx-py in $(VENV)-audit"
+	@$(PYTHON) -m venv $(VENV)-audit
+	@$(VENV)-audit/bin/python -m pip install --disable-pip-version-check --quiet --require-hashes -r $(LOCKS)/audit.txt
 	@touch $@
