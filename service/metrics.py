@@ -129,6 +129,9 @@ QUEUE_TOKENS = _gauge("queue_tokens", "Tokens waiting", "model")
 QUEUE_ENTRIES = _gauge("queue_entries", "Chunks waiting", "model")
 RUNNING_BATCHES = _gauge("running_batches", "Batches handed to executors", "model")
 
+HELD_BODY_BYTES = _gauge("held_body_bytes", "Bytes of request bodies that are read or worked on").labels()
+CONNECTIONS = _gauge("connections", "Open connections of clients").labels()
+
 BUILD_INFO = _gauge("build_info", "1; the versions are in the labels", "version", "python", "onnxruntime")
 MODEL_INFO = _gauge(
     "model_info", "1; what is served is in the labels", "model", "model_id", "precision", "target", "dimensions",

@@ -8,12 +8,16 @@
 - Upgrades are not offered, so that a wish for one is ignored, as RFC 9110, 7.8 allows. Java's own client wishes for
   h2c with its first request, and the parser would stop before the body.
 
+- Beyond so many connections, some more are answered once, and only where a probe asks; whoever comes after those is
+  turned away without a word. So the process never runs out of files, and can be looked at while it is full.
+
 It also has a way past ASGI's messages, `Exchange`: what they cost a short request is more than its tokenising.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import time
 from collections.abc import Sequence
@@ -27,6 +31,7 @@ from uvicorn.server import ServerState
 
 MAX_HEAD_BYTES = 64 * 1024
 HEAD_SECONDS = 30.0
+SURPLUS_CONNECTIONS = 64  # beyond the limit, each for one request
 
 _PIECE_BYTES = 8 * 1024  # that the parser gets at once
 _TURN_SECONDS = 0.005  # of parsing, until others get their turn
@@ -43,6 +48,7 @@ class State(ServerState):
     """What uvicorn's connections share, and whether each is to end with its next reply."""
 
     is_draining = False
+    max_connections: float = math.inf
 
     _lines: tuple[Sequence[tuple[bytes, bytes]], bytes] = (), b""
 
@@ -78,6 +84,11 @@ class Exchange:
         if cycle.more_body or cycle.disconnected or cycle.waiting_for_100_continue:
             return None
         return bytes(cycle.body)
+
+    @property
+    def is_surplus(self) -> bool:
+        """Whether it came on a connection beyond the limit, which ends with the reply."""
+        return self._protocol.is_surplus
 
     @property
     def is_gone(self) -> bool:
@@ -156,6 +167,7 @@ class LimitedProtocol(HttpToolsProtocol):
     flow: _Flow
 
     is_lost = False
+    is_surplus = False
     waiting: asyncio.Task[Any] | None = None  # what is of no use once the connection is lost
 
     _is_going_on = False  # whether the event loop will call `_go_on`
@@ -175,13 +187,18 @@ class LimitedProtocol(HttpToolsProtocol):
     @property
     def is_draining(self) -> bool:
         """Whether the client is to go elsewhere after this reply; what it has sent already is answered first."""
-        return self.state.is_draining and not self.pipeline and not self._held
+        return (self.state.is_draining and not self.pipeline and not self._held) or self.is_surplus
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The time for the first head begins."""
         super().connection_made(transport)
         self.flow = _Flow(transport)
         self._held = bytearray()  # read, but not parsed yet
+        if len(self.connections) > (most := self.state.max_connections):
+            self.is_surplus = True
+            if len(self.connections) > most + SURPLUS_CONNECTIONS:
+                transport.abort()
+                return
         self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -26,11 +26,13 @@ from service import metrics
 from service.api.auth import Keys
 from service.api.http import Service
 from service.app import create_app
+from service.bodies import Bodies
 from service.bundle import Bundle
 from service.errors import StartupError
 from service.logs import configure, event
 from service.model import Model
-from service.protocol import LimitedProtocol, State
+from service.open_files import raise_limit
+from service.protocol import SURPLUS_CONNECTIONS, LimitedProtocol, State
 from service.rate_limits import Limits
 from service.registry import Find, Registry
 from service.runtime.session import runtime_version
@@ -47,6 +49,8 @@ _LAST_SECONDS = (
 # Seconds after which a thread that cuts up a long document lets the event loop go on; Python's own 5 ms are a
 # wait at each of the several steps of every short request.
 _SWITCH_INTERVAL = 0.000_5
+# What is open beside clients' connections: both ports' surplus ones, models, pipes, logs.
+_OTHER_FILES = 2 * SURPLUS_CONNECTIONS + 128
 # A handshake of TLS takes two round trips. Whoever does not answer our goodbye is not waited for at the end.
 _HANDSHAKE_SECONDS = 10.0
 _GOODBYE_SECONDS = 1.0
@@ -153,16 +157,33 @@ def serve(settings: Settings, bundles: Sequence[Path], find: Find) -> None:
     keys = Keys((key.get_secret_value() for key in settings.api_keys), settings.api_key_file, limits=limits)
     admin_keys = _admin_keys(settings, keys)
     registry = Registry(settings, find)
-    parts = Service(registry, settings, keys, admin_keys)
+    bodies = Bodies(settings.max_buffered_bytes)
+    parts = Service(registry, settings, keys, admin_keys, bodies)
+    max_connections = _affordable(settings.max_connections)
     beside = _beside(parts, tls)
     config = _config(create_app(parts, "public" if beside else None), settings)
     server = _Server(config, registry, settings.drain_grace, tls)
+    for one in (server, beside):
+        if one is not None:
+            one.server_state.max_connections = max_connections
+    metrics.HELD_BODY_BYTES.set_function(lambda: float(bodies.held))
+    metrics.CONNECTIONS.set_function(lambda: float(len(server.server_state.connections)))
     metrics.record_build(platform.python_version(), runtime_version())
     urls = {"url": _address(tls is not None, settings.host, listener)}
     if beside is not None:
         urls["admin_url"] = beside.url
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
         runner.run(_run_beside(beside, _run(server, registry, bundles, listener, urls)))
+
+
+def _affordable(max_connections: int) -> int:
+    """As many connections, or those that the limit of open files leaves."""
+    files = raise_limit()
+    if files is None or files >= max_connections + _OTHER_FILES:
+        return max_connections
+    most = max(1, files - _OTHER_FILES)
+    event(logging.WARNING, f"of max_connections {max_connections}, the limit of {files} open files leaves {most}")
+    return most
 
 
 def _config(app: ASGIApp, settings: Settings) -> uvicorn.Config:

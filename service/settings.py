@@ -302,6 +302,19 @@ class Settings(ModelSettings, BaseSettings):
     max_instances: int = Field(250, ge=1, description="Instances that one Vertex request may hold.")
     max_request_tokens: int = Field(300_000, ge=1, description="Tokens that one request may hold.")
     max_body_bytes: int = Field(4 * 2**20, ge=1, description="Bytes of a request body that are read.")
+    max_buffered_bytes: int = Field(
+        128 * 2**20,
+        ge=1,
+        description="Bytes of request bodies that are held at once, of all connections together; beyond that a request "
+        "gets 429 with Retry-After. The process takes a few times as much.",
+    )
+    max_connections: int = Field(
+        8192,
+        ge=1,
+        le=1_000_000,
+        description="Connections at once; beyond that a request gets 503 with Retry-After, and only health and metrics "
+        "are answered.",
+    )
     request_timeout: float = Field(
         60.0,
         gt=0,

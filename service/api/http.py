@@ -27,6 +27,7 @@ from service.api.auth import Keys
 from service.api.client_deadline import client_seconds
 from service.api.errors import Status, own_statuses, retry_headers, status_of
 from service.api.wire import to_json
+from service.bodies import Bodies
 from service.bundle import Task
 from service.errors import (
     BodyTooLarge,
@@ -68,12 +69,14 @@ Schema = TypeVar("Schema", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What handlers reach: the models, the settings, the keys, and the administrators' keys, if there are any."""
+    """What handlers reach: the models, the settings, the keys, the administrators' keys, if there are any, and how much
+    of bodies is held."""
 
     registry: Registry
     settings: Settings
     keys: Keys
     admin_keys: Keys | None = None
+    bodies: Bodies = field(default_factory=Bodies)
 
 
 @dataclass(slots=True)
@@ -91,6 +94,7 @@ class Call:
     deadline: float  # in the event loop's time
     has_own_deadline: bool = False  # which its client has set
     body: bytes = b""
+    held: int = 0  # bytes of it
     model: str = _NO_MODEL  # for metrics and logs; set by `find_model`
     facts: dict[str, object] = field(default_factory=dict)  # for the log line
     used: list[Model] = field(default_factory=list)
@@ -123,8 +127,14 @@ class Call:
         if deadline < self.deadline:
             self.deadline, self.has_own_deadline = deadline, True
 
+    def hold(self, size: int) -> None:
+        """So many bytes of its body, until it is answered."""
+        self.held += size
+        self.service.bodies.take(size)
+
     def release(self) -> None:
         """It has been answered."""
+        self.service.bodies.give_back(self.held)
         for model in self.used:
             model.usage.end()
 
@@ -238,6 +248,9 @@ class Endpoint:
     async def _answer(self, operation: Operation, call: Call, exchange: Exchange, receive: Receive) -> Reply:
         try:
             account = self._keys(operation).check(call.headers, call.query) if operation.needs_key else None
+            if exchange.is_surplus and not (operation.method == "GET" and not operation.needs_key):
+                call.is_cut_short = True
+                raise Unavailable("The server has as many connections as it may have.", retry_after=1.0)
             if operation.method != "POST":
                 return await operation.handler(call)
             if (seconds := client_seconds(call.headers)) is not None:
@@ -276,19 +289,24 @@ def refusal(call: Call, error: EmbedserveError, dialect: Dialect) -> Reply:
 
 
 async def _read_body(exchange: Exchange, receive: Receive, call: Call, limit: int) -> bytes:
-    """Raises BodyTooLarge as soon as it is known, SlowBody, ClientGone; DeadlineExceeded for a deadline of its own."""
+    """Raises BodyTooLarge and Overloaded as soon as it is known, SlowBody, ClientGone; DeadlineExceeded for a deadline
+    of its own."""
     if (encoding := call.headers.get(b"content-encoding", b"identity").lower()) != b"identity":
         raise MalformedBody(f"The body is compressed ({encoding.decode('latin-1')[:20]}), which is not read here.")
     declared = call.headers.get(b"content-length", b"")
     if declared.isdigit() and int(declared[:20]) > limit:
         call.is_cut_short = True
         raise BodyTooLarge(limit)
+    bodies = call.service.bodies
     if (whole := exchange.whole_body()) is not None and len(whole) <= limit:
+        bodies.check(len(whole))
+        call.hold(len(whole))
         return whole
     call.is_cut_short = True
+    bodies.check(int(declared[:20]) if declared.isdigit() else 1)
     try:
         async with asyncio.timeout_at(call.deadline):
-            body = await _read_parts(receive, limit)
+            body = await _read_parts(receive, limit, call)
     except TimeoutError:
         if call.has_own_deadline:
             raise DeadlineExceeded("The request was not finished within its time.") from None
@@ -297,7 +315,7 @@ async def _read_body(exchange: Exchange, receive: Receive, call: Call, limit: in
     return body
 
 
-async def _read_parts(receive: Receive, limit: int) -> bytes:
+async def _read_parts(receive: Receive, limit: int, call: Call) -> bytes:
     parts, size = [], 0
     while True:
         message = await receive()
@@ -307,6 +325,8 @@ async def _read_parts(receive: Receive, limit: int) -> bytes:
         size += len(part)
         if size > limit:
             raise BodyTooLarge(limit)
+        call.service.bodies.check(len(part))
+        call.hold(len(part))
         parts.append(part)
         if not message.get("more_body"):
             return parts[0] if len(parts) == 1 else b"".join(parts)
