@@ -82,12 +82,19 @@ def wait_until(condition: Callable[[], bool], what: str, patience: float = PATIE
 class Server:
     """`embedserve serve` as a child process, with its output in files."""
 
-    def __init__(self, folder: Path, arguments: Sequence[str], env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        arguments: Sequence[str],
+        env: Mapping[str, str] | None = None,
+        program: Sequence[str] = (),
+    ) -> None:
+        """`program` takes the place of the command line under test, and ends with it."""
         folder.mkdir(parents=True, exist_ok=True)
         self._stdout, self._stderr = folder / "stdout", folder / "stderr"
         with self._stdout.open("wb") as stdout, self._stderr.open("wb") as stderr:
             self.process = subprocess.Popen(
-                command("serve", *arguments),
+                [*(program or command()), "serve", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,

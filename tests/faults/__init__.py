@@ -1,0 +1,1 @@
+"""Faults at the seams of the real server process, and by signals."""
