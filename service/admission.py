@@ -54,18 +54,17 @@ class Throughput:
         self._part = part
         self._tokens = self._seconds = 0.0
         self._since: float | None = None  # None: nothing waited
+        self._rate: float | None = None
 
     @property
     def is_measured(self) -> bool:
         """Whether it is more than a guess."""
-        return self._seconds >= _MEASURED
+        return self._rate is not None
 
     @property
     def rate(self) -> float:
         """Tokens a second."""
-        if self.is_measured and self._tokens:
-            return self._tokens / self._seconds
-        return _FIRST_GUESS * self._part()
+        return self._rate or _FIRST_GUESS * self._part()
 
     def computed(self, tokens: int, now: float, is_busy: bool) -> None:
         """So many have just been computed; `is_busy`: others wait."""
@@ -74,6 +73,8 @@ class Throughput:
             fade = math.exp(-elapsed / _MEMORY)
             self._tokens = fade * self._tokens + tokens
             self._seconds = fade * self._seconds + elapsed
+            if self._seconds >= _MEASURED and self._tokens:
+                self._rate = self._tokens / self._seconds
         self._since = now if is_busy else None
 
 
@@ -96,6 +97,9 @@ class Admission(Generic[Row]):
     def check(self, tokens: int, waiting: int, left: float, now: float) -> None:
         """A request of so many tokens, `waiting` ones of which wait already, for others; `left` are the seconds that
         it has. Raises Overloaded."""
+        ahead = self._queue.tokens + tokens
+        if ahead <= self._max_tokens and ahead <= min(CALM, DEADLINE_PART * left) * self.throughput.rate:
+            return  # by far the most frequent case
         if self._queue.is_full_for(tokens, self._max_tokens, waiting):
             raise self.refusal(tokens, now)
         if not self._is_expected_to_wait(tokens):
