@@ -24,7 +24,8 @@ def admin_url_of(server: Server) -> str:
 
 @pytest.fixture(scope="module")
 def server(launch: StartServer) -> Server:
-    return launch("--admin-port", "0", "--admin-keys", "an-administrator", "--no-docs", "--drain-grace", "2")
+    flags = ("--admin-keys", "an-administrator", "--no-docs", "--drain-grace", "2", "--cors-origins", "*")
+    return launch("--admin-port", "0", *flags)
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +48,14 @@ def test_the_other_port_has_them_and_no_vectors(server: Server, admin: httpx.Cli
     refused = admin.post("/v1/embeddings", json={"input": "a"})
     assert (refused.status_code, refused.json()["error"]["type"]) == (404, "invalid_request_error")
     assert admin.get("/v1/models").status_code == 404
+
+
+def test_pages_of_other_origins_read_no_administration(server: Server, admin: httpx.Client) -> None:
+    origin = {"origin": "https://app.example.org"}
+    assert server.http.get("/livez", headers=origin).headers["access-control-allow-origin"] == "*"
+    asked = {**origin, "access-control-request-method": "POST"}
+    for reply in (admin.get("/metrics", headers=origin), admin.options("/v2/repository/index", headers=asked)):
+        assert "access-control-allow-origin" not in reply.headers
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz"])

@@ -53,6 +53,10 @@ def test_vectors_are_the_same(server: Server, golden: Golden) -> None:
     assert np.abs(server.embed(golden.texts[:8]) - golden.vectors[:8]).max() <= 1e-4
 
 
+def test_browsers_are_told_to_stay_with_it(server: Server) -> None:
+    assert server.http.get("/livez").headers["strict-transport-security"] == "max-age=31536000"
+
+
 def test_large_bodies_and_replies_pass(server: Server) -> None:
     reply = server.post("/v1/embeddings", {"model": MODEL, "input": ["a text"] * 2048})
     assert len(reply.content) > 2**22
