@@ -51,7 +51,10 @@ _STAGES: Sequence[tuple[str, Sequence[str]]] = (
         "metrics, log line",
         ("Call.count (", "_observe (", "(service/metrics.py", "(service/tallies.py", "(service/logs.py"),
     ),
-    ("route, request id, key, headers", ("(service/api/", "(service/app.py", "(service/registry.py")),
+    (
+        "route, request id, key, headers",
+        ("(service/api/", "(service/app.py", "(service/registry.py", "(service/spending.py", "(service/rate_limits.py"),
+    ),
     (
         "rules, chunks, result",
         ("(service/pipeline.py", "(service/reader.py", "(service/long_input.py", "(service/chunking.py"),
