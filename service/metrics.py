@@ -131,6 +131,9 @@ RUNNING_BATCHES = _gauge("running_batches", "Batches handed to executors", "mode
 
 HELD_BODY_BYTES = _gauge("held_body_bytes", "Bytes of request bodies that are read or worked on").labels()
 CONNECTIONS = _gauge("connections", "Open connections of clients").labels()
+CONNECTIONS_CUT = _counter(
+    "connections_cut_total", "Connections ended because the client was too slow, or sent too much, by reason", "reason"
+)
 
 BUILD_INFO = _gauge("build_info", "1; the versions are in the labels", "version", "python", "onnxruntime")
 MODEL_INFO = _gauge(

@@ -1,6 +1,9 @@
 """uvicorn's HTTP/1.1 protocol with limits on what is neither a complete head nor a body, which its C parser lacks.
 
-- A head (request line and headers) ends within MAX_HEAD_BYTES and HEAD_SECONDS, or the connection does.
+- A head (request line and headers) ends within MAX_HEAD_BYTES and the client's time, or the connection does.
+- A client has `client_timeout` seconds for a head, for what is left of a body that nobody reads, and for taking
+  SLOWEST bytes a second of a reply; then the connection is reset and counted. `api.http` has the bodies that are read.
+- What is around a body's pieces, and bodies that nobody reads, are bounded in bytes.
 - What has arrived is parsed in pieces, while few requests of the connection wait and for a few milliseconds a turn: ten
   megabytes of pipelined heads, or of chunks of one byte, would otherwise take a gigabyte and hold the event loop.
 - Trailer fields after a chunked body are dropped: nobody reads them, and as headers they would pass behind the back
@@ -19,6 +22,8 @@ from __future__ import annotations
 import asyncio
 import math
 import re
+import socket
+import struct
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -29,9 +34,23 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from service import metrics
+from service.patience import SLOWEST, Patience
+
 MAX_HEAD_BYTES = 64 * 1024
-HEAD_SECONDS = 30.0
 SURPLUS_CONNECTIONS = 64  # beyond the limit, each for one request
+MAX_OVERHEAD_BYTES = 2 * MAX_HEAD_BYTES
+MAX_UNREAD_BYTES = 16 * 2**20
+GOODBYE_SECONDS = 2.0
+# A body of chunks of one byte has five bytes around each.
+_OVERHEAD_RATIO = 9
+
+# What a client may owe; a connection that is reset for it is counted by this name.
+_HEAD = "slow_head"
+_BODY = "slow_body"
+_READER = "slow_reader"
+_IDLE = "idle"
+_GOODBYE = "goodbye"
 
 _PIECE_BYTES = 8 * 1024  # that the parser gets at once
 _TURN_SECONDS = 0.005  # of parsing, until others get their turn
@@ -41,6 +60,7 @@ _EXCHANGE = "embedserve.exchange"
 
 _END_OF_HEAD = b"\r\n\r\n"
 _UPGRADE = re.compile(rb"\r\n(upgrade)(?=[ \t]*:)", re.IGNORECASE)
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, for 0 seconds
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
@@ -49,6 +69,7 @@ class State(ServerState):
 
     is_draining = False
     max_connections: float = math.inf
+    client_timeout = 30.0  # seconds, as the setting
 
     _lines: tuple[Sequence[tuple[bytes, bytes]], bytes] = (), b""
 
@@ -124,7 +145,7 @@ class Exchange:
         parts = STATUS_LINE[status][:-2], own, self._more, head.encode("latin-1"), _END_OF_HEAD, body
         cycle.transport.write(b"".join(parts))
         if not cycle.keep_alive:
-            cycle.transport.close()
+            self._protocol.hang_up()
         cycle.on_response()
 
 
@@ -162,7 +183,7 @@ class _Flow(FlowControl):
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """Counts what arrives between the parser's calls for heads and bodies."""
+    """Counts what arrives between the parser's calls for heads and bodies, and waits for clients only so long."""
 
     flow: _Flow
 
@@ -173,10 +194,10 @@ class LimitedProtocol(HttpToolsProtocol):
     _is_going_on = False  # whether the event loop will call `_go_on`
     _in_head = True
     _head_bytes = 0  # of earlier pieces
-    _silent_bytes = 0  # received since the last piece of a body
-    _head_timer: asyncio.TimerHandle | None = None
-    _idle_since: float | None = None  # in the event loop's time; None: a request has begun
-    _idle_timer: asyncio.TimerHandle | None = None
+    _overhead_bytes = 0  # received since the head's end beyond what its body accounts for
+    _unread_bytes = 0  # of a body that was answered before it had come
+    _unsent_bytes = 0  # when it was looked at last how much the client takes
+    _is_leaving = False  # the last reply is on its way, and what comes is of no interest
 
     @property
     def state(self) -> State:
@@ -189,27 +210,90 @@ class LimitedProtocol(HttpToolsProtocol):
         """Whether the client is to go elsewhere after this reply; what it has sent already is answered first."""
         return (self.state.is_draining and not self.pipeline and not self._held) or self.is_surplus
 
+    # --- connections ------------------------------------------------------------------------------------------
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The time for the first head begins."""
         super().connection_made(transport)
         self.flow = _Flow(transport)
         self._held = bytearray()  # read, but not parsed yet
+        self._patience = Patience(self.loop, self._overdue)
+        self._patience.expect(_HEAD, self.state.client_timeout)
         if len(self.connections) > (most := self.state.max_connections):
             self.is_surplus = True
             if len(self.connections) > most + SURPLUS_CONNECTIONS:
                 transport.abort()
                 return
-        self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is waited for any more."""
-        self._stop_timer()
-        if self._idle_timer is not None:
-            self._idle_timer.cancel()
+        self._patience.end()
         super().connection_lost(exc)
         self.is_lost = True
         if self.waiting is not None:
             self.waiting.cancel()
+
+    def hang_up(self) -> None:
+        """Closes the connection when what was written has been taken.
+
+        Where a body is still coming, closing at once would be a reset, which may overtake the reply: so the client is
+        told first that nothing more comes, and what it sends is thrown away for a while.
+        """
+        if not self._in_head and self.transport.can_write_eof():
+            self._is_leaving = True
+            self._held.clear()
+            self.flow.hold(False)
+            self.flow.resume_reading()
+            self.transport.write_eof()
+            self._patience.expect(_GOODBYE, GOODBYE_SECONDS)
+            return
+        if self.transport.get_write_buffer_size():
+            self._expect_reader()
+        self.transport.close()
+
+    def _cut(self, reason: str) -> None:
+        """Resets the connection, so that nothing of it stays in memory, not even in the kernel's."""
+        metrics.CONNECTIONS_CUT.labels(reason).inc()
+        self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self.transport.abort()
+
+    def _overdue(self, what: str) -> None:
+        """What the client owes has not come in its time."""
+        if what == _READER and self._is_being_read():
+            self._expect_reader()
+        elif what == _HEAD and self._is_answering:
+            self._patience.expect(_HEAD, self.state.client_timeout)  # it may have come: reading pauses at times
+        elif what in (_IDLE, _GOODBYE):
+            self.transport.close()
+        else:
+            self._cut(what)
+
+    @property
+    def _is_answering(self) -> bool:
+        return bool(self._held) or not (self.cycle is None or self.cycle.response_complete)
+
+    # --- what the client takes --------------------------------------------------------------------------------
+
+    def pause_writing(self) -> None:
+        """The transport's call when much of a reply has not been taken yet."""
+        super().pause_writing()
+        self._expect_reader()
+
+    def resume_writing(self) -> None:
+        """The transport's call when nearly all of it has."""
+        super().resume_writing()
+        if not self.transport.is_closing():
+            self._patience.came(_READER)
+
+    def _expect_reader(self) -> None:
+        self._unsent_bytes = self.transport.get_write_buffer_size()
+        self._patience.expect(_READER, self.state.client_timeout)
+
+    def _is_being_read(self) -> bool:
+        taken = self._unsent_bytes - self.transport.get_write_buffer_size()
+        return taken >= min(self._unsent_bytes, self.state.client_timeout * SLOWEST)
+
+    # --- requests ---------------------------------------------------------------------------------------------
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         """uvicorn's, without a callback that the event loop would have to be asked for at each task's end."""
@@ -223,6 +307,9 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Short requests are parsed at once."""
+        if self._is_leaving:
+            self._throw_away(len(data))
+            return
         if not self._held and len(data) <= _PIECE_BYTES and len(self.pipeline) < _MOST_PIPELINED:
             self._parse(data)
             return
@@ -257,19 +344,21 @@ class LimitedProtocol(HttpToolsProtocol):
             end = data.find(_END_OF_HEAD)
             head = data if end < 0 else data[:end]
             if self._head_bytes > MAX_HEAD_BYTES:
+                metrics.CONNECTIONS_CUT.labels("large_head").inc()
                 self.transport.write(_TOO_LARGE)
                 self.transport.close()
                 return
+            if end < 0 and not self._head_bytes:
+                self._patience.came(_IDLE)
+                self._patience.expect(_HEAD, self.state.client_timeout)
             # Not yet of this piece: where the end's own four bytes came in two, it is more body than head.
             self._head_bytes += len(head)
-            if end < 0:
-                self._start_timer()
             if _UPGRADE.search(head):
                 data = _UPGRADE.sub(rb"\r\nx-upgrade", head, count=1) + data[len(head) :]
-        self._silent_bytes += len(data)
+        self._overhead_bytes += len(data)
         super().data_received(data)
-        if self._silent_bytes > 2 * MAX_HEAD_BYTES:  # trailer fields, or a chunk's extensions, without end
-            self.transport.close()
+        if self._overhead_bytes > MAX_OVERHEAD_BYTES:  # trailer fields, or chunks' extensions, without end
+            self._cut("endless_body")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """The parser's call for a header, and for a trailer field."""
@@ -279,55 +368,54 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The parser's call at the end of a head."""
         self._in_head = False
-        self._head_bytes = self._silent_bytes = 0
-        self._stop_timer()
+        self._head_bytes = self._overhead_bytes = 0
+        self._patience.came(_HEAD)
+        self._patience.came(_IDLE)
         super().on_headers_complete()
         self.scope["extensions"] = {_EXCHANGE: {"of": Exchange(self, self.cycle)}}
 
     def on_body(self, body: bytes) -> None:
         """The parser's call for a piece of a body."""
-        self._silent_bytes = 0
-        super().on_body(body)
+        self._overhead_bytes = max(0, self._overhead_bytes - _OVERHEAD_RATIO * len(body))
+        if self.cycle.response_complete:
+            self._throw_away(len(body))
+        else:
+            super().on_body(body)
+
+    def _throw_away(self, size: int) -> None:
+        self._unread_bytes += size
+        if self._unread_bytes > MAX_UNREAD_BYTES:
+            self._cut("unread_body")
 
     def on_message_complete(self) -> None:
         """The parser's call at the end of a request: the next head begins, with uvicorn's own limit of idle time."""
         self._in_head = True
-        self._silent_bytes = 0
+        self._overhead_bytes = 0
         super().on_message_complete()
+        if self.cycle.response_complete:
+            self._rest()
 
     def on_response_complete(self) -> None:
         """uvicorn's, with one timer a connection instead of one a request."""
         self.server_state.total_requests += 1
-        if self.transport.is_closing():
+        if self._is_leaving or self.transport.is_closing():
             return
         self.flow.resume_reading()
         if self._held:
             self._go_on_soon()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
-            return
-        self._idle_since = self.loop.time()
-        if self._idle_timer is None:
-            self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._close_if_idle)
+        else:
+            self._rest()
+
+    def _rest(self) -> None:
+        """Nothing is to be answered: the next request may come, or what is left of a body that nobody reads."""
+        if self._in_head:
+            self._patience.came(_BODY)
+            self._patience.expect(_IDLE, self.timeout_keep_alive)
+        else:
+            self._unread_bytes = 0
+            self._patience.expect(_BODY, self.state.client_timeout)
 
     def _unset_keepalive_if_required(self) -> None:
-        self._idle_since = None
-
-    def _close_if_idle(self) -> None:
-        self._idle_timer = None
-        if self._idle_since is None:
-            return
-        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
-        if left > 0:
-            self._idle_timer = self.loop.call_later(left, self._close_if_idle)
-        else:
-            self.timeout_keep_alive_handler()
-
-    def _start_timer(self) -> None:
-        if self._head_timer is None:
-            self._head_timer = self.loop.call_later(HEAD_SECONDS, self.transport.close)
-
-    def _stop_timer(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+        """uvicorn's own timer is not used."""

@@ -166,6 +166,7 @@ def serve(settings: Settings, bundles: Sequence[Path], find: Find) -> None:
     for one in (server, beside):
         if one is not None:
             one.server_state.max_connections = max_connections
+            one.server_state.client_timeout = settings.client_timeout
     metrics.HELD_BODY_BYTES.set_function(lambda: float(bodies.held))
     metrics.CONNECTIONS.set_function(lambda: float(len(server.server_state.connections)))
     metrics.record_build(platform.python_version(), runtime_version())

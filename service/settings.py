@@ -321,6 +321,13 @@ class Settings(ModelSettings, BaseSettings):
         le=86_400,
         description="Seconds a request may take, queueing included; then 504 and its work is dropped.",
     )
+    client_timeout: float = Field(
+        30.0,
+        gt=0,
+        le=86_400,
+        description="Seconds that a client may take to send a head; and to send a body or take a reply below 10 kB a "
+        "second. Then its connection is closed.",
+    )
     drain_grace: float = Field(
         0.0, ge=0, le=86_400, description="Seconds between SIGTERM (readiness fails) and refusing connections."
     )

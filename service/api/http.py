@@ -45,6 +45,7 @@ from service.errors import (
 )
 from service.logs import LOGGER, event, request_event
 from service.model import Model
+from service.patience import SLOWEST
 from service.protocol import Exchange
 from service.registry import Registry
 from service.settings import Settings
@@ -305,31 +306,35 @@ async def _read_body(exchange: Exchange, receive: Receive, call: Call, limit: in
     call.is_cut_short = True
     bodies.check(int(declared[:20]) if declared.isdigit() else 1)
     try:
-        async with asyncio.timeout_at(call.deadline):
-            body = await _read_parts(receive, limit, call)
+        body = await _read_parts(receive, limit, call, exchange.loop)
     except TimeoutError:
-        if call.has_own_deadline:
+        if call.has_own_deadline and exchange.loop.time() >= call.deadline:
             raise DeadlineExceeded("The request was not finished within its time.") from None
+        metrics.CONNECTIONS_CUT.labels(SlowBody.reason).inc()
         raise SlowBody from None
     call.is_cut_short = False
     return body
 
 
-async def _read_parts(receive: Receive, limit: int, call: Call) -> bytes:
+async def _read_parts(receive: Receive, limit: int, call: Call, loop: asyncio.AbstractEventLoop) -> bytes:
+    """Raises BodyTooLarge, ClientGone; TimeoutError at the request's deadline, or where the client is too slow."""
     parts, size = [], 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone("The client went away while sending.")
-        part = message.get("body", b"")
-        size += len(part)
-        if size > limit:
-            raise BodyTooLarge(limit)
-        call.service.bodies.check(len(part))
-        call.hold(len(part))
-        parts.append(part)
-        if not message.get("more_body"):
-            return parts[0] if len(parts) == 1 else b"".join(parts)
+    too_slow = loop.time() + call.service.settings.client_timeout
+    async with asyncio.timeout_at(min(call.deadline, too_slow)) as timer:
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone("The client went away while sending.")
+            part = message.get("body", b"")
+            size += len(part)
+            if size > limit:
+                raise BodyTooLarge(limit)
+            call.service.bodies.check(len(part))
+            call.hold(len(part))
+            parts.append(part)
+            if not message.get("more_body"):
+                return parts[0] if len(parts) == 1 else b"".join(parts)
+            timer.reschedule(min(call.deadline, too_slow + size / SLOWEST))
 
 
 def _headers(reply: Reply, call: Call) -> list[tuple[str, str]]:
