@@ -3,6 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+WORKERS ?= 2
+
+# The tests of a file stay together: they share its servers.
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 .DEFAULT_GOAL := help
 SHAPE ?= ramp
@@ -14,11 +18,11 @@ help:  ## show this list
 serve: $(VENV)/.installed  ## serve all-MiniLM-L6-v2 on 127.0.0.1:8080 (ARGS="--port 9000 MODEL" for more)
 	@$(BIN)/embedserve serve $(ARGS)
 
-test: $(VENV)/.installed-test  ## run the whole test suite (ARGS="-k chunking" for a part)
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.installed-test  ## run the whole test suite (ARGS="-k chunking" for a part, WORKERS=4 on larger machines)
+	@$(PYTEST) $(ARGS)
 
 test-clients: $(VENV)/.installed-test  ## every SDK, locust and family of models, against a real server; makes environments for them in .venv-clients
-	@$(BIN)/python -m pytest -m heavy tests/clients tests/loadtest tests/models tests/parity tests/rolling tests/security $(ARGS)
+	@$(PYTEST) -m heavy tests/clients tests/loadtest tests/models tests/parity tests/rolling tests/security $(ARGS)
 
 lint: $(VENV)/.installed-test  ## style, and that imports go downward only
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
@@ -79,12 +83,12 @@ $(VENV)/.installed: $(BIN)/python pyproject.toml
 	@touch $@
 
 # uv takes a tenth of pip's time, but reads no pip.conf: where it fails, pip has the last word.
-$(VENV)/.installed-test: $(BIN)/python pyproject.toml
+$(VENV)/.installed-test: $(VENV)/.installed
 	@echo "embedserve: installing what the tests need"
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet uv
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python -e '.[test]' || \
 		$(BIN)/python -m pip install --disable-pip-version-check --quiet -e '.[test]'
-	@touch $(VENV)/.installed $@
+	@touch $@
 
 $(VENV)/.installed-evaluate: $(VENV)/.installed
 	@echo "embedserve: installing the texts of the evaluation"
