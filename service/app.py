@@ -12,7 +12,20 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import service
-from service.api import cohere, gemini, health, jina, kserve, openai, pages, repository, rerank, tei, vertex
+from service.api import (
+    cohere,
+    gemini,
+    health,
+    jina,
+    kserve,
+    openai,
+    pages,
+    pair_scores,
+    repository,
+    rerank,
+    tei,
+    vertex,
+)
 from service.api.cors import Cors
 from service.api.docs import openapi
 from service.api.http import Dialect, Endpoint, Operation, Place, Service
@@ -20,7 +33,7 @@ from service.errors import StartupError
 from service.settings import Settings
 
 # In the order in which a stray path is offered to them; OpenAI's takes all the rest.
-DIALECTS: Sequence[ModuleType] = (vertex, gemini, health, tei, kserve, rerank, cohere, jina, openai)
+DIALECTS: Sequence[ModuleType] = (vertex, gemini, health, tei, kserve, rerank, cohere, jina, pair_scores, openai)
 
 
 def create_app(parts: Service, place: Place | None = None) -> ASGIApp:

@@ -14,26 +14,16 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.api import openai
-from service.api.errors import Status
 from service.api.http import MAX_ITEMS, Call, Operation, Reply
 from service.api.long_input import LongInputFields, long_input_headers, with_wishes, without_chunks
 from service.api.wire import as_base64, as_numbers, in_turns, to_json
-from service.errors import EmbedserveError, EmptyInput, InvalidInput, TooManyInputs
+from service.errors import EmptyInput, TooManyInputs
 from service.postprocess import check_packable, quantize
 from service.types import EmbedRequest, Input, Matrix, OutputDtype
 
 NAME = "jina"
 ERROR = openai.ERROR
-
-
-def error_body(error: EmbedserveError, status: Status) -> dict[str, Any]:
-    """OpenAI's, with the reason itself as the message where a field is to blame."""
-    body = openai.error_body(error, status)
-    if isinstance(error, InvalidInput | TooManyInputs):
-        body["error"].pop("detail", None)
-        body["error"]["message"] = error.message
-    return body
-
+error_body = openai.error_body_elsewhere
 
 EmbeddingType = Literal["float", "base64", "int8", "uint8", "binary", "ubinary"]
 

@@ -12,7 +12,6 @@ from urllib.parse import quote
 
 from pydantic import BaseModel
 
-from service.api import pair_scores
 from service.api.errors import Status
 from service.api.http import Call, Operation, Reply
 from service.api.long_input import ChunkedItem, chunk_fields, long_input_headers, with_wishes
@@ -184,6 +183,16 @@ def error_body(error: EmbedserveError, status: Status) -> dict[str, Any]:
     return {"error": body}
 
 
+def error_body_elsewhere(error: EmbedserveError, status: Status) -> dict[str, Any]:
+    """On routes that OpenAI has not: where a field is to blame the message is the reason itself, as OpenAI's words link
+    to its own reference."""
+    body = error_body(error, status)
+    if isinstance(error, InvalidInput | TooManyInputs):
+        body["error"].pop("detail", None)
+        body["error"]["message"] = error.message
+    return body
+
+
 _PER_MINUTE = {"requests": "requests per min (RPM)", "tokens": "tokens per min (TPM)"}
 
 
@@ -257,14 +266,6 @@ OPERATIONS = (
         "Embed texts or token arrays",
         EmbeddingsRequest,
         EmbeddingsResponse,
-    ),
-    Operation(
-        "POST",
-        ("/score", "/v1/score"),
-        pair_scores.score,
-        "Score pairs of texts (vLLM)",
-        pair_scores.ScorePairsRequest,
-        pair_scores.PairScores,
     ),
     Operation("GET", _MODELS_PATHS, list_models, "List the served models", response=ModelList),
     Operation(

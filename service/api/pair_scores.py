@@ -1,4 +1,5 @@
-"""vLLM's /score: scores of pairs, in the order in which they came. Errors are OpenAI's, as vLLM's are."""
+"""vLLM's /score: scores of pairs, in the order in which they came. Errors are OpenAI's, as vLLM's are, but with
+reasons of their own."""
 
 from __future__ import annotations
 
@@ -8,12 +9,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.api.http import MAX_ITEMS, Call, Reply
+from service.api import openai
+from service.api.http import MAX_ITEMS, Call, Operation, Reply
 from service.api.long_input import LongInputFields, long_input_headers
 from service.api.ranking import Limits, score_request
 from service.api.wire import to_json
 from service.errors import EmptyInput, InvalidInput, TooManyInputs
 from service.types import LongInput, Pair
+
+NAME = "vllm"
+ERROR = openai.ERROR
+error_body = openai.error_body_elsewhere
 
 _Texts = str | Annotated[list[str], Field(min_length=1, max_length=MAX_ITEMS, fail_fast=True)]
 
@@ -61,7 +67,7 @@ class PairScores(BaseModel):
 async def score(call: Call) -> Reply:
     """POST /score."""
     request = call.parse(ScorePairsRequest)
-    model = call.find_model(request.model, "score")
+    model = call.find_model(request.model, "ranking")
     scorer = model.ranker
     pairs = _pairs(request)
     if len(pairs) > (limit := call.service.settings.max_inputs):
@@ -93,3 +99,15 @@ def _pairs(request: ScorePairsRequest) -> list[Pair]:
     if not all(text.strip() for text in firsts):
         raise EmptyInput("text_1 must not be empty", "text_1")
     return list(map(Pair, firsts, seconds))
+
+
+OPERATIONS = (
+    Operation(
+        "POST",
+        ("/score", "/v1/score"),
+        score,
+        "Score pairs of texts (vLLM)",
+        ScorePairsRequest,
+        PairScores,
+    ),
+)
