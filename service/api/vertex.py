@@ -130,7 +130,7 @@ class PublisherModel(BaseModel):
 
     name: str
     publisherModelTemplate: str
-    predictSchemata: PredictSchemata
+    predictSchemata: PredictSchemata | None = None  # of those that embed
 
 
 class DeployedModel(BaseModel):
@@ -194,17 +194,15 @@ async def batch_embed_contents(call: Call) -> Reply:
 
 async def describe_publisher_model(call: Call) -> Reply:
     """GET /v1/publishers/{publisher}/models/{model}."""
-    _publisher_model(call)
+    model = _publisher_model(call)
     name = f"publishers/{call.path_params['publisher']}/models/{call.path_params['model']}"
-    return Reply(
-        to_json(
-            {
-                "name": name,
-                "publisherModelTemplate": f"projects/{{user-project}}/locations/{{location}}/{name}",
-                "predictSchemata": {"instanceSchemaUri": _TEXT_EMBEDDING},
-            }
-        )
-    )
+    body: dict[str, Any] = {
+        "name": name,
+        "publisherModelTemplate": f"projects/{{user-project}}/locations/{{location}}/{name}",
+    }
+    if model.bundle.task == "embedding":
+        body["predictSchemata"] = {"instanceSchemaUri": _TEXT_EMBEDDING}
+    return Reply(to_json(body))
 
 
 async def describe_endpoint(call: Call) -> Reply:
