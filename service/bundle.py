@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
 
 from service.device_name import Target
 from service.errors import BundleError
@@ -28,6 +28,9 @@ GOLDEN_JSON = "golden.json"
 WORDS_TXT = "words.txt"
 
 Task = Literal["embedding", "sparse", "tokens", "score"]
+
+Use = Task | Literal["ranking"]
+"""What a model is asked for: its task; or, of a score of one label, to rank texts by it."""
 
 PoolingMode = Literal["cls", "mean", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
 """How token vectors become one, in sentence-transformers' words; `models.poolings` has the formulas."""
@@ -148,6 +151,17 @@ class Bundle(_Strict):
     packed: bool = False  # the graph takes padding out of a batch before its layers, which no CPU can run
     provenance: Provenance
     files: dict[FileName, str]  # name → sha256, of every file but bundle.json
+
+    @property
+    def uses(self) -> tuple[Use, ...]:
+        """All of them."""
+        return ("score", "ranking") if self.task == "score" and self.dimensions == 1 else (self.task,)
+
+    @model_validator(mode="after")
+    def _says_how_it_reads(self) -> Self:
+        if self.task == "tokens" and self.late_interaction is None:
+            raise ValueError("late_interaction is missing, which says how queries are read")
+        return self
 
 
 class Golden(_Strict):

@@ -7,39 +7,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
-from service.batcher import Batcher
-from service.bundle import Bundle, Role
-from service.errors import BundleError, InvalidInput
+from service.bundle import LateInteraction, Role
+from service.errors import InvalidInput
 from service.long_input import Rules
 from service.postprocess import shorten
 from service.reader import Reader
-from service.settings import ModelSettings
-from service.tokenizer import Tokenizer
 from service.types import Aggregation, Chunking, EmbedRequest, LongInput, Matrix, TokenResult, TwoPartRow
-from service.workers import Workers
 
 
 class LateEmbedder(Reader):
-    """One model of vectors of tokens: everything between a dialect and the vectors."""
+    """One model of vectors of tokens: everything between a dialect and the vectors. The batcher gives a vector for each
+    token of a row."""
 
-    def __init__(
-        self,
-        bundle: Bundle,
-        tokenizer: Tokenizer,
-        batcher: Batcher,
-        workers: Workers,
-        settings: ModelSettings,
-        max_tokens: int,
-    ) -> None:
-        """As Reader; `batcher` gives a vector for each token of a row. Raises BundleError."""
-        super().__init__(bundle, tokenizer, batcher, workers, settings, max_tokens)
-        if bundle.late_interaction is None:
-            raise BundleError(f"{bundle.model_id}: bundle.json does not say how it reads queries", "compile it again")
-        self._late = bundle.late_interaction
-        self._skipped = np.array(self._late.skipped_tokens, np.int64)
+    @cached_property
+    def _late(self) -> LateInteraction:
+        assert self.bundle.late_interaction is not None  # Bundle sees to it
+        return self.bundle.late_interaction
+
+    @cached_property
+    def _skipped(self) -> NDArray[np.int64]:
+        return np.array(self._late.skipped_tokens, np.int64)
 
     def role_prompt(self, role: Role) -> str:
         """What goes before a text of that kind."""

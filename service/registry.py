@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from service import metrics
-from service.bundle import Task, is_bundle, read_bundle
+from service.bundle import Use, is_bundle, read_bundle
 from service.device import Device
 from service.errors import LoadFailed, ModelNotFound, StartupError, Unavailable
 from service.logs import event
@@ -68,7 +68,7 @@ class _Slot:
 
     settings: ServedModel
     names: list[str]  # its own first
-    task: Task | None = None  # of the first model here: one of another kind in its place changes nobody's default
+    uses: tuple[Use, ...] = ()  # of the first model here: one of another kind in its place changes nobody's default
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)  # of whoever loads or unloads
     model: Model | None = None
     is_loading: bool = False
@@ -112,25 +112,25 @@ class Registry:
 
     # --- whom requests are for --------------------------------------------------------------------------------
 
-    def get(self, name: str | None, *tasks: Task) -> Model:
-        """None is the first model of these tasks, or else the first one, whatever it is for.
+    def get(self, name: str | None, *uses: Use) -> Model:
+        """None is the first model of one of these uses, or else the first one, whatever it is for.
 
         What is asked of it is never answered by another, should it be unloaded: that would be wrong vectors. Raises
         ModelNotFound; Unavailable while it is loading.
         """
-        slot = self._names.get(name) if name is not None else self._default(tasks)
+        slot = self._names.get(name) if name is not None else self._default(uses)
         if slot is not None and slot.model is not None:
             return slot.model
         if not self._slots or (slot is not None and slot.is_loading):
             raise Unavailable("The model is still loading.", _RETRY_WHEN_LOADING)
         raise ModelNotFound(slot.name if slot is not None else name or "")
 
-    def _default(self, tasks: Sequence[Task]) -> _Slot:
+    def _default(self, uses: Sequence[Use]) -> _Slot:
         """Of those that are loaded at the start, as what is loaded later must change nobody's default. Raises
         Unavailable."""
         if not self._is_started:
             raise Unavailable("The model is still loading.", _RETRY_WHEN_LOADING)  # which of them it will be
-        return next((slot for slot in self._at_start if slot.task in tasks), self._at_start[0])
+        return next((slot for slot in self._at_start if set(uses) & set(slot.uses)), self._at_start[0])
 
     def models(self) -> list[Model]:
         """Those that are loaded, the file's in its order."""
@@ -326,7 +326,7 @@ class Registry:
         device = self._devices[where]
         model = assemble(parts, slot.name, names[1:], slot.settings, self._settings.max_request_tokens, device)
         self._retire(slot)
-        slot.model, slot.task, slot.reason = model, slot.task or model.bundle.task, ""
+        slot.model, slot.uses, slot.reason = model, slot.uses or model.bundle.uses, ""
         self._rename(slot, names)
         _announce(model, parts)
         return model

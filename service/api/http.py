@@ -28,7 +28,7 @@ from service.api.client_deadline import client_seconds
 from service.api.errors import Status, own_statuses, retry_headers, status_of
 from service.api.wire import to_json
 from service.bodies import Bodies
-from service.bundle import Task
+from service.bundle import Use
 from service.errors import (
     BodyTooLarge,
     ClientGone,
@@ -113,11 +113,11 @@ class Call:
         except ValidationError as error:
             raise explain(error) from None
 
-    def find_model(self, name: str | None, *tasks: Task) -> Model:
-        """Without a name, the first model of these tasks, or else the first one.
+    def find_model(self, name: str | None, *uses: Use) -> Model:
+        """Without a name, the first model of one of these uses, or else the first one.
 
         It stays until the request is answered, even if it is unloaded meanwhile. Raises ModelNotFound, Unavailable."""
-        model = self.service.registry.get(name, *tasks)
+        model = self.service.registry.get(name, *uses)
         self.model = model.name
         model.usage.begin()
         self.used.append(model)

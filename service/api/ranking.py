@@ -107,7 +107,7 @@ async def rank_documents(
     call: Call, request: RankFields, limits: Limits, rank_fields: Sequence[str] | None = None, top: int | None = None
 ) -> Ranking:
     """Raises InvalidInput, EmptyInput, TooManyInputs, and what `rank` raises."""
-    model = call.find_model(request.model, "score")
+    model = call.find_model(request.model, "ranking")
     texts = texts_of(request.documents, rank_fields)
     if not texts:
         raise EmptyInput("documents must not be empty", "documents")

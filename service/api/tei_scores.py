@@ -126,7 +126,7 @@ async def rerank(call: Call) -> Reply:
         raise EmptyInput("`texts` cannot be empty", "texts")
     _check_count(call, request.texts, "texts")
     question = Question(request.query, request.texts)
-    model = call.find_model(request.model, "score")
+    model = call.find_model(request.model, "ranking")
     ranking = await rank(call, model, question, request, request.limits, raw=request.raw_scores is True)
     body = [
         {"index": one.place, "score": one.score} | ({"text": one.text} if request.return_text else {})

@@ -11,9 +11,10 @@ import pytest
 
 from tests.conftest import StartServer
 from tests.e2e.process import Server, run_command
-from tests.models.kinds import NAMES, bundles_of, listed
+from tests.models.kinds import bundles_of, listed
 
 TEXT = "the river and the mill"
+NAMES = ("classifier", "reranker", "narrow", "wide", "sparse", "tokens")  # in the file's order
 
 # Route → body without a model → which of NAMES answers it.
 UNNAMED: dict[str, tuple[dict[str, Any], str]] = {
@@ -29,9 +30,9 @@ UNNAMED: dict[str, tuple[dict[str, Any], str]] = {
     "/v2/rerank": ({"query": TEXT, "documents": [TEXT]}, "reranker"),
     "/rerank": ({"query": TEXT, "texts": [TEXT]}, "reranker"),
     "/score": ({"text_1": TEXT, "text_2": TEXT}, "reranker"),
-    "/predict": ({"inputs": TEXT}, "reranker"),
-    "/tokenize": ({"inputs": TEXT}, "reranker"),
-    "/decode": ({"ids": [5, 6]}, "reranker"),
+    "/predict": ({"inputs": TEXT}, "classifier"),
+    "/tokenize": ({"inputs": TEXT}, "classifier"),
+    "/decode": ({"ids": [5, 6]}, "classifier"),
 }
 
 
@@ -112,6 +113,11 @@ def test_a_model_of_another_kind_says_so(server: Server, route: str, name: str) 
     reply = server.post(route, {**UNNAMED[route][0], "model": name})
     assert reply.status_code == 424
     assert name in reply.json()["error"]
+
+
+def test_a_publisher_model_says_how_it_predicts_only_if_it_does(server: Server) -> None:
+    pages = {name: server.http.get(f"/v1/publishers/google/models/{name}").json() for name in NAMES}
+    assert {name for name in NAMES if "predictSchemata" in pages[name]} == {"narrow", "wide"}
 
 
 def test_a_model_of_another_kind_in_a_place_changes_nobodys_default(

@@ -49,6 +49,10 @@ def test_missing_file(make_bundle: MakeBundle) -> None:
     assert_explained(run_command("serve", folder, "--port", "0"), "tokenizer.json", "cannot be read")
 
 
+def test_a_bundle_of_token_vectors_that_does_not_say_how_it_reads(make_bundle: MakeBundle) -> None:
+    assert_explained(run_command("serve", make_bundle(task="tokens"), "--port", "0"), "late_interaction is missing")
+
+
 @pytest.mark.parametrize(
     "content",
     [b"", b"{", b"{}", b"[]", b"\xff", b'{"format": 99}', b"null"],
