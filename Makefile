@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 .DEFAULT_GOAL := help
 SHAPE ?= ramp
-.PHONY: help serve test test-clients lint types format docs matrix bench bench-peers load evaluate lock audit sbom clean
+.PHONY: help serve test test-clients lint types format docs matrix bench bench-peers load soak evaluate lock audit sbom clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -47,6 +47,9 @@ bench-peers: $(VENV)/.installed  ## the same loads against other servers, each i
 
 load: $(VENV)/.installed $(VENV)-load/.installed  ## users for SHAPE=ramp, spike or soak (locust), with an HTML report
 	@$(BIN)/python -m loadtest.load --locust $(VENV)-load/bin/locust --shape $(SHAPE) $(ARGS)
+
+soak: $(VENV)/.installed $(VENV)-load/.installed  ## half an hour of everyone a server may meet: does anything grow?
+	@$(BIN)/python -m loadtest.endurance --locust $(VENV)-load/bin/locust $(ARGS)
 
 evaluate: $(VENV)/.installed-evaluate  ## what finds passages of long documents, into docs/ (ARGS=--quick for a look)
 	@$(BIN)/python -m loadtest.long_documents $(ARGS)

@@ -19,7 +19,8 @@ from loadtest.server import embedserve, find_bundle
 from loadtest.shapes import SECONDS, SHAPES
 from service.settings import DEFAULT_MODEL
 
-_FILE = Path(__file__).parent / "locustfile.py"
+_HERE = Path(__file__).parent
+MIXES = {"usual": _HERE / "locustfile.py", "everyone": _HERE / "everyone.py"}
 _PATIENCE = 60.0  # seconds beyond its time until locust is given up
 
 _HELP = "Searchers, indexers and bursts in two dialects, as many as a shape says:\n\n" + "\n".join(
@@ -63,13 +64,13 @@ def _locust(options: argparse.Namespace, host: str, seconds: float, report: Path
     if program is None:
         raise MeasurementError(f"there is no {options.locust}; `make load` installs it into an environment of its own")
     environment = {
-        "PYTHONPATH": str(_FILE.parents[1]),
+        "PYTHONPATH": str(_HERE.parent),
         "EMBEDSERVE_LOAD_SHAPE": options.shape,
         "EMBEDSERVE_LOAD_SECONDS": str(seconds),
         "EMBEDSERVE_LOAD_USERS": str(options.users),
         "EMBEDSERVE_LOAD_MAX_FAILURES": str(options.max_failures),
     }
-    arguments = ["-f", str(_FILE), "--headless", "--only-summary", "--host", host, "--html", str(report)]
+    arguments = ["-f", str(MIXES[options.mix]), "--headless", "--only-summary", "--host", host, "--html", str(report)]
     process = subprocess.Popen([program, *arguments], env=os.environ | environment)
     try:
         return process.wait(seconds + _PATIENCE)
@@ -85,6 +86,9 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m loadtest.load", description=_HELP, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--shape", choices=SHAPES, default="ramp", help="(default: %(default)s)")
+    parser.add_argument(
+        "--mix", choices=MIXES, default="usual", help="usual, or everyone a server may meet (default: %(default)s)"
+    )
     parser.add_argument("--users", type=int, default=32, help="at the peak (default: %(default)s)")
     parser.add_argument(
         "--seconds", type=float, help=f"(default: {', '.join(f'{k} {v:g}' for k, v in SECONDS.items())})"
