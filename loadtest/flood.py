@@ -124,8 +124,9 @@ class Flood:
 class _Connection(asyncio.Protocol):
     """One request at a time."""
 
-    def __init__(self, pool: _Pool) -> None:
+    def __init__(self, pool: _Pool, is_shared: bool) -> None:
         self._pool = pool
+        self._is_shared = is_shared  # when it is idle
         self._received = b""
         self._need = 0
         self._future: asyncio.Future[Sent] | None = None
@@ -159,7 +160,7 @@ class _Connection(asyncio.Protocol):
 
     def _answered(self, status: int, seconds: float = 0.0, exactly: float = 0.0) -> None:
         future, self._future = self._future, None
-        if status and b"\r\nconnection: close" not in self._head:
+        if self._is_shared and status and b"\r\nconnection: close" not in self._head:
             self._pool.idle.append(self)
         if future is not None and not future.done():
             now = time.perf_counter()
@@ -196,10 +197,12 @@ class _Pool:
         if connection in self.idle[-64:]:
             self.idle.remove(connection)
 
-    async def connect(self) -> _Connection:
+    async def connect(self, is_shared: bool = True) -> _Connection:
         self._open += 1
         self.result.connections = max(self.result.connections, self._open)
-        _, connection = await self.loop.create_connection(lambda: _Connection(self), self._plan.host, self._plan.port)
+        _, connection = await self.loop.create_connection(
+            lambda: _Connection(self, is_shared), self._plan.host, self._plan.port
+        )
         return connection
 
     def fire(self) -> None:
@@ -248,7 +251,7 @@ async def _honest(pool: _Pool, delay: float, until: float) -> None:
     await asyncio.sleep(delay)
     while time.perf_counter() - pool.began < until:
         began, told, request = time.perf_counter(), list[float](), pool.request()
-        connection = await pool.connect()
+        connection = await pool.connect(is_shared=False)
         while True:
             sent = await connection.send(request)
             if sent.status != 429:

@@ -202,7 +202,7 @@ class Burst:
 
 def _parser() -> argparse.ArgumentParser:
     parser = command.parser("overload", _HELP)
-    parser.add_argument("--seconds", type=float, default=20.0, help="of the burst (default: %(default)g)")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of the burst (default: %(default)g)")
     parser.add_argument("--factor", type=float, default=10.0, help="× the capacity (default: %(default)g)")
     command.add_json(parser)
     return parser

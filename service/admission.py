@@ -26,7 +26,7 @@ SLOWDOWN = 8  # a request may always wait for so many times what it takes itself
 DEADLINE_PART = 0.5  # of the time that a request has left: the estimate may be wrong by a factor of two
 _SPREAD = 4 / 3  # refused requests are told to come back between the queue's time and so many times that
 _RETRY_AFTER = (1.0, 60.0)  # seconds: not at once, and not so long as to give up
-_QUIET = 2.0  # times what the last one was told: as long without a refusal, and the overload is over
+_QUIET = 3.0  # seconds without a refusal, and the overload is over
 # What a queue promises before it has measured anything: tokens per second of a small encoder on one core.
 _FIRST_GUESS = 5_000.0
 _MEMORY = 3.0  # seconds after which what was measured counts for a third
@@ -126,7 +126,7 @@ class Admission(Generic[Row]):
             back = now + wait
         self._next_return[number] = back + tokens / self.throughput.rate
         told = retry_after(back - now)
-        self._strict_until[number] = max(self._strict_until[number], now + _QUIET * told)
+        self._strict_until[number] = now + _QUIET
         return Overloaded("The server has more work queued than it accepts.", told)
 
     def _wait(self, tokens: int) -> float:

@@ -190,7 +190,7 @@ class ModelSettings(BaseModel):
         "requests do not count against a short one.",
     )
     max_queue_seconds: float = Field(
-        10.0,
+        20.0,
         gt=0,
         le=86_400,
         description="Seconds that a request may be expected to take with what waits before it (8 times what it takes "
