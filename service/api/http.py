@@ -63,6 +63,7 @@ _PANIC = "PanicException"  # of a library in Rust: no Exception, and of a class 
 _MOST_QUERY_FIELDS = 100
 _GONE = "The client went away before the answer."
 _NOTHING: Mapping[str, str] = MappingProxyType({})
+_TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)  # of JSON
 _SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
 Schema = TypeVar("Schema", bound=BaseModel)
@@ -106,8 +107,13 @@ class Call:
         """The JSON body as `schema`. Raises MalformedBody, InvalidInput with the field to blame."""
         # Commas separate values, or are tokens of a text: with so many the request is over its limit either way,
         # and a parser would be busy for seconds with what they separate.
-        if self.body.count(b",") > 2 * (most := self.service.settings.max_request_tokens):
+        settings, commas = self.service.settings, self.body.count(b",")
+        if commas > 2 * (most := settings.max_request_tokens):
             raise InvalidInput(f"The body has more than {2 * most} values; a request may hold {most} tokens.")
+        # So it would with lists side by side. What stands in a text is none.
+        lists = MAX_ITEMS + 2 * settings.max_inputs
+        if commas > lists and self.body.count(b"[") > lists and _least_lists(self.body) > lists:
+            raise InvalidInput(f"The body has more than {lists} lists.")
         try:
             return schema.model_validate_json(self.body)
         except ValidationError as error:
@@ -164,6 +170,12 @@ class Reply(NamedTuple):
     content_type: str = JSON
     headers: Mapping[str, str] = MappingProxyType({})
     cache_control: str = "no-store"
+
+
+def _least_lists(body: bytes) -> int:
+    """That stand side by side in a JSON body, or more."""
+    bare = _TEXT.sub(b"", body)
+    return min(bare.count(b"["), bare.count(b","))
 
 
 Handler = Callable[[Call], Coroutine[Any, Any, Reply]]
