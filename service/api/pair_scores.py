@@ -101,6 +101,11 @@ def _pairs(request: ScorePairsRequest) -> list[Pair]:
     return list(map(Pair, firsts, seconds))
 
 
+def owns(path: str) -> bool:
+    """None but its own."""
+    return False
+
+
 OPERATIONS = (
     Operation(
         "POST",
