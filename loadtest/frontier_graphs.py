@@ -14,11 +14,12 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from models import quantise, verify
+from models import quantise
 from models.compile import compile_checkpoint
 from models.families import bert_int8
 from models.graph import CONTRIB
 from models.quantise import STEPS
+from service import self_check
 from service.bundle import MODEL_ONNX, Bundle, read_bundle
 from service.precision import Precision
 from service.runtime.providers import CPU, Execution
@@ -69,14 +70,14 @@ _VARIATIONS: tuple[tuple[str, Any, str, object], ...] = (
 @contextmanager
 def _changed(module: Any, attribute: str, value: object) -> Iterator[None]:
     """Whatever vectors come of it: the compiler would refuse some."""
-    before, bound = getattr(module, attribute), verify.MINIMUM_COSINE["int8"]
+    before, bound = getattr(module, attribute), self_check.MINIMUM_COSINE["int8"]
     setattr(module, attribute, value)
-    verify.MINIMUM_COSINE["int8"] = -1.0
+    self_check.MINIMUM_COSINE["int8"] = -1.0
     try:
         yield
     finally:
         setattr(module, attribute, before)
-        verify.MINIMUM_COSINE["int8"] = bound
+        self_check.MINIMUM_COSINE["int8"] = bound
 
 
 def exported(checkpoint: Path, export: Path, work: Path) -> list[Graph]:

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper, save
 
 from loadtest.pinning import cores, on_cores
 from loadtest.server import Server, embedserve
+from models.verify import record_golden
 from service.bundle import (
     BUNDLE_JSON,
     GOLDEN_JSON,
@@ -38,6 +39,10 @@ def write_null_bundle(source: Path, folder: Path) -> None:
     files = {name: sha256_of(folder / name) for name in (MODEL_ONNX, TOKENIZER_JSON, GOLDEN_JSON)}
     changed = bundle.model_copy(update={"model_id": "null", "files": files})
     (folder / BUNDLE_JSON).write_text(changed.model_dump_json(), "utf-8")
+    golden = record_golden(folder, changed, "the null graph").model_dump_json()
+    (folder / GOLDEN_JSON).write_text(golden, "utf-8")
+    files[GOLDEN_JSON] = sha256_of(folder / GOLDEN_JSON)
+    (folder / BUNDLE_JSON).write_text(changed.model_copy(update={"files": files}).model_dump_json(), "utf-8")
 
 
 @contextlib.contextmanager

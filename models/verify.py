@@ -11,19 +11,26 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from models.golden_vectors import golden_matrix, golden_rows, run, width
+from models.golden_vectors import golden_rows, width
+from service import self_check
 from service.bundle import Bundle, Golden, read_bundle, read_golden, verify_files
 from service.encoder import Encoder
 from service.errors import BundleError, InferenceError
 from service.precision import Precision
 from service.runtime.providers import CPU, Execution
-from service.tokenizer import Tokenizer, open_tokenizer
-from service.types import Matrix, PairTemplate, TwoPartRow
+from service.self_check import (
+    MAXIMUM_DIFFERENCE,
+    MAXIMUM_DIFFERENCE_FP16,
+    cosine,
+    golden_matrix,
+    run,
+    single_rows,
+    unit,
+)
+from service.tokenizer import open_tokenizer
+from service.types import Matrix
 
 _Scale = Callable[[Matrix], NDArray[np.float64]]
-
-MINIMUM_COSINE: dict[Precision, float] = {"fp32": 0.9999, "int8": 0.99, "fp16": 0.9995}
-"""Per precision, to the golden vectors. What is below it is a wrong graph, not rounding."""
 
 MINIMUM_BATCH_COSINE = 0.999999
 """Between a text alone and the same text padded in a batch: below it, padding leaks into the vectors."""
@@ -31,13 +38,8 @@ MINIMUM_BATCH_COSINE = 0.999999
 MINIMUM_BATCH_COSINE_FP16 = 0.9999
 """The same in float16 on a GPU, whose kernels for other shapes add up in another order before they round."""
 
-MAXIMUM_DIFFERENCE = 1e-3
 MAXIMUM_BATCH_DIFFERENCE = 1e-4
-MAXIMUM_DIFFERENCE_FP16 = 2e-2  # of logits, which a sigmoid makes 0.005 at most
-"""The same for scores, whose logits are compared as they are: a cosine would say nothing of a single number."""
-
-GOLDEN_QUERY = "Where is the cat?"
-"""The first text of the pairs that a scoring model reads; the golden texts are the second."""
+"""The same for scores."""
 
 GOLDEN_TEXTS = (
     "A cat sat on the mat.",
@@ -113,7 +115,7 @@ class CheckReport:
             most = MAXIMUM_DIFFERENCE_FP16 if self.precision == "fp16" else MAXIMUM_DIFFERENCE
             least = MAXIMUM_BATCH_DIFFERENCE if self.minimum_batch_cosine == MINIMUM_BATCH_COSINE else most
             return self.max_abs_difference <= most and self.max_batch_difference <= least
-        near = self.worst_cosine >= MINIMUM_COSINE[self.precision]
+        near = self.worst_cosine >= self_check.MINIMUM_COSINE[self.precision]
         return near and self.worst_batch_cosine >= self.minimum_batch_cosine
 
 
@@ -216,38 +218,12 @@ def golden_of(vectors: Matrix, reference: str, bundle: Bundle, texts: tuple[str,
 
 def token_rows(folder: Path, bundle: Bundle, texts: Sequence[str]) -> list[list[int]]:
     """Token ids with special tokens, cut to the model's limit as sentence-transformers cuts."""
-    tokenizer = open_tokenizer(folder, bundle)
-    blank = [bundle.pad_token_id] if bundle.static else []
-    room = bundle.max_seq_length - tokenizer.special_tokens
-    return [
-        [*tokenizer.prefix, *one.ids[:room], *tokenizer.suffix] or blank
-        for one in tokenizer.encode(texts, [""] * len(texts), room)
-    ]
+    return single_rows(open_tokenizer(folder, bundle), bundle, texts)
 
 
 def _rows(folder: Path, bundle: Bundle, texts: Sequence[str]) -> Sequence[Sequence[int]]:
     """What the model is run on for each golden text."""
-    tokenizer = open_tokenizer(folder, bundle)
-    if bundle.task == "score" and (template := _template(tokenizer)) is not None:
-        return _pair_rows(tokenizer, template, bundle.max_seq_length, texts)
-    return token_rows(folder, bundle, texts)
-
-
-def _template(tokenizer: Tokenizer) -> PairTemplate | None:
-    """None where the model reads single texts only."""
-    try:
-        return tokenizer.pair
-    except BundleError:
-        return None
-
-
-def _pair_rows(tokenizer: Tokenizer, template: PairTemplate, length: int, texts: Sequence[str]) -> list[TwoPartRow]:
-    """GOLDEN_QUERY and each text, which is cut to fit."""
-    query, *seconds = (one.ids for one in tokenizer.encode([GOLDEN_QUERY, *texts], [""] * (len(texts) + 1), length))
-    before = [*template.prefix, *query, *template.middle]
-    before = before[: length - len(template.suffix) - 1]
-    room = length - len(before) - len(template.suffix)
-    return [TwoPartRow([*before, *second[:room], *template.suffix], len(before)) for second in seconds]
+    return self_check.golden_rows(open_tokenizer(folder, bundle), bundle, texts)
 
 
 def _run(encoder: Encoder, bundle: Bundle, rows: Sequence[Sequence[int]]) -> Matrix:
@@ -270,37 +246,25 @@ def _compare(
     scale: _Scale,
 ) -> tuple[TextResult, ...]:
     """`scale` brings what is compared to a common size."""
-    units, batch_units, golden = _unit(alone), _unit(batched), _unit(expected)
+    units, batch_units, golden = unit(alone), unit(batched), unit(expected)
     sizes, batch_sizes, golden_sizes = scale(alone), scale(batched), scale(expected)
     return tuple(
         TextResult(
             text=text,
             tokens=len(rows[i]),
-            cosine=_cosine(units[i], golden[i]),
+            cosine=cosine(units[i], golden[i]),
             max_abs_difference=float(np.abs(sizes[i] - golden_sizes[i]).max()),
-            batch_cosine=_cosine(units[i], batch_units[i]),
+            batch_cosine=cosine(units[i], batch_units[i]),
             batch_difference=float(np.abs(sizes[i] - batch_sizes[i]).max()),
         )
         for i, text in enumerate(texts)
     )
 
 
-def _cosine(left: NDArray[np.float64], right: NDArray[np.float64]) -> float:
-    """Of unit vectors; two empty ones are alike: a sparse vector may hold nothing."""
-    return float(left @ right) if left.any() or right.any() else 1.0
-
-
 def _scale(bundle: Bundle) -> _Scale:
     """Scores as they are, vectors as unit vectors."""
-    return _as_they_are if bundle.task == "score" else _unit
+    return _as_they_are if bundle.task == "score" else unit
 
 
 def _as_they_are(scores: Matrix) -> NDArray[np.float64]:
     return scores.astype(np.float64)
-
-
-def _unit(vectors: Matrix) -> NDArray[np.float64]:
-    """(rows, dimensions), each row divided by its L2 norm; float64 tells a cosine of 1 from 0.9999999."""
-    wide = vectors.astype(np.float64)
-    unit: NDArray[np.float64] = wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-12)
-    return unit

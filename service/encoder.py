@@ -49,6 +49,7 @@ class Encoder:
         self._session = Session(graph, execution, intra_op_threads)
         is_wider = lone_threads > intra_op_threads
         self._lone = Session(graph, execution, lone_threads) if is_wider else self._session
+        self.has_lone_session = is_wider
         self._lone_tokens = LONE_TOKENS_A_THREAD * lone_threads
         if self._session.inputs != set(bundle.inputs) or self._session.outputs != set(OUTPUTS[bundle.task]):
             found = f"inputs {sorted(self._session.inputs)}, outputs {sorted(self._session.outputs)}"

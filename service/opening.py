@@ -9,15 +9,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from service.bundle import RECOMPILE, Bundle, read_bundle, verify_files
+from service.bundle import Bundle, read_bundle, read_golden, verify_files
 from service.device_name import DeviceName
 from service.encoder import Encoder
-from service.errors import BundleError, InferenceError, InputTooLong, InvalidInput, StartupError
+from service.errors import BundleError, InputTooLong, InvalidInput, StartupError
 from service.logs import event
 from service.long_input import cut, rules_of
 from service.placement import execution_on
 from service.runtime.preflight import Choice, choose, gpu_name
 from service.runtime.session import runtime_version
+from service.self_check import check_itself
 from service.settings import ModelSettings
 from service.tokenizer import Tokenizer, open_tokenizer
 from service.tuning import CHOICES, Plan, plan, read_tuning, this_machine
@@ -39,7 +40,7 @@ class Parts:
 
 
 def open_bundle(folder: Path, settings: ModelSettings, executors: Mapping[str, int] = MappingProxyType({})) -> Parts:
-    """Verifies the files, loads tokenizer and graph, and runs one row to warm up. Blocks.
+    """Verifies the files, loads tokenizer and graph, and compares golden texts, which warms up as well. Blocks.
 
     `executors` says how many the devices have already. Raises BundleError, and StartupError for settings that this
     model cannot be served with.
@@ -85,10 +86,7 @@ def _open(folder: Path, bundle: Bundle, settings: ModelSettings, executors: Mapp
     )
     encoder = Encoder(folder, bundle, execution, chosen.intra_op_threads, chosen.lone_threads)
     probe = [*tokenizer.prefix, *tokenizer.suffix] or [bundle.pad_token_id]
-    try:
-        encoder.run([probe])
-    except InferenceError as error:
-        raise BundleError(f"{folder} cannot be run: {error.detail}", RECOMPILE) from error
+    check_itself(folder, bundle, read_golden(folder), tokenizer, encoder)
     return Parts(bundle, placed, chosen, tokenizer, encoder, probe)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import re
@@ -77,6 +78,17 @@ def wait_until(condition: Callable[[], bool], what: str, patience: float = PATIE
         if time.monotonic() > give_up:
             raise AssertionError(f"not within {patience:g} s: {what}")
         time.sleep(0.02)
+
+
+def add_pipe(folder: Path) -> tuple[Path, bytes]:
+    """A pipe among a bundle's files, and what has to be written into it before the bundle can be loaded."""
+    pipe, content = folder / "pipe", b"all of it"
+    described = json.loads((folder / "bundle.json").read_text("utf-8"))
+    described["files"]["pipe"] = hashlib.sha256(content).hexdigest()
+    (folder / "bundle.json").unlink()
+    (folder / "bundle.json").write_text(json.dumps(described), "utf-8")
+    os.mkfifo(pipe)
+    return pipe, content
 
 
 class Server:

@@ -19,6 +19,7 @@ from tests.e2e.process import (
     VERTEX_MODEL,
     Raw,
     Server,
+    add_pipe,
     assert_google_error,
     assert_openai_error,
     cosines,
@@ -219,17 +220,14 @@ def test_liveness_fails_when_a_batch_takes_too_long(start_server: StartServer) -
 def start_loading(make_bundle: MakeBundle, start_server: StartServer) -> tuple[Server, Path, bytes]:
     """A bundle one file of which is a pipe: loading waits until the test has written into it."""
     folder = make_bundle()
-    golden_file = folder / "golden.json"
-    content = golden_file.read_bytes()
-    golden_file.unlink()
-    os.mkfifo(golden_file)
+    pipe, content = add_pipe(folder)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     server = start_server(model=folder, port=str(port), ready=False)
     server.at(port)
     wait_until(lambda: answers(server), "liveness while loading")
-    return server, golden_file, content
+    return server, pipe, content
 
 
 def answers(server: Server) -> bool:
@@ -241,7 +239,7 @@ def answers(server: Server) -> bool:
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 def test_while_loading_everything_is_503_and_alive(make_bundle: MakeBundle, start_server: StartServer) -> None:
-    server, golden_file, content = start_loading(make_bundle, start_server)
+    server, pipe, content = start_loading(make_bundle, start_server)
     assert server.http.get("/readyz").status_code == 503
     assert server.http.get("/readyz").json() == {"status": "not ready"}
     reply = server.post("/v1/embeddings", {"input": "a"})
@@ -253,7 +251,7 @@ def test_while_loading_everything_is_503_and_alive(make_bundle: MakeBundle, star
     assert server.http.get("/v1/models").json() == {"object": "list", "data": [], "models": []}
     assert_openai_error(server.http.get(f"/v1/models/{MODEL}"), 503, "service_unavailable_error")
     assert server.metric("embedserve_ready") == 0
-    golden_file.write_bytes(content)
+    pipe.write_bytes(content)
     server.wait_ready().assert_well()
     assert server.http.get("/readyz").status_code == 200
 

@@ -23,6 +23,7 @@ from tests.e2e.process import (
     DIMENSIONS,
     MODEL,
     Server,
+    add_pipe,
     assert_openai_error,
     cosines,
     full_windows,
@@ -504,13 +505,10 @@ def test_loads_of_one_name_at_once(admin: Server) -> None:
 
 def start_slow_load(server: Server, tmp_path: Path, pool: ThreadPoolExecutor) -> Any:
     """Of `later`, whose files are complete when a test writes into a pipe."""
-    golden = tmp_path / "later" / "golden.json"
-    content = golden.read_bytes()
-    golden.unlink()
-    os.mkfifo(golden)
+    pipe, content = add_pipe(tmp_path / "later")
     sent = pool.submit(manage, server, "models/later/load")
     wait_until(lambda: listed(server)["later"] == "LOADING", "the load to begin")
-    return sent, lambda: golden.write_bytes(content)
+    return sent, lambda: pipe.write_bytes(content)
 
 
 def test_while_a_model_is_loading(admin: Server, tmp_path: Path) -> None:

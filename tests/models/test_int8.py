@@ -11,6 +11,7 @@ import pytest
 from models import verify
 from models.compile import compile_checkpoint, find_cached
 from models.verify import token_rows
+from service import self_check
 from service.bundle import MODEL_ONNX, read_bundle, read_golden, verify_files
 from service.encoder import Encoder
 from service.errors import CheckpointError
@@ -125,6 +126,6 @@ def test_a_graph_that_lost_too_much_is_not_published(
     tmp_path: Path, compiled: Compile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = Tiny().write(tmp_path / "tiny")
-    monkeypatch.setitem(verify.MINIMUM_COSINE, "int8", 0.9999999)
+    monkeypatch.setitem(self_check.MINIMUM_COSINE, "int8", 0.9999999)
     with pytest.raises(CheckpointError, match="leave --precision out"):
         compiled(source, precision="int8")
