@@ -30,7 +30,7 @@ MAXIMUM_DIFFERENCE_FP16 = 2e-2  # of logits, which a sigmoid makes 0.005 at most
 GOLDEN_QUERY = "Where is the cat?"
 """The first text of the pairs that a scoring model reads; the golden texts are the second."""
 
-_TOKENS = 128  # of the golden texts that are run at a start
+_TOKENS = 64  # of the golden texts that are run at a start
 
 
 def run(encoder: Encoder, bundle: Bundle, rows: Sequence[Sequence[int]], *, lone: bool = False) -> Matrix:

@@ -335,7 +335,10 @@ class Settings(ModelSettings, BaseSettings):
         30.0, ge=0, le=86_400, description="Seconds that requests in flight get to finish after that."
     )
     stall_timeout: float = Field(
-        120.0, gt=0, le=86_400, description="Seconds one batch may run before /livez reports the process as stuck."
+        120.0,
+        gt=0,
+        le=86_400,
+        description="Seconds one batch may run, or all models may fail on everything, before /livez says so.",
     )
     predict_route: Route = Field(None, description="Extra path for Vertex's :predict (AIP_PREDICT_ROUTE).")
     health_route: Route = Field(None, description="Extra path for readiness (AIP_HEALTH_ROUTE).")
