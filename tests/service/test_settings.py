@@ -103,6 +103,11 @@ def test_the_readme_has_the_table_of_these_settings() -> None:
     assert replace_table(text) == text, "run: make docs"
 
 
+def test_kubernetes_variables_of_a_service_named_so_open_no_admin_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMBEDSERVE_ADMIN_PORT", "tcp://10.0.0.1:8081")
+    assert load_settings().admin_port is None
+
+
 def test_what_kubernetes_sets_beside_a_service_of_our_name_is_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EMBEDSERVE_PORT", "tcp://10.0.0.1:8080")
     monkeypatch.setenv("EMBEDSERVE_SERVICE_HOST", "10.0.0.1")
