@@ -185,7 +185,8 @@ class _Pool:
         self._pending = 0
         self._open = 0
         head = f"POST {plan.path} HTTP/1.1\r\nhost: {plan.host}:{plan.port}\r\ncontent-type: application/json\r\n"
-        self._requests = [f"{head}content-length: {len(body)}\r\n\r\n{body}".encode() for body in plan.bodies]
+        bodies = [body.encode() for body in plan.bodies]
+        self._requests = [f"{head}content-length: {len(body)}\r\n\r\n".encode() + body for body in bodies]
         self._next = 0
 
     def request(self) -> bytes:

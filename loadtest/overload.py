@@ -30,7 +30,7 @@ from service.tokenizer import Tokenizer
 
 _MIX = Mix("overload", 100, 200)
 _TEXTS = 20_000
-_CONNECTIONS = 64  # of the closed loop that measures the capacity
+_CONNECTIONS = 16  # of the closed loop that measures the capacity
 _CAPACITY_SECONDS = 8.0  # half of them before the burst, half behind it
 _CALM = 4.0, 10.0  # seconds, and requests a second, before the burst
 _AFTER = 10.0, 20.0
