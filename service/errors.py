@@ -151,8 +151,10 @@ class TooManyTokens(RequestError):
 
     reason = "too_many_tokens"
 
-    def __init__(self, limit: int, actual: int) -> None:
-        super().__init__(f"Requested {actual} tokens, max {limit} tokens per request", "input")
+    def __init__(self, limit: int, actual: int, *, or_more: bool = False) -> None:
+        """`or_more`: they were not all counted."""
+        more = "more than " if or_more else ""
+        super().__init__(f"Requested {more}{actual} tokens, max {limit} tokens per request", "input")
         self.limit = limit
         self.actual = actual
 

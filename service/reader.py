@@ -87,25 +87,33 @@ class Reader:
 
     async def _prepare(self, request: EmbedRequest, rules: Rules, deadline: float | None) -> list[Cut]:
         """Raises Overloaded before anything is tokenised where that is of no use."""
-        size = ids = 0
-        for one in request.inputs:
-            size += len(one.content)
-            if not isinstance(one.content, str):
-                ids += len(one.content)
+        ids = sum([len(one.content) for one in request.inputs if not isinstance(one.content, str)])
         if ids > self._max_tokens:
             raise TooManyTokens(self._max_tokens, ids)
-        if not ids:
-            self._batcher.turn_away([one.content for one in request.inputs if isinstance(one.content, str)])
-        if size > OFF_LOOP_CHARACTERS:
-            cuts = await self._workers.run(lambda ticket: self._cut(request, rules, ticket.check), size, deadline)
+        if ids > OFF_LOOP_CHARACTERS:  # of which each may stand for a hundred characters
+            texts = await self._workers.run(lambda _: self._texts(request), ids, deadline)
         else:
-            cuts = self._cut(request, rules)
+            texts = self._texts(request)
+        if not ids:
+            self._batcher.turn_away(texts)
+        # A prompt counts: where it holds a title, it may be as long as any text.
+        size = ids + sum(map(len, texts)) + sum([len(one.prompt) for one in request.inputs])
+        if size > OFF_LOOP_CHARACTERS:
+            cuts = await self._workers.run(
+                lambda ticket: self._cut(request, texts, rules, ticket.check), size, deadline
+            )
+        else:
+            cuts = self._cut(request, texts, rules)
         spend(sum([one.tokens for one in cuts]))
         return cuts
 
-    def _cut(self, request: EmbedRequest, rules: Rules, check: Callable[[], None] = lambda: None) -> list[Cut]:
+    def _texts(self, request: EmbedRequest) -> list[str]:
+        return [self._text_of(one) for one in request.inputs]
+
+    def _cut(
+        self, request: EmbedRequest, texts: Sequence[str], rules: Rules, check: Callable[[], None] = lambda: None
+    ) -> list[Cut]:
         """Tokenise, count, chunk. Pure computation: runs on the loop; or beside it, until `check` raises."""
-        texts = [self._text_of(one) for one in request.inputs]
         encodings = self._encode(request.inputs, texts, rules, check)
         cuts = []
         room = rules.max_chunks  # of which inputs that are not cut take none

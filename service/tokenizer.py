@@ -19,6 +19,7 @@ from service.vocabulary import Vocabulary
 from service.words import Words
 
 _SLICE = 50_000  # characters
+_COUNTED = 4  # times as many tokens as a request may hold: beyond that it does not matter how many there are
 _BERT = (normalizers.BertNormalizer, pre_tokenizers.BertPreTokenizer, models.WordPiece)
 
 
@@ -95,7 +96,7 @@ class Tokenizer:
                 encodings[i] = self._encode_with_offsets(text, len(prompts[i]), max_tokens - total, check)
                 total += len(encodings[i].ids)
             if total > max_tokens:
-                raise TooManyTokens(max_tokens, sum(self._count(one, check) for one in joined))
+                raise self._too_many(joined, max_tokens, check)
         return [encodings[i] for i in range(len(joined))]
 
     def _encode_short(self, joined: Sequence[str], window: int) -> dict[int, Encoding]:
@@ -130,13 +131,18 @@ class Tokenizer:
         prompt_length = sum(end <= 0 for end in ends[: prompt + 1]) if prompt else 0
         return Encoding(ids, prompt_length, starts, ends)
 
-    def _count(self, text: str, check: Callable[[], None]) -> int:
-        """Tokens with special tokens, at a third of the cost of having them."""
-        total = self.special_tokens
-        for start, stop in slices(text):
-            check()
-            total += len(self._tokenizer.encode_batch_fast([text[start:stop]], add_special_tokens=False)[0])
-        return total
+    def _too_many(self, texts: Sequence[str], max_tokens: int, check: Callable[[], None]) -> TooManyTokens:
+        """Counts, at a third of the cost of having the tokens, until it is clear that they are far too many: a few
+        hundred kilobytes of token ids may stand for 33 million."""
+        total = 0
+        for text in texts:
+            total += self.special_tokens
+            for start, stop in slices(text):
+                check()
+                total += len(self._tokenizer.encode_batch_fast([text[start:stop]], add_special_tokens=False)[0])
+                if total > _COUNTED * max_tokens:
+                    return TooManyTokens(max_tokens, _COUNTED * max_tokens, or_more=True)
+        return TooManyTokens(max_tokens, total)
 
     def place_behind(self, prompt: str) -> int:
         """Where in a row the prompt ends, as sentence-transformers measures it: the tokens of the prompt alone, with

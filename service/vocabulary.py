@@ -19,6 +19,7 @@ from service.errors import BundleError
 from service.subwords import ngram_buckets
 
 _UNSEEN_KEPT = 50_000  # of words that are not in the vocabulary, about 20 MB
+_LONGEST_KEPT = 64  # characters of such a word: one of 50,000 would take 10 MB by itself
 _ATOM = re.compile(r"[^\W_]+|[\W_]")
 _LONGEST_RUN = 16  # of atoms that may be one entry of the vocabulary: state-of-the-art has 7
 _SPACED = re.compile(r"\S+")
@@ -49,7 +50,7 @@ class Vocabulary:
         self._known = dict(zip(reversed(words), range(len(words) - 1, -1, -1), strict=True))
         self._rules = rules
         self._pattern = _SPACED if rules.punctuation else _ASCII_SPACED
-        self._unseen = lru_cache(_UNSEEN_KEPT)(self._parts)
+        self._kept = lru_cache(_UNSEEN_KEPT)(self._parts)
 
     @classmethod
     def read(cls, path: Path, rules: WordRules) -> Vocabulary:
@@ -59,6 +60,11 @@ class Vocabulary:
         except OSError as error:
             raise BundleError(f"{path} cannot be read: {error.strerror}", RECOMPILE) from error
         return cls(words[:-1], rules)
+
+    @property
+    def words_kept(self) -> int:
+        """Of those that are not in the vocabulary."""
+        return self._kept.cache_info().currsize
 
     # --- what service.tokenizer asks of a tokenizer -----------------------------------------------------------
 
@@ -113,6 +119,9 @@ class Vocabulary:
             yield known, (0, len(word))
         else:
             yield from zip(*self._unseen(word), strict=True)
+
+    def _unseen(self, word: str) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
+        return self._kept(word) if len(word) <= _LONGEST_KEPT else self._parts(word)
 
     def _parts(self, word: str) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
         """Ids and places of what is known of a word that is not."""

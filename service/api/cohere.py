@@ -89,13 +89,17 @@ class CohereEmbedRequest(LongInputFields, _Schema):
     model_config = ConfigDict(json_schema_extra={"oneOf": [_needs("texts", "inputs"), _needs("inputs", "texts")]})
 
     model: str | None = Field(None, description="A served model's name; missing or null means the default one.")
-    texts: list[str] | None = Field(None, min_length=1)
-    inputs: list[EmbedInput] | None = Field(None, min_length=1, max_length=MAX_ITEMS)
-    images: Annotated[Annotated[list[Any], Field(max_length=0)] | None, BeforeValidator(_no_images)] = None
+    texts: Annotated[list[str], Field(fail_fast=True)] | None = Field(None, min_length=1)
+    inputs: Annotated[list[EmbedInput], Field(fail_fast=True)] | None = Field(None, min_length=1, max_length=MAX_ITEMS)
+    images: Annotated[Annotated[list[Any], Field(max_length=0, fail_fast=True)] | None, BeforeValidator(_no_images)] = (
+        None
+    )
     input_type: Annotated[_InputType | None, BeforeValidator(_no_images)] = Field(
         None, description="Chooses the model's prompt; absent, its default one."
     )
-    embedding_types: list[EmbeddingType] | None = Field(None, description="float where none is named.")
+    embedding_types: Annotated[list[EmbeddingType], Field(fail_fast=True)] | None = Field(
+        None, description="float where none is named."
+    )
     output_dimension: int | None = Field(None, ge=1)
     max_tokens: int | None = Field(
         None, ge=1, description="Tokens of each text that are embedded, special ones counted; the rest is cut off."

@@ -24,6 +24,7 @@ from starlette.types import Receive, Scope, Send
 
 from service import metrics
 from service.api.auth import Keys
+from service.api.body_bounds import check_bounds
 from service.api.client_deadline import client_seconds
 from service.api.errors import Status, own_statuses, retry_headers, status_of
 from service.api.wire import to_json
@@ -63,7 +64,6 @@ _PANIC = "PanicException"  # of a library in Rust: no Exception, and of a class 
 _MOST_QUERY_FIELDS = 100
 _GONE = "The client went away before the answer."
 _NOTHING: Mapping[str, str] = MappingProxyType({})
-_TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)  # of JSON
 _SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
 Schema = TypeVar("Schema", bound=BaseModel)
@@ -105,15 +105,8 @@ class Call:
 
     def parse(self, schema: type[Schema]) -> Schema:
         """The JSON body as `schema`. Raises MalformedBody, InvalidInput with the field to blame."""
-        # Commas separate values, or are tokens of a text: with so many the request is over its limit either way,
-        # and a parser would be busy for seconds with what they separate.
-        settings, commas = self.service.settings, self.body.count(b",")
-        if commas > 2 * (most := settings.max_request_tokens):
-            raise InvalidInput(f"The body has more than {2 * most} values; a request may hold {most} tokens.")
-        # So it would with lists side by side. What stands in a text is none.
-        lists = MAX_ITEMS + 2 * settings.max_inputs
-        if commas > lists and self.body.count(b"[") > lists and _least_lists(self.body) > lists:
-            raise InvalidInput(f"The body has more than {lists} lists.")
+        settings = self.service.settings
+        check_bounds(self.body, 2 * settings.max_request_tokens, max(MAX_ITEMS, 2 * settings.max_inputs))
         try:
             return schema.model_validate_json(self.body)
         except ValidationError as error:
@@ -170,12 +163,6 @@ class Reply(NamedTuple):
     content_type: str = JSON
     headers: Mapping[str, str] = MappingProxyType({})
     cache_control: str = "no-store"
-
-
-def _least_lists(body: bytes) -> int:
-    """That stand side by side in a JSON body, or more."""
-    bare = _TEXT.sub(b"", body)
-    return min(bare.count(b"["), bare.count(b","))
 
 
 Handler = Callable[[Call], Coroutine[Any, Any, Reply]]

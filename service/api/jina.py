@@ -42,7 +42,7 @@ class TextObject(_Schema):
     text: str
 
 
-_Texts = Annotated[list[str | TextObject], Field(max_length=MAX_ITEMS)]
+_Texts = Annotated[list[str | TextObject], Field(max_length=MAX_ITEMS, fail_fast=True)]
 
 
 class MultiVectorRequest(LongInputFields, _Schema):
@@ -51,9 +51,9 @@ class MultiVectorRequest(LongInputFields, _Schema):
     model: str | None = Field(None, description="A served model's name; missing or null means the default one.")
     input: str | TextObject | _Texts
     input_type: Literal["query", "document"] = "document"
-    embedding_type: EmbeddingType | Annotated[list[EmbeddingType], Field(min_length=1, max_length=1)] = Field(
-        "float", description="One, also in a list; base64 is of little-endian float32."
-    )
+    embedding_type: (
+        EmbeddingType | Annotated[list[EmbeddingType], Field(min_length=1, max_length=1, fail_fast=True)]
+    ) = Field("float", description="One, also in a list; base64 is of little-endian float32.")
     dimensions: int | None = Field(None, ge=1)
 
 

@@ -92,7 +92,7 @@ class InputTensor(_Lenient):
 
     name: str
     datatype: Literal["BYTES"]
-    shape: list[Annotated[int, Field(ge=1)]] = Field(max_length=2)
+    shape: Annotated[list[Annotated[int, Field(ge=1)]], FailFast()] = Field(max_length=2)
     data: Annotated[Any, WithJsonSchema(_DATA_SCHEMA)] = None
     parameters: InputTensorParameters | None = None
 
@@ -122,8 +122,8 @@ class InferRequest(_Lenient):
     """`id` is echoed. Missing or empty `outputs` means all."""
 
     id: str | None = None
-    inputs: list[InputTensor] = Field(min_length=1, max_length=1)
-    outputs: list[RequestedOutput] | None = Field(None, max_length=1)
+    inputs: Annotated[list[InputTensor], FailFast()] = Field(min_length=1, max_length=1)
+    outputs: Annotated[list[RequestedOutput], Field(fail_fast=True)] | None = Field(None, max_length=1)
     parameters: InferParameters | None = None
 
 

@@ -78,9 +78,9 @@ class EmbeddingsRequest(LongInputFields):
         description="int8 is round(x·127·√d/8) held to ±127, uint8 that plus 128; ubinary packs one bit a dimension "
         "(x > 0, highest bit first), binary is that minus 128. Anything but float is of the normalised vector.",
     )
-    embedding_type: _EmbeddingType | Annotated[list[_EmbeddingType], Field(min_length=1, max_length=1)] | None = Field(
-        None, description="Jina's word for output_dtype, or for the encoding_format base64; one, also in a list."
-    )
+    embedding_type: (
+        _EmbeddingType | Annotated[list[_EmbeddingType], Field(min_length=1, max_length=1, fail_fast=True)] | None
+    ) = Field(None, description="Jina's word for output_dtype, or for the encoding_format base64; one, also in a list.")
     embed_dtype: Literal["float32"] | None = Field(None, description="vLLM: only float32.")
     endianness: Literal["native", "little"] | None = Field(None, description="vLLM: only little.")
     normalized: bool | None = Field(None, description="Jina: false leaves vectors as the model makes them.")

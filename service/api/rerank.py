@@ -10,7 +10,7 @@ off; the scores are those that the model's authors give unless `raw_scores` says
 from __future__ import annotations
 
 import uuid
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, RootModel
 
@@ -30,7 +30,9 @@ _VOYAGES = frozenset(("top_k", "truncation"))
 class RerankRequest(RankFields):
     """Of all of them together. `max_chunks_per_doc` and `max_tokens_per_doc` leave the rest of a document out."""
 
-    rank_fields: list[str] | None = Field(None, min_length=1, max_length=100, description="Cohere 1.")
+    rank_fields: Annotated[list[str], Field(fail_fast=True)] | None = Field(
+        None, min_length=1, max_length=100, description="Cohere 1."
+    )
     max_chunks_per_doc: int | None = Field(None, ge=1, description="Cohere 1: parts of a document that are read.")
     max_tokens_per_doc: int | None = Field(None, ge=1, description="Cohere 2: tokens of a document that are read.")
     top_k: int | None = Field(None, ge=1, description="Voyage's word for top_n.")

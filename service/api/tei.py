@@ -26,7 +26,7 @@ from service.api.long_input import (
     with_wishes,
     without_chunks,
 )
-from service.api.wire import as_numbers, as_weights, in_turns, to_json
+from service.api.wire import as_numbers, as_weights, in_turns, lists_in_turns, to_json
 from service.bundle import Bundle, Role
 from service.errors import (
     BodyTooLarge,
@@ -457,7 +457,8 @@ async def tokenize(call: Call) -> Reply:
     _check_count(call, texts)
     prompt = _prompt(model, request.prompt_name)
     special = request.add_special_tokens is not False
-    return Reply(to_json(await model.reader.tokenize(texts, prompt, special, call.deadline)))
+    tokens = await model.reader.tokenize(texts, prompt, special, call.deadline)
+    return Reply(to_json(await lists_in_turns(tokens)))
 
 
 async def decode(call: Call) -> Reply:

@@ -48,7 +48,7 @@ class TextsToRank(_Options):
     """`documents` in place of `texts` are the question of /v1/rerank, which other servers have on this path."""
 
     query: str
-    texts: list[str] | None = Field(None, json_schema_extra={"minItems": 1})
+    texts: Annotated[list[str], Field(fail_fast=True)] | None = Field(None, json_schema_extra={"minItems": 1})
     documents: Any = None
     return_text: bool | None = None
 
@@ -76,7 +76,7 @@ def _form(value: object) -> str:
     return "many" if value and isinstance(value[0], list) else "one"
 
 
-_One = Annotated[list[str], Field(max_length=2, json_schema_extra={"minItems": 1})]
+_One = Annotated[list[str], Field(max_length=2, fail_fast=True, json_schema_extra={"minItems": 1})]
 _Inputs = Annotated[
     Annotated[str, Tag("text")]
     | Annotated[_One, Tag("one")]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from service.sparse_vectors import SparseVector
 
 _NUMBERS_A_TURN = 100_000  # some 10 ms
+_ITEMS_A_TURN = 5_000  # objects, as much
 
 
 def to_json(body: object) -> bytes:
@@ -38,6 +39,22 @@ async def in_turns(
                 numbers = 0
             numbers += rows.size
             parts.append(to_json(encode(rows))[1:-1])
+        found.append(orjson.Fragment(b"[" + b",".join(parts) + b"]"))
+    return found
+
+
+async def lists_in_turns(lists: Sequence[Sequence[Any]]) -> list[orjson.Fragment]:
+    """Each as `to_json` writes it, some thousand items a turn."""
+    found, items = [], 0
+    for one in lists:
+        parts = []
+        for begin in range(0, len(one), _ITEMS_A_TURN):
+            some = one[begin : begin + _ITEMS_A_TURN]
+            if items + len(some) > _ITEMS_A_TURN:
+                await asyncio.sleep(0)
+                items = 0
+            items += len(some)
+            parts.append(to_json(some)[1:-1])
         found.append(orjson.Fragment(b"[" + b",".join(parts) + b"]"))
     return found
 

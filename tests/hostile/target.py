@@ -40,7 +40,12 @@ class Target:
     ) -> httpx.Response:
         """With KEY, unless `headers` say otherwise."""
         return self.server.http.request(
-            method, self.server.url + path, content=body, headers={**self._more, **(headers or {})}
+            method,
+            self.server.url + path,
+            content=body,
+            headers=[
+                (name.encode(), text.encode("latin-1")) for name, text in {**self._more, **(headers or {})}.items()
+            ],
         )
 
     def post(self, path: str, body: Any, **headers: str) -> httpx.Response:

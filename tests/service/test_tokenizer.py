@@ -90,8 +90,17 @@ def test_a_long_text_is_given_up_between_slices(tokenizer: Tokenizer, monkeypatc
 def test_too_many_tokens_are_counted_to_the_end(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.tokenizer._SLICE", 60)
     with pytest.raises(TooManyTokens) as refused:
-        tokenizer.encode(["hello " * 1000], [""], 4, max_tokens=15)
+        tokenizer.encode(["hello " * 1000], [""], 4, max_tokens=300)
     assert refused.value.actual == 1002
+
+
+def test_far_too_many_tokens_are_not(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.tokenizer._SLICE", 60)
+    slices_read: list[int] = []
+    with pytest.raises(TooManyTokens, match="Requested more than 60 tokens, max 15") as refused:
+        tokenizer.encode(["hello " * 1000], [""], 4, max_tokens=15, check=lambda: slices_read.append(1))
+    assert refused.value.actual == 60
+    assert len(slices_read) < 20
 
 
 @given(st.text("ab \n", max_size=400))

@@ -93,3 +93,11 @@ def test_it_is_a_tokenizer(tmp_path: Path) -> None:
         tokenizer.encode(["the mill the mill"], [""], 100, max_tokens=3)
     with pytest.raises(BundleError, match="cannot be read"):
         Tokenizer(tmp_path / "missing.txt", PLAIN)
+
+
+def test_endless_words_are_not_remembered() -> None:
+    """50,000 of them would be; and the n-grams of one take megabytes."""
+    vocabulary = Vocabulary(WORDS, SUBWORDS)
+    for i in range(20):
+        vocabulary.encode_batch_fast([f"{i}" + "ab" * 1_000, f"short{i}"], add_special_tokens=False)
+    assert vocabulary.words_kept == 20
