@@ -106,7 +106,7 @@ class Call:
     def parse(self, schema: type[Schema]) -> Schema:
         """The JSON body as `schema`. Raises MalformedBody, InvalidInput with the field to blame."""
         settings = self.service.settings
-        check_bounds(self.body, 2 * settings.max_request_tokens, max(MAX_ITEMS, 2 * settings.max_inputs))
+        check_bounds(self.body, 2 * settings.max_request_tokens, MAX_ITEMS + 2 * settings.max_inputs)
         try:
             return schema.model_validate_json(self.body)
         except ValidationError as error:

@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import httpx
 import numpy as np
 
 from models.compile import compile_checkpoint, find_cached
@@ -49,7 +50,12 @@ def _fuzz(target: Target, seconds: float, seed: int, only: int | None) -> int:
     before, began, number = target.megabytes(), time.monotonic(), only or 0
     with target.watched() as slowest:
         while time.monotonic() < began + seconds and len(faults) < _MOST_FAULTS:
-            sent = send_one(target, routes, random.Random(f"{seed} {number}"))
+            try:
+                sent = send_one(target, routes, random.Random(f"{seed} {number}"))
+            except httpx.TransportError as error:
+                faults.append(f"request {number}: no answer, {error!r}")
+                number += 1
+                continue
             statuses[sent.reply.status_code] += 1
             used.add(sent.route.path)
             faults += [f"request {number}: {one}" for one in faults_of(sent)]

@@ -10,11 +10,11 @@ import pytest
 from service.api.auth import Keys
 from service.api.http import MAX_ITEMS, Call, Service
 from service.api.tei import EmbedTextsRequest
-from service.errors import InvalidInput
+from service.errors import MalformedBody
 from service.registry import Registry
 from service.settings import Settings
 
-LISTS = MAX_ITEMS + 2 * 2048  # that a body may hold with the default settings
+LISTS = MAX_ITEMS + 2 * 2048  # and objects, that a body may hold with the default settings
 
 
 def parsed(inputs: Any) -> EmbedTextsRequest:
@@ -25,9 +25,9 @@ def parsed(inputs: Any) -> EmbedTextsRequest:
 
 
 def test_more_lists_than_any_request_needs_are_refused_before_they_are_parsed() -> None:
-    with pytest.raises(InvalidInput, match=f"more than {LISTS} lists"):
+    with pytest.raises(MalformedBody, match=f"more than {LISTS} lists"):
         parsed([[1]] * (LISTS + 2))
-    assert parsed([[1]] * (LISTS - 1)).inputs == [[1]] * (LISTS - 1)
+    assert parsed([[1]] * (LISTS - 2)).inputs == [[1]] * (LISTS - 2)
 
 
 @pytest.mark.parametrize("text", ["[," * 50_000, '["\\', '\\"[,' * 50_000, "\n[,\\n" * 50_000])
