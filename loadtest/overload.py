@@ -32,8 +32,8 @@ _MIX = Mix("overload", 100, 200)
 _TEXTS = 20_000
 _CONNECTIONS = 16  # of the closed loop that measures the capacity
 _CAPACITY_SECONDS = 8.0  # half of them before the burst, half behind it
-_CALM = 4.0, 10.0  # seconds, and requests a second, before the burst
-_AFTER = 10.0, 20.0
+_CALM, _AFTER = 4.0, 10.0  # seconds before and after the burst
+_PART = 0.25  # of the capacity, asked for then
 _HONEST = 4
 _NEAR = 0.25  # seconds between a refusal and a request that was let in, to compare what was told with what came true
 _SHARE_IN_TIME = 0.95  # of the requests sent after the burst
@@ -70,11 +70,11 @@ def _measure(options: argparse.Namespace) -> bool:
         before = _capacity(server, bodies[: _TEXTS // 2], tokens)
         rate = options.factor * before
         _say(f"capacity {before:.0f} requests/s; {rate:.0f} a second for {options.seconds:g} s")
-        phases = (_CALM, (options.seconds, rate), _AFTER)
+        phases = ((_CALM, _PART * before), (options.seconds, rate), (_AFTER, _PART * before))
         plan = Plan(server.host, server.port, PATH, phases, bodies, _HONEST, 1)
         flooded, memory = _flood(plan, server)
         after = _capacity(server, bodies[_TEXTS // 2 :], tokens)
-    burst = Burst(_CALM[0], _CALM[0] + options.seconds, flooded)
+    burst = Burst(_CALM, _CALM + options.seconds, flooded)
     rated = list(burst.figures((before + after) / 2, memory))
     path = options.json or RESULTS / time.strftime("overload-%Y%m%d-%H%M%S.json")
     details = {
