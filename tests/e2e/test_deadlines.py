@@ -42,7 +42,7 @@ BODIES: dict[str, dict[str, Any]] = {
 @pytest.fixture(scope="module")
 def server(launch: StartServer) -> Server:
     """With one executor, so that work waits for work."""
-    return launch("--executors", "1")
+    return launch("--executors", "1", "--max-queue-seconds", "3600")
 
 
 def ran(server: Server) -> float:
