@@ -135,8 +135,9 @@ def test_what_expired_never_reaches_the_runtime(server: Server) -> None:
         ]
         replies = [one.result() for one in sent]
         assert openai_vectors(long.result()).shape[0] == 24
-    assert {reply.status_code for reply in replies} <= {200, 504}
-    expired = [reply for reply in replies if reply.status_code == 504]
+    # 429 at once is for those whose time would be over before their turn, or who find the queue full.
+    assert {504} <= {reply.status_code for reply in replies} <= {200, 429, 504}
+    expired = [reply for reply in replies if reply.status_code != 200]
     assert len(expired) > 100
     wait_until(lambda: idle(server), "an idle server")
     answered = 24 + 2 * (len(replies) - len(expired))
