@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import gc
 import logging
 import os
@@ -12,15 +11,13 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, nullcontext
-from functools import partial
+from collections.abc import Coroutine, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
 import uvicorn
-from starlette.types import ASGIApp
 
 from service import metrics
 from service.api.auth import Keys
@@ -29,92 +26,27 @@ from service.app import create_app
 from service.bodies import Bodies
 from service.bundle import Bundle
 from service.errors import StartupError
+from service.listening import Beside, Listener, address, listen, uvicorn_config
 from service.logs import configure, event
 from service.model import Model
 from service.open_files import raise_limit
-from service.protocol import SURPLUS_CONNECTIONS, LimitedProtocol, State
+from service.protocol import SURPLUS_CONNECTIONS
 from service.rate_limits import Limits
 from service.registry import Find, Registry
 from service.runtime.session import runtime_version
 from service.settings import Settings, unknown_variables
 from service.tls import Certificates, certificates
 
-_BACKLOG = 2048  # connections the kernel holds while the event loop is busy
-# Longer than the idle limit of the usual load balancers (60 s), so that they, not we, close a connection first and
-# no request is sent into one that is just being closed.
-_KEEP_ALIVE_SECONDS = 75
-_LAST_SECONDS = (
-    5.0  # for batches that still run when all requests have been answered: more than one of usual size takes
-)
+# For batches that still run when all requests have been answered: more than one of usual size takes.
+_LAST_SECONDS = 5.0
 # Seconds after which a thread that cuts up a long document lets the event loop go on; Python's own 5 ms are a
 # wait at each of the several steps of every short request.
 _SWITCH_INTERVAL = 0.000_5
 # What is open beside clients' connections: both ports' surplus ones, models, pipes, logs.
 _OTHER_FILES = 2 * SURPLUS_CONNECTIONS + 128
-# A handshake of TLS takes two round trips. Whoever does not answer our goodbye is not waited for at the end.
-_HANDSHAKE_SECONDS = 10.0
-_GOODBYE_SECONDS = 1.0
-# Of every reply, those of uvicorn itself included.
-_STANDING_HEADERS = [("x-content-type-options", "nosniff")]
-_HTTPS_HEADERS = [("strict-transport-security", "max-age=31536000")]
 
 
-class _Listener(uvicorn.Server):
-    """uvicorn on sockets that are bound, until `should_exit`. uvicorn's own has no limits of time for TLS."""
-
-    def __init__(self, config: uvicorn.Config, tls: Certificates | None) -> None:
-        super().__init__(config)
-        self.server_state: State = State()
-        self._tls = tls
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """In place of uvicorn's."""
-        loop = asyncio.get_running_loop()
-        limits: dict[str, Any] = {}
-        if self._tls is not None:
-            limits = {
-                "ssl": self._tls.context,
-                "ssl_handshake_timeout": _HANDSHAKE_SECONDS,
-                "ssl_shutdown_timeout": _GOODBYE_SECONDS,
-            }
-        protocol = partial(LimitedProtocol, self.config, self.server_state, {})
-        self.servers = [
-            await loop.create_server(protocol, sock=one, backlog=_BACKLOG, **limits) for one in sockets or ()
-        ]
-        self.started = True
-
-    async def on_tick(self, counter: int) -> bool:
-        """Called by uvicorn every tenth of a second."""
-        if self._tls is not None:
-            self._tls.look_again()
-        return await super().on_tick(counter)
-
-
-class _Beside(_Listener):
-    """The port for probes, metrics and administrators, from before the other one until after it."""
-
-    def __init__(self, config: uvicorn.Config, tls: Certificates | None, listener: socket.socket, host: str) -> None:
-        super().__init__(config, tls)
-        self._listener = listener
-        self.url = _address(tls is not None, host, listener)
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """None: they are the other one's."""
-        yield
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """While the block is."""
-        serving = asyncio.create_task(self.serve(sockets=[self._listener]))
-        try:
-            yield
-        finally:
-            self.should_exit = True
-            await serving
-
-
-class _Server(_Listener):
+class _Server(Listener):
     """uvicorn, with this order at the end: readiness fails and every reply ends its connection, new connections are
     refused and idle ones closed after a grace, work is finished, the process exits with 0. A second SIGINT ends it at
     once."""
@@ -152,7 +84,7 @@ def serve(settings: Settings, bundles: Sequence[Path], find: Find) -> None:
     for name in unknown_variables():
         event(logging.WARNING, f"the variable {name} is no setting of this server, and is ignored")
     tls = certificates(settings.tls_certificate, settings.tls_private_key, settings.tls_client_ca)
-    listener = _listen(settings.host, settings.port)
+    listener = listen(settings.host, settings.port)
     limits = Limits(settings.requests_per_minute, settings.tokens_per_minute)
     keys = Keys((key.get_secret_value() for key in settings.api_keys), settings.api_key_file, limits=limits)
     admin_keys = _admin_keys(settings, keys)
@@ -161,7 +93,7 @@ def serve(settings: Settings, bundles: Sequence[Path], find: Find) -> None:
     parts = Service(registry, settings, keys, admin_keys, bodies)
     max_connections = _affordable(settings.max_connections)
     beside = _beside(parts, tls)
-    config = _config(create_app(parts, "public" if beside else None), settings)
+    config = uvicorn_config(create_app(parts, "public" if beside else None), settings)
     server = _Server(config, registry, settings.drain_grace, tls)
     for one in (server, beside):
         if one is not None:
@@ -170,7 +102,7 @@ def serve(settings: Settings, bundles: Sequence[Path], find: Find) -> None:
     metrics.HELD_BODY_BYTES.set_function(lambda: float(bodies.held))
     metrics.CONNECTIONS.set_function(lambda: float(len(server.server_state.connections)))
     metrics.record_build(platform.python_version(), runtime_version())
-    urls = {"url": _address(tls is not None, settings.host, listener)}
+    urls = {"url": address(tls is not None, settings.host, listener)}
     if beside is not None:
         urls["admin_url"] = beside.url
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
@@ -187,25 +119,7 @@ def _affordable(max_connections: int) -> int:
     return most
 
 
-def _config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        headers=_STANDING_HEADERS + (_HTTPS_HEADERS if settings.tls_certificate else []),
-        proxy_headers=False,  # nothing here looks at the client's address
-        lifespan="off",
-        loop="uvloop" if sys.platform != "win32" else "asyncio",
-        http=LimitedProtocol,
-        ws="none",
-        backlog=_BACKLOG,
-        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=int(settings.drain_timeout) or 1,
-    )
-
-
-def _beside(parts: Service, tls: Certificates | None) -> _Beside | None:
+def _beside(parts: Service, tls: Certificates | None) -> Beside | None:
     """Its clients need no certificate: probes have none. Raises StartupError."""
     settings = parts.settings
     if settings.admin_port is None:
@@ -213,8 +127,8 @@ def _beside(parts: Service, tls: Certificates | None) -> _Beside | None:
             raise StartupError("--admin-host is set, and --admin-port is not", "set both, or neither")
         return None
     host = settings.admin_host or settings.host
-    config = _config(create_app(parts, "admin"), settings)
-    return _Beside(config, tls and tls.without_clients(), _listen(host, settings.admin_port, "--admin-"), host)
+    config = uvicorn_config(create_app(parts, "admin"), settings)
+    return Beside(config, tls and tls.without_clients(), listen(host, settings.admin_port, "--admin-"), host)
 
 
 def _admin_keys(settings: Settings, keys: Keys) -> Keys | None:
@@ -234,7 +148,7 @@ def _admin_keys(settings: Settings, keys: Keys) -> Keys | None:
     return found
 
 
-async def _run_beside(beside: _Beside | None, run: Coroutine[Any, Any, None]) -> None:
+async def _run_beside(beside: Beside | None, run: Coroutine[Any, Any, None]) -> None:
     async with beside.running() if beside else nullcontext():
         await run
 
@@ -285,29 +199,6 @@ def _exit(status: int, why: str) -> NoReturn:
     os._exit(status)
 
 
-def _listen(host: str, port: int, flag: str = "--") -> socket.socket:
-    """Binds before anything slow happens. Raises StartupError."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-        listener.listen(_BACKLOG)
-    except OSError as error:
-        listener.close()
-        remedy = f"name an address of this machine with {flag}host"
-        if error.errno == errno.EADDRINUSE:
-            remedy = f"stop what is listening there, or pick another with {flag}port (0 picks a free one)"
-        raise StartupError(f"cannot listen on {host}:{port}: {error.strerror}", remedy) from None
-    listener.setblocking(False)
-    return listener
-
-
-def _address(is_secure: bool, host: str, listener: socket.socket) -> str:
-    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
-    return f"http{'s' if is_secure else ''}://{shown}:{listener.getsockname()[1]}"
-
-
 def _to_try(bundle: Bundle) -> tuple[str, str]:
     """A path that answers for such a model, and a body for it."""
     match bundle.task:
@@ -334,7 +225,7 @@ def _announce(models: Sequence[Model], urls: Mapping[str, str], seconds: float) 
         f"-H 'content-type: application/json' -d '{body}'"
     )
     if "admin_url" in urls:
-        print(f"Probes, metrics and administrators: {urls['admin_url']}", flush=True)
+        _say(f"Probes, metrics and administrators: {urls['admin_url']}")
     if others:
         _say(f"Beside it: {', '.join(others)}")
 

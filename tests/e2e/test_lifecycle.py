@@ -48,7 +48,7 @@ def slow_requests(server: Server, pool: ThreadPoolExecutor, count: int) -> list[
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_lets_requests_in_flight_finish(start_server: StartServer, number: signal.Signals) -> None:
-    server = start_server("--executors", "1")
+    server = start_server("--executors", "1", "--drain-timeout", "150")
     with ThreadPoolExecutor(4) as pool:
         sent = slow_requests(server, pool, 2)
         server.signal(number)
