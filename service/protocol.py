@@ -8,8 +8,9 @@
   megabytes of pipelined heads, or of chunks of one byte, would otherwise take a gigabyte and hold the event loop.
 - Trailer fields after a chunked body are dropped: nobody reads them, and as headers they would pass behind the back
   of a proxy that filters headers.
-- Upgrades are not offered, so that a wish for one is ignored, as RFC 9110, 7.8 allows. Java's own client wishes for
-  h2c with its first request, and the parser would stop before the body.
+- Upgrades are not offered, so that a wish for one is ignored, as RFC 9110, 7.8 allows: Java's own client wishes for
+  h2c with its first request. The parser stops behind such a head and would take its body for the next request; so
+  another one reads the same head without the wish, and goes on.
 
 - Beyond so many connections, some more are answered once, and only where a probe asks; whoever comes after those is
   turned away without a word. So the process never runs out of files, and can be looked at while it is full.
@@ -21,13 +22,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-import re
 import socket
 import struct
 import time
 from collections.abc import Sequence
 from typing import Any
 
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from starlette.types import Scope
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.flow_control import FlowControl
@@ -59,7 +60,8 @@ _MOST_PIPELINED = 16  # requests that wait behind the one being answered, beside
 _EXCHANGE = "embedserve.exchange"
 
 _END_OF_HEAD = b"\r\n\r\n"
-_UPGRADE = re.compile(rb"\r\n(upgrade)(?=[ \t]*:)", re.IGNORECASE)
+_UPGRADE = b"upgrade"
+_INVALID = "Invalid HTTP request received."
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, for 0 seconds
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
@@ -197,6 +199,7 @@ class LimitedProtocol(HttpToolsProtocol):
     _overhead_bytes = 0  # received since the head's end beyond what its body accounts for
     _unread_bytes = 0  # of a body that was answered before it had come
     _unsent_bytes = 0  # when it was looked at last how much the client takes
+    _without_upgrade = b""  # the head that was read last with a wish for one
     _is_leaving = False  # the last reply is on its way, and what comes is of no interest
 
     @property
@@ -353,12 +356,35 @@ class LimitedProtocol(HttpToolsProtocol):
                 self._patience.expect(_HEAD, self.state.client_timeout)
             # Not yet of this piece: where the end's own four bytes came in two, it is more body than head.
             self._head_bytes += len(head)
-            if _UPGRADE.search(head):
-                data = _UPGRADE.sub(rb"\r\nx-upgrade", head, count=1) + data[len(head) :]
         self._overhead_bytes += len(data)
-        super().data_received(data)
+        self._feed(data)
         if self._overhead_bytes > MAX_OVERHEAD_BYTES:  # trailer fields, or chunks' extensions, without end
             self._cut("endless_body")
+
+    def _feed(self, data: bytes) -> None:
+        """In place of uvicorn's."""
+        while True:
+            try:
+                self.parser.feed_data(data)
+            except HttpParserUpgrade as stop:
+                data = self._without_upgrade + data[stop.args[0] :]
+                self.parser = HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's first one
+            except HttpParserError:
+                self.logger.warning(_INVALID)
+                self.send_400_response(_INVALID)
+                return
+            else:
+                return
+
+    def _decline(self) -> None:
+        """Raises ValueError where a head is nothing without its wish for an upgrade."""
+        method = self.parser.get_method()
+        if method == b"CONNECT" or not any(name == _UPGRADE for name, _ in self.headers):
+            raise ValueError("not to be declined")
+        first = b"%b %b HTTP/%b\r\n" % (method, self.url, self.parser.get_http_version().encode())
+        lines = [b"%b: %b\r\n" % header for header in self.headers if header[0] != _UPGRADE]
+        self._without_upgrade = first + b"".join(lines) + b"\r\n"
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """The parser's call for a header, and for a trailer field."""
@@ -367,6 +393,9 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The parser's call at the end of a head."""
+        if self.parser.should_upgrade():
+            self._decline()
+            return
         self._in_head = False
         self._head_bytes = self._overhead_bytes = 0
         self._patience.came(_HEAD)
@@ -389,6 +418,8 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The parser's call at the end of a request: the next head begins, with uvicorn's own limit of idle time."""
+        if self._in_head:  # one that wishes for an upgrade, and is going to be read again
+            return
         self._in_head = True
         self._overhead_bytes = 0
         super().on_message_complete()

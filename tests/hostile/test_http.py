@@ -172,7 +172,7 @@ def test_a_path_is_what_it_says(target: Target, path: str) -> None:
         ("GET ?a", [400]),
         ("OPTIONS *", [404]),
         ("CONNECT localhost:1", [400]),
-        ("CONNECT /livez", [405]),
+        ("CONNECT /livez", [400]),
         ("TRACE /livez", [405]),
         ("PURGE /livez", [405]),
         ("get /livez", [400]),
