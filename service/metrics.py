@@ -135,6 +135,10 @@ CONNECTIONS_CUT = _counter(
     "connections_cut_total", "Connections ended because the client was too slow, or sent too much, by reason", "reason"
 )
 
+LOST_LOG_LINES = _gauge(
+    "lost_log_lines", "Lines that stderr or stdout did not take: a pipe that nobody reads, a full disk"
+).labels()
+
 BUILD_INFO = _gauge("build_info", "1; the versions are in the labels", "version", "python", "onnxruntime")
 MODEL_INFO = _gauge(
     "model_info", "1; what is served is in the labels", "model", "model_id", "precision", "target", "dimensions",

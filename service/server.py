@@ -27,7 +27,7 @@ from service.bodies import Bodies
 from service.bundle import Bundle
 from service.errors import StartupError
 from service.listening import Beside, Listener, address, listen, uvicorn_config
-from service.logs import configure, event
+from service.logs import configure, event, finish, lost_lines, say
 from service.model import Model
 from service.open_files import raise_limit
 from service.protocol import SURPLUS_CONNECTIONS
@@ -80,6 +80,13 @@ def serve(settings: Settings, bundles: Sequence[Path], find: Find) -> None:
     """Runs until SIGTERM or SIGINT. `bundles` are those of the models that are loaded at the start, `find` as in
     Registry. Raises StartupError: port in use, keys unreadable, bundle corrupt."""
     configure(settings.log_level, settings.log_format)
+    try:
+        _serve(settings, bundles, find)
+    finally:
+        finish()
+
+
+def _serve(settings: Settings, bundles: Sequence[Path], find: Find) -> None:
     sys.setswitchinterval(_SWITCH_INTERVAL)
     for name in unknown_variables():
         event(logging.WARNING, f"the variable {name} is no setting of this server, and is ignored")
@@ -101,6 +108,7 @@ def serve(settings: Settings, bundles: Sequence[Path], find: Find) -> None:
             one.server_state.client_timeout = settings.client_timeout
     metrics.HELD_BODY_BYTES.set_function(lambda: float(bodies.held))
     metrics.CONNECTIONS.set_function(lambda: float(len(server.server_state.connections)))
+    metrics.LOST_LOG_LINES.set_function(lambda: float(lost_lines()))
     metrics.record_build(platform.python_version(), runtime_version())
     urls = {"url": address(tls is not None, settings.host, listener)}
     if beside is not None:
@@ -195,7 +203,7 @@ async def _closed(registry: Registry) -> bool:
 def _exit(status: int, why: str) -> NoReturn:
     """Ends the process without waiting for its threads."""
     event(logging.INFO, why)
-    logging.shutdown()
+    finish()
     os._exit(status)
 
 
@@ -220,20 +228,11 @@ def _announce(models: Sequence[Model], urls: Mapping[str, str], seconds: float) 
     more = {"models": [first, *others]} if others else {}
     event(logging.INFO, "ready", **urls, model=first, seconds=round(seconds, 2), **more)
     path, body = _to_try(models[0].bundle)
-    _say(
+    say(
         f"{first} is ready at {url} after {seconds:.1f} s. Try: curl {url}{path} "
         f"-H 'content-type: application/json' -d '{body}'"
     )
     if "admin_url" in urls:
-        _say(f"Probes, metrics and administrators: {urls['admin_url']}")
+        say(f"Probes, metrics and administrators: {urls['admin_url']}")
     if others:
-        _say(f"Beside it: {', '.join(others)}")
-
-
-def _say(line: str) -> None:
-    """On stdout, if it can be had: a full disk or a closed pipe stops no server, now or at its end."""
-    try:
-        print(line, flush=True)
-    except OSError as error:
-        event(logging.WARNING, f"stdout cannot be written: {error.strerror}")
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        say(f"Beside it: {', '.join(others)}")

@@ -439,4 +439,4 @@ def _observe(call: Call, exchange: Exchange, status: int, is_probe: bool) -> Non
             "model": call.model,
             "ms": round(seconds * 1000, 2),
         }
-        request_event(fields | call.facts, exchange.loop)
+        request_event(fields | call.facts)

@@ -33,6 +33,7 @@ class Session:
         # Idle worker threads must not burn the cores that other executors are using.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._run_options: Any = ort.RunOptions()
+        self._run_options.log_severity_level = 4  # what a run raises says it all; ONNX Runtime would wait for who reads
         for key, value in execution.run_config:
             self._run_options.add_run_config_entry(key, value)
         self._session: Any = _opened(model, options, execution)

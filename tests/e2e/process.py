@@ -100,16 +100,18 @@ class Server:
         arguments: Sequence[str],
         env: Mapping[str, str] | None = None,
         program: Sequence[str] = (),
+        output: int | None = None,
     ) -> None:
-        """`program` takes the place of the command line under test, and ends with it."""
+        """`program` takes the place of the command line under test, and ends with it; the file descriptor `output`
+        that of the files for stdout and stderr."""
         folder.mkdir(parents=True, exist_ok=True)
         self._stdout, self._stderr = folder / "stdout", folder / "stderr"
         with self._stdout.open("wb") as stdout, self._stderr.open("wb") as stderr:
             self.process = subprocess.Popen(
                 [*(program or command()), "serve", *arguments],
                 stdin=subprocess.DEVNULL,
-                stdout=stdout,
-                stderr=stderr,
+                stdout=stdout if output is None else output,
+                stderr=stderr if output is None else output,
                 env=clean_environment(env),
             )
         self.url = ""
@@ -132,6 +134,20 @@ class Server:
         """Sets where it listens, for a test that knows before it is announced."""
         self.port, self.url = port, f"{scheme}://127.0.0.1:{port}"
         self.http.base_url = httpx.URL(self.url)
+
+    def wait_answering(self, port: int) -> Server:
+        """Until it is ready at a port that it was told, whether or not it says so."""
+        self.at(port)
+
+        def is_ready() -> bool:
+            assert self.process.poll() is None
+            try:
+                return self.http.get("/readyz").status_code == 200
+            except httpx.TransportError:
+                return False
+
+        wait_until(is_ready, "readiness")
+        return self
 
     def stdout(self) -> str:
         """All it has printed so far."""

@@ -454,7 +454,7 @@ def test_no_request_is_lost_while_models_are_swapped(admin: Server, tmp_path: Pa
     assert {status for status, _ in swapped + kept} == {200}
     assert {dimensions for _, dimensions in swapped} == {OTHER, HIDDEN}
     assert {dimensions for _, dimensions in kept} == {HIDDEN}
-    assert sum("let go" in line["message"] for line in admin.logged()) >= 5
+    wait_until(lambda: admin.stderr().count('"let go"') >= 5, "the lines that say so")
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux' /proc")
@@ -500,7 +500,12 @@ def test_loads_of_one_name_at_once(admin: Server) -> None:
         replies = list(pool.map(lambda _: manage(admin, "models/later/load").status_code, range(8)))
     assert replies == [200] * 8
     assert vectors(admin, "later").shape == (1, HIDDEN)
-    assert 1 <= sum(line["message"] == "loaded" and line["model"] == "later" for line in admin.logged()) < 8
+
+    def loads() -> int:
+        return sum(line["message"] == "loaded" and line["model"] == "later" for line in admin.logged())
+
+    wait_until(lambda: loads() > 0, "a line that says so")
+    assert loads() < 8
 
 
 def start_slow_load(server: Server, tmp_path: Path, pool: ThreadPoolExecutor) -> Any:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
-import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,8 +23,6 @@ from tests.e2e.process import (
     Server,
     assert_google_error,
     assert_openai_error,
-    clean_environment,
-    command,
     run_command,
     wait_until,
 )
@@ -166,47 +162,6 @@ def test_what_was_killed_is_in_nobodys_way(start_server: StartServer, golden: Go
         assert all(isinstance(one.exception(), httpx.TransportError) for one in sent)
     assert server.wait() == -signal.SIGKILL
     start_server(port=str(server.port)).assert_well()
-
-
-def closed_pipe() -> int:
-    read, write = os.pipe()
-    os.close(read)
-    return write
-
-
-@pytest.mark.parametrize("opened", [lambda: os.open("/dev/full", os.O_WRONLY), closed_pipe], ids=["full", "closed"])
-def test_logs_that_cannot_be_written_fail_nobody(bundle: Path, golden: Golden, opened: Callable[[], int]) -> None:
-    """Nor the start, nor the end: the exit status is 0."""
-    port = str(_free_port())
-    output = opened()
-    with subprocess.Popen(
-        command("serve", bundle, "--port", port), stdout=output, stderr=output, env=clean_environment()
-    ) as process:
-        os.close(output)
-        try:
-            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE, trust_env=False) as http:
-
-                def is_ready() -> bool:
-                    assert process.poll() is None
-                    try:
-                        return http.get("/readyz").status_code == 200
-                    except httpx.TransportError:
-                        return False
-
-                wait_until(is_ready, "readiness")
-                for _ in range(3):
-                    assert http.post(EMBEDDINGS, json={"input": golden.texts}).status_code == 200
-            process.terminate()
-            assert process.wait(PATIENCE) == 0
-        finally:
-            process.kill()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture

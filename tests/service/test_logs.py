@@ -1,85 +1,112 @@
-"""Lines keep their order, whichever way they take."""
+"""Lines keep their order, whichever way they take, and nobody waits for who reads them."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import json
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from service.logs import LOGGER, configure, event, request_event
+from service.line_writer import ROOM
+from service.logs import LOGGER, configure, event, finish, lost_lines, request_event, say
 
 
 @pytest.fixture(autouse=True)
 def as_before() -> Iterator[None]:
-    names = ("embedserve", "uvicorn", "uvicorn.error")
+    names = ("embedserve", "embedserve.stdout", "uvicorn", "uvicorn.error", "asyncio")
     loggers = [logging.getLogger(name) for name in names]
     before = [(one, one.handlers, one.level, one.propagate) for one in loggers]
     yield
+    finish()
     for logger, handlers, level, propagate in before:
         logger.handlers, logger.propagate = handlers, propagate
         logger.setLevel(level)
 
 
-def test_lines_of_requests_and_others_keep_their_order(capsys: pytest.CaptureFixture[str]) -> None:
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
-        request_event({"number": 1}, loop)
-        request_event({"number": 2}, loop)
-        event(logging.WARNING, "another", number=3)
-        request_event({"number": 4}, loop)
-        await asyncio.sleep(0)
-        event(logging.INFO, "the last", number=5)
-
+def test_lines_of_requests_and_others_keep_their_order(capfd: pytest.CaptureFixture[str]) -> None:
     configure("info", "json")
-    asyncio.run(main())
-    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    request_event({"number": 1})
+    request_event({"number": 2})
+    event(logging.WARNING, "another", number=3)
+    request_event({"number": 4})
+    event(logging.INFO, "the last", number=5)
+    finish()
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
     assert [line["number"] for line in lines] == [1, 2, 3, 4, 5]
     assert [line["level"] for line in lines] == ["info", "info", "warning", "info", "info"]
     assert [line["message"] for line in lines] == ["request", "request", "another", "request", "the last"]
     assert len({frozenset(line) for line in lines}) == 1
 
 
-def test_a_higher_level_leaves_them_out(capsys: pytest.CaptureFixture[str]) -> None:
-    async def main() -> None:
-        request_event({"number": 1}, asyncio.get_running_loop())
-        await asyncio.sleep(0)
-
+def test_a_higher_level_leaves_them_out(capfd: pytest.CaptureFixture[str]) -> None:
     configure("warning", "json")
-    asyncio.run(main())
-    assert capsys.readouterr().err == ""
+    request_event({"number": 1})
+    say("on stdout, whatever the level")
+    finish()
+    assert capfd.readouterr() == ("on stdout, whatever the level\n", "")
 
 
 @pytest.mark.parametrize("form", ["json", "text"])
-def test_exceptions_are_told(capsys: pytest.CaptureFixture[str], form: str) -> None:
+def test_exceptions_are_told(capfd: pytest.CaptureFixture[str], form: str) -> None:
     configure("info", form)  # type: ignore[arg-type]
     try:
         raise ValueError("a reason")
     except ValueError:
         LOGGER.exception("it failed", extra={"fields": {"request_id": "abc"}})
-    told = capsys.readouterr().err
+    finish()
+    told = capfd.readouterr().err
     assert "it failed" in told
     assert "abc" in told
     assert "ValueError: a reason" in told
 
 
-def test_a_full_disk_fails_nobody() -> None:
-    configure("info", "json")
-    (handler,) = LOGGER.handlers
-    assert isinstance(handler, logging.StreamHandler)
-    # What was not written is tried once more when the file is closed.
-    with contextlib.suppress(OSError), Path("/dev/full").open("w") as full:
-        handler.setStream(full)
-        event(logging.INFO, "lost")
-        handler.setStream(sys.stderr)
+def test_a_full_disk_fails_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        configure("info", "json")
+    for number in range(3):
+        event(logging.INFO, "lost", number=number)
+    finish()
+    assert lost_lines() == 3
 
 
 def test_a_closed_stderr_fails_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", None)
     configure("info", "json")
     event(logging.INFO, "lost")
+
+
+def test_what_an_unread_pipe_does_not_take_is_lost_and_told_of_at_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, write = os.pipe()
+    with os.fdopen(read) as pipe:
+        with os.fdopen(write, "w") as stream:
+            monkeypatch.setattr(sys, "stderr", stream)
+            configure("info", "json")
+        sent = 3 * ROOM // 1000
+        for number in range(sent):
+            request_event({"number": number, "padding": "x" * 1000})
+        lost = lost_lines()
+        assert lost > 0
+        numbers = []
+        while "lost" not in (line := json.loads(pipe.readline())):
+            numbers.append(line["number"])
+        assert line["lost"] == lost
+        assert line["level"] == "warning"
+        assert numbers == list(range(sent - lost))
+        request_event({"number": sent})
+        assert json.loads(pipe.readline())["number"] == sent
+        assert lost_lines() == lost
+
+
+def test_the_end_does_not_wait_for_an_unread_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, write = os.pipe()
+    with os.fdopen(read), os.fdopen(write, "w") as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        configure("info", "json")
+        for number in range(300):
+            request_event({"number": number, "padding": "x" * 1000})
+        finish()
