@@ -49,9 +49,11 @@ def token_bounds(texts: Sequence[str]) -> tuple[int, int]:
 class Throughput:
     """Tokens a second, of the time in which something waited. So it counts whatever else the machine has to do."""
 
-    def __init__(self, part: Callable[[], float] = lambda: 1.0) -> None:
-        """`part` is that of the machine which it may expect, as long as nothing is measured."""
+    def __init__(self, part: Callable[[], float] = lambda: 1.0, first: float | None = None) -> None:
+        """`first` is what the whole machine was seen to do before anything waited, and `part` the part of it that may
+        be expected, as long as nothing else is measured."""
         self._part = part
+        self._first = first
         self._tokens = self._seconds = 0.0
         self._since: float | None = None  # None: nothing waited
         self._rate: float | None = None
@@ -59,12 +61,12 @@ class Throughput:
     @property
     def is_measured(self) -> bool:
         """Whether it is more than a guess."""
-        return self._rate is not None
+        return self._rate is not None or self._first is not None
 
     @property
     def rate(self) -> float:
         """Tokens a second."""
-        return self._rate or _FIRST_GUESS * self._part()
+        return self._rate or (self._first or _FIRST_GUESS) * self._part()
 
     def computed(self, tokens: int, now: float, is_busy: bool) -> None:
         """So many have just been computed; `is_busy`: others wait."""

@@ -135,12 +135,14 @@ class Batcher:
         cache_scope: bytes = b"",
         batch_overhead: int = BATCH_OVERHEAD,
         probe: Sequence[int] = (),
+        first_rate: float | None = None,
     ) -> None:
         """`cache_scope` says, for a cache that others use too, what `run` makes of a row: model and output.
 
         `run_lone` does the same for a batch beside which nothing runs or waits, and may use the whole machine.
         Batchers of one model have the same `share` of the device; None is one that no other has. `probe` is a row that
-        works if anything does; without one nobody asks whether it does.
+        works if anything does; without one nobody asks whether it does. `first_rate` is in tokens
+        a second of the whole device, and counts until something has waited.
         """
         self._run = run
         self._run_lone = run_lone or run
@@ -150,7 +152,7 @@ class Batcher:
         self._share = share or Share()
         self._lane = device.join(self._begin, self._share, max_batch_tokens, batch_overhead)
         self._queue = self._lane.queue
-        throughput = Throughput(lambda: device.scheduler.fraction(self._share))
+        throughput = Throughput(lambda: device.scheduler.fraction(self._share), first_rate)
         self._admission = Admission(self._queue, max_queue_tokens, max_queue_seconds, throughput)
         self._rows: dict[bytes, _Row] = {}  # all that wait or run
         self._running: set[_Batch] = set()

@@ -124,6 +124,7 @@ def assemble(
             cache=cache,
             cache_scope=_scope(parts.bundle, output),
             batch_overhead=chosen.batch_overhead,
+            first_rate=parts.tokens_per_second * device.executors,
             probe=parts.probe if output == OUTPUTS[parts.bundle.task][0] else (),
         )
 

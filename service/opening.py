@@ -37,6 +37,7 @@ class Parts:
     tokenizer: Tokenizer
     encoder: Encoder
     probe: Sequence[int]  # a row that works if anything does
+    tokens_per_second: float  # of one executor, as the golden texts were seen to run
 
 
 def open_bundle(folder: Path, settings: ModelSettings, executors: Mapping[str, int] = MappingProxyType({})) -> Parts:
@@ -86,8 +87,8 @@ def _open(folder: Path, bundle: Bundle, settings: ModelSettings, executors: Mapp
     )
     encoder = Encoder(folder, bundle, execution, chosen.intra_op_threads, chosen.lone_threads)
     probe = [*tokenizer.prefix, *tokenizer.suffix] or [bundle.pad_token_id]
-    check_itself(folder, bundle, read_golden(folder), tokenizer, encoder)
-    return Parts(bundle, placed, chosen, tokenizer, encoder, probe)
+    speed = check_itself(folder, bundle, read_golden(folder), tokenizer, encoder)
+    return Parts(bundle, placed, chosen, tokenizer, encoder, probe, speed)
 
 
 def _plan(folder: Path, settings: ModelSettings, device: DeviceName, executors: int | None = None) -> Plan:

@@ -115,6 +115,17 @@ def test_what_cannot_be_done_within_its_time_is_refused_and_not_run(start_server
     assert cosines(server.embed(golden.texts[:5]), golden.vectors[:5]).min() >= 0.999999
 
 
+def test_a_server_that_has_just_started_knows_what_it_can_do(start_server: StartServer, golden: Golden) -> None:
+    """Nothing has waited yet: who cannot be done in time is refused at once, and does not wait in vain."""
+    server = start_server("--request-timeout", "4")
+    with ThreadPoolExecutor(100) as pool:
+        sent = [pool.submit(server.post, "/v1/embeddings", {"input": full_windows(4, 4 * i)}) for i in range(200)]
+        found = [one.result().status_code for one in sent]
+    assert set(found) <= {200, 429, 504}
+    assert found.count(429) > len(found) / 4 > found.count(504)
+    assert cosines(server.embed(golden.texts[:5]), golden.vectors[:5]).min() >= 0.999999
+
+
 def _is_closed(connection: socket.socket) -> bool:
     try:
         return connection.recv(1) == b""

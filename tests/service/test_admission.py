@@ -19,9 +19,11 @@ SMALL, LARGE = 100, 3_000  # tokens of requests of two classes
 class Door:
     """A queue of requests of one row each, in front of something that computes RATE tokens a second."""
 
-    def __init__(self, max_seconds: float = 10.0, max_tokens: int = 10**9, measured: bool = True) -> None:
+    def __init__(
+        self, max_seconds: float = 10.0, max_tokens: int = 10**9, measured: bool = True, first: float | None = None
+    ) -> None:
         self.queue: FairQueue[int] = FairQueue(512)
-        self.throughput = Throughput()
+        self.throughput = Throughput(first=first)
         self.admission = Admission(self.queue, max_tokens, max_seconds, self.throughput)
         self.now = 100.0
         self.rows = 0
@@ -65,6 +67,14 @@ def test_a_burst_may_wait_for_as_long_as_is_set_and_then_is_refused() -> None:
 
 def test_nothing_is_refused_by_time_before_the_speed_is_known() -> None:
     assert Door(measured=False).come_all(1000) == [None] * 1000
+
+
+def test_what_was_seen_at_a_load_counts_until_something_has_waited() -> None:
+    door = Door(max_seconds=10, measured=False, first=RATE)
+    assert door.come_all(101)[99:] == [None, pytest.approx(10, rel=0.1)]
+    door = Door(max_seconds=10, measured=False, first=RATE)
+    door.come_all(50)
+    assert door.come(left=5 / DEADLINE_PART - 1) is not None
 
 
 def test_after_a_refusal_little_may_wait_until_it_was_quiet_for_a_while() -> None:
