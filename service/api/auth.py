@@ -17,6 +17,7 @@ from service.spending import Account
 
 # How often a key file is looked at for a change, in seconds.
 _LOOK_EVERY = 1.0
+_IN_BOTH = "an admin key is an API key as well"
 
 
 class Keys:
@@ -24,8 +25,9 @@ class Keys:
 
     A key file that is rewritten is read again within a second. One that becomes unreadable or empty changes nothing
     and is logged: neither is everyone locked out, nor is the door opened. Nor is one taken that has a key of
-    those from whom these are kept apart. Each key has an account, or those of one name have one together; it stays
-    when the file is read again, as long as its limits do.
+    those from whom these are kept apart, as their own file says then: one change may move a key from file to file.
+    Each key has an account, or those of one name have one together; it stays when the file is read again, as long as
+    its limits do.
     """
 
     def __init__(
@@ -42,7 +44,7 @@ class Keys:
         self._fixed = [parse_line(key, limits, f"a key of {place}s") for key in keys]
         self._file, self._flag = key_file, flag
         self._stamp = _stamp(key_file)
-        self._of_file = self._read_file(key_file) if key_file else []
+        self._of_file = self._read_file()
         self._look_at = time.monotonic() + _LOOK_EVERY
         self._others: Keys | None = None
         self._everybody = None if limits == Limits() else Account(None, limits, time.monotonic_ns())
@@ -50,6 +52,7 @@ class Keys:
         self._known: list[tuple[bytes, Account]] = []
         self._open_accounts()
         _warn_of_short(self._fixed, f"{place}s")
+        _warn_of_short(self._of_file, f"the key file {key_file}")
 
     def check(self, headers: Mapping[bytes, bytes], query: Mapping[str, str]) -> Account | None:
         """Whose key it is. Raises Unauthenticated. Where no keys are set, everybody's account; None without limits."""
@@ -69,11 +72,14 @@ class Keys:
     def keep_apart(self, others: Keys) -> None:
         """From now on no key is of both, whichever file is rewritten. Raises StartupError where one is already."""
         if self._all() & others._all():
-            raise StartupError("an admin key is an API key as well", "give administrators keys of their own")
+            raise StartupError(_IN_BOTH, "give administrators keys of their own")
         self._others, others._others = others, self
 
     def _all(self) -> set[bytes]:
-        return {one.digest for one in (*self._fixed, *self._of_file)}
+        return self._digests(self._of_file)
+
+    def _digests(self, of_file: Iterable[Entry]) -> set[bytes]:
+        return {one.digest for one in (*self._fixed, *of_file)}
 
     def _open_accounts(self) -> None:
         now, before, self._accounts, self._known = time.monotonic_ns(), self._accounts, {}, []
@@ -88,28 +94,45 @@ class Keys:
                 metrics.forget_key(name)
 
     def _look_again(self) -> None:
+        """At the others' file as well, so that what is in force is always what both say together."""
         now = time.monotonic()
         if self._file is None or now < self._look_at:
             return
         self._look_at = now + _LOOK_EVERY
-        stamp = _stamp(self._file)
-        if stamp == self._stamp:
+        both = [self] if self._others is None else [self, self._others]
+        stamps = [_stamp(one._file) for one in both]
+        if stamps == [one._stamp for one in both]:
             return
-        self._stamp = stamp
+        for one, stamp in zip(both, stamps, strict=True):
+            one._stamp = stamp
+        newest = [one._newest() for one in both]
+        if len(both) > 1 and set.intersection(*map(Keys._digests, both, newest)):
+            event(logging.ERROR, f"the key file {self._file}: {_IN_BOTH}; the keys stay as they were")
+            return
+        for one, entries in zip(both, newest, strict=True):
+            one._take(entries)
+
+    def _newest(self) -> list[Entry]:
+        """What the file says; where it is of no use, what it said."""
         try:
-            found = self._read_file(self._file)
-            if self._others is not None and self._others._all() & {one.digest for one in found}:
-                reason = f"the key file {self._file}: an admin key is an API key as well"
-                raise StartupError(reason, "give administrators keys of their own")
+            return self._read_file()
         except StartupError as error:
             event(logging.ERROR, f"{error.message}; the keys stay as they were")
-            return
-        self._of_file = found
-        self._open_accounts()
-        event(logging.INFO, "key file read again", keys=len(found))
+            return self._of_file
 
-    def _read_file(self, path: Path) -> list[Entry]:
+    def _take(self, entries: list[Entry]) -> None:
+        if entries == self._of_file:
+            return
+        self._of_file = entries
+        self._open_accounts()
+        _warn_of_short(entries, f"the key file {self._file}")
+        event(logging.INFO, "key file read again", keys=len(entries))
+
+    def _read_file(self) -> list[Entry]:
         """Raises StartupError."""
+        path = self._file
+        if path is None:
+            return []
         try:
             text = path.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
@@ -118,7 +141,6 @@ class Keys:
         found = parse(text, self._limits, f"the key file {path}")
         if not found:
             raise StartupError(f"the key file {path} holds no key", "write one key a line, or leave the flag out")
-        _warn_of_short(found, f"the key file {path}")
         return found
 
 

@@ -119,3 +119,44 @@ def test_no_rewritten_file_makes_a_key_one_of_others_as_well(tmp_path: Path, mon
     admins.check({b"api-key": b"other"}, {})
     with pytest.raises(StartupError, match="an admin key is an API key as well"):
         Keys(["fixed"]).keep_apart(users)
+
+
+@pytest.mark.parametrize("admins_look_first", [True, False])
+def test_a_key_may_move_from_file_to_file_by_one_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, admins_look_first: bool
+) -> None:
+    """As Kubernetes exchanges a secret: by one link. Whoever is asked first looks at both files."""
+    monkeypatch.setattr(auth, "_LOOK_EVERY", 0.0)
+    for version, users_keys, admins_keys in (("1", "stays\nmoves", "revoked"), ("2", "stays", "moves")):
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "users").write_text(users_keys)
+        (tmp_path / version / "admins").write_text(admins_keys)
+    (data := tmp_path / "data").symlink_to("1")
+    users, admins = Keys([], data / "users"), Keys([], data / "admins", "--admin-key-file")
+    admins.keep_apart(users)
+    (tmp_path / "new").symlink_to("2")
+    (tmp_path / "new").replace(data)
+    order = [(admins, b"moves"), (users, b"stays")]
+    for keys, key in order if admins_look_first else order[::-1]:
+        keys.check({b"api-key": key}, {})
+    for keys, key in ((users, b"moves"), (admins, b"revoked")):
+        with pytest.raises(Unauthenticated):
+            keys.check({b"api-key": key}, {})
+
+
+def test_a_key_in_both_files_for_a_while_is_taken_when_it_is_in_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two files are rewritten one after the other, and the one that was refused is not touched again."""
+    monkeypatch.setattr(auth, "_LOOK_EVERY", 0.0)
+    theirs, mine = tmp_path / "users", tmp_path / "admins"
+    theirs.write_text("stays\nmoves")
+    mine.write_text("admin")
+    users, admins = Keys([], theirs), Keys([], mine, "--admin-key-file")
+    admins.keep_apart(users)
+    mine.write_text("admin\nmoves")
+    with pytest.raises(Unauthenticated):
+        admins.check({b"api-key": b"moves"}, {})
+    users.check({b"api-key": b"moves"}, {})
+    theirs.write_text("stays")
+    admins.check({b"api-key": b"moves"}, {})
