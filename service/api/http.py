@@ -304,36 +304,39 @@ async def _read_body(exchange: Exchange, receive: Receive, call: Call, limit: in
         return whole
     call.is_cut_short = True
     bodies.check(int(declared[:20]) if declared.isdigit() else 1)
-    try:
-        body = await _read_parts(receive, limit, call, exchange.loop)
-    except TimeoutError:
-        if call.has_own_deadline and exchange.loop.time() >= call.deadline:
-            raise DeadlineExceeded("The request was not finished within its time.") from None
-        metrics.CONNECTIONS_CUT.labels(SlowBody.reason).inc()
-        raise SlowBody from None
+    body = await _read_parts(receive, limit, call, exchange.loop)
     call.is_cut_short = False
     return body
 
 
 async def _read_parts(receive: Receive, limit: int, call: Call, loop: asyncio.AbstractEventLoop) -> bytes:
-    """Raises BodyTooLarge, ClientGone; TimeoutError at the request's deadline, or where the client is too slow."""
+    """Raises BodyTooLarge, Overloaded, ClientGone; DeadlineExceeded at a deadline of its client's, SlowBody at the
+    server's, or where the client is too slow."""
     parts, size = [], 0
-    too_slow = loop.time() + call.service.settings.client_timeout
-    async with asyncio.timeout_at(min(call.deadline, too_slow)) as timer:
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise ClientGone("The client went away while sending.")
-            part = message.get("body", b"")
-            size += len(part)
-            if size > limit:
-                raise BodyTooLarge(limit)
-            call.service.bodies.check(len(part))
-            call.hold(len(part))
-            parts.append(part)
-            if not message.get("more_body"):
-                return parts[0] if len(parts) == 1 else b"".join(parts)
-            timer.reschedule(min(call.deadline, too_slow + size / SLOWEST))
+    begun = too_slow = loop.time() + call.service.settings.client_timeout
+    try:
+        async with asyncio.timeout_at(min(call.deadline, too_slow)) as timer:
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientGone("The client went away while sending.")
+                part = message.get("body", b"")
+                size += len(part)
+                if size > limit:
+                    raise BodyTooLarge(limit)
+                call.service.bodies.check(len(part))
+                call.hold(len(part))
+                parts.append(part)
+                if not message.get("more_body"):
+                    return parts[0] if len(parts) == 1 else b"".join(parts)
+                too_slow = begun + size / SLOWEST
+                timer.reschedule(min(call.deadline, too_slow))
+    except TimeoutError:
+        # Not asked of the clock, as a timer may ring a moment early.
+        if call.has_own_deadline and call.deadline <= too_slow:
+            raise DeadlineExceeded("The request was not finished within its time.") from None
+        metrics.CONNECTIONS_CUT.labels(SlowBody.reason).inc()
+        raise SlowBody from None
 
 
 def _headers(reply: Reply, call: Call) -> list[tuple[str, str]]:
