@@ -253,11 +253,11 @@ class Endpoint:
                 raise Unavailable("The server has as many connections as it may have.", retry_after=1.0)
             if operation.method != "POST":
                 return await operation.handler(call)
-            if (seconds := client_seconds(call.headers)) is not None:
-                call.shorten(exchange.loop.time() + seconds)
             call.spending = spending_of(None if operation.is_admin else account)
             if call.spending is not None:
                 call.spending.begin()
+            if (seconds := client_seconds(call.headers)) is not None:
+                call.shorten(exchange.loop.time() + seconds)
             call.body = await _read_body(exchange, receive, call, self._service.settings.max_body_bytes)
             return await _unless_gone(operation.handler, call, exchange)
         except EmbedserveError as error:

@@ -53,6 +53,7 @@ def limited(launch: StartServer, tmp_path_factory: pytest.TempPathFactory) -> Se
         line_of(key_of("old"), "name=team", "requests_per_minute=1"),
         line_of(key_of("new"), "name=team", "requests_per_minute=1"),
         line_of(key_of("mistaken"), "requests_per_minute=2"),
+        line_of(key_of("hasty"), "requests_per_minute=2"),
         f"{key_of('usual')}",
     ]
     file = tmp_path_factory.mktemp("keys") / "keys"
@@ -191,6 +192,13 @@ def test_every_reply_has_the_headers_and_mistakes_count(limited: Server) -> None
     assert post(limited, "mistaken", "/v1/rerank", {}).status_code == 429
     models = limited.http.get("/v1/models", headers={"api-key": key_of("mistaken")})
     assert (models.status_code, ratelimits(models)) == (200, {})  # which are no work
+
+
+def test_a_deadline_that_is_none_is_a_mistake_that_counts(limited: Server) -> None:
+    own = {"authorization": f"Bearer {key_of('hasty')}", "x-request-timeout-ms": "soon"}
+    replies = [limited.post("/v1/embeddings", BODY, **own) for _ in range(3)]
+    assert [one.status_code for one in replies] == [400, 400, 429]
+    assert [ratelimits(one)["remaining-requests"] for one in replies] == ["1", "0", "0"]
 
 
 def test_the_settings_limit_is_that_of_keys_that_have_no_own(limited: Server) -> None:
