@@ -1,6 +1,7 @@
 """uvicorn's HTTP/1.1 protocol with limits on what is neither a complete head nor a body, which its C parser lacks.
 
 - A head (request line and headers) ends within MAX_HEAD_BYTES and the client's time, or the connection does.
+- A head names one host, and no coding of its body but chunks: what a proxy may have read in another way is refused.
 - A client has `client_timeout` seconds for a head, for what is left of a body that nobody reads, and for taking
   SLOWEST bytes a second of a reply; then the connection is reset and counted. `api.http` has the bodies that are read.
 - What is around a body's pieces, and bodies that nobody reads, are bounded in bytes.
@@ -196,6 +197,7 @@ class LimitedProtocol(HttpToolsProtocol):
     _is_going_on = False  # whether the event loop will call `_go_on`
     _in_head = True
     _head_bytes = 0  # of earlier pieces
+    _head_tail = b""  # the last of them, which may be the first of the head's end
     _overhead_bytes = 0  # received since the head's end beyond what its body accounts for
     _unread_bytes = 0  # of a body that was answered before it had come
     _unsent_bytes = 0  # when it was looked at last how much the client takes
@@ -243,16 +245,19 @@ class LimitedProtocol(HttpToolsProtocol):
         told first that nothing more comes, and what it sends is thrown away for a while.
         """
         if not self._in_head and self.transport.can_write_eof():
-            self._is_leaving = True
-            self._held.clear()
-            self.flow.hold(False)
-            self.flow.resume_reading()
-            self.transport.write_eof()
-            self._patience.expect(_GOODBYE, GOODBYE_SECONDS)
+            self._say_goodbye()
             return
         if self.transport.get_write_buffer_size():
             self._expect_reader()
         self.transport.close()
+
+    def _say_goodbye(self) -> None:
+        self._is_leaving = True
+        self._held.clear()
+        self.flow.hold(False)
+        self.flow.resume_reading()
+        self.transport.write_eof()
+        self._patience.expect(_GOODBYE, GOODBYE_SECONDS)
 
     def _cut(self, reason: str) -> None:
         """Resets the connection, so that nothing of it stays in memory, not even in the kernel's."""
@@ -344,22 +349,29 @@ class LimitedProtocol(HttpToolsProtocol):
     def _parse(self, data: bytes) -> None:
         """The last piece of a head may hold some of the body."""
         if self._in_head:
-            end = data.find(_END_OF_HEAD)
-            head = data if end < 0 else data[:end]
-            if self._head_bytes > MAX_HEAD_BYTES:
-                metrics.CONNECTIONS_CUT.labels("large_head").inc()
-                self.transport.write(_TOO_LARGE)
-                self.transport.close()
+            head = self._head_of(data)
+            if self._head_bytes + len(head) > MAX_HEAD_BYTES:
+                self._refuse_head()
                 return
-            if end < 0 and not self._head_bytes:
-                self._patience.came(_IDLE)
-                self._patience.expect(_HEAD, self.state.client_timeout)
-            # Not yet of this piece: where the end's own four bytes came in two, it is more body than head.
-            self._head_bytes += len(head)
+            if len(head) == len(data):
+                self._expect_more(head)
         self._overhead_bytes += len(data)
         self._feed(data)
         if self._overhead_bytes > MAX_OVERHEAD_BYTES:  # trailer fields, or chunks' extensions, without end
             self._cut("endless_body")
+
+    def _head_of(self, data: bytes) -> bytes:
+        """What belongs to it of a piece; its end's own four bytes may have come in two, and do not."""
+        known = len(self._head_tail)
+        end = (self._head_tail + data).find(_END_OF_HEAD)
+        return data if end < 0 else data[: max(0, end - known)]
+
+    def _expect_more(self, head: bytes) -> None:
+        if not self._head_bytes:
+            self._patience.came(_IDLE)
+            self._patience.expect(_HEAD, self.state.client_timeout)
+        self._head_bytes += len(head)
+        self._head_tail = (self._head_tail + head)[1 - len(_END_OF_HEAD) :]
 
     def _feed(self, data: bytes) -> None:
         """In place of uvicorn's."""
@@ -392,16 +404,42 @@ class LimitedProtocol(HttpToolsProtocol):
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """The parser's call at the end of a head."""
+        """The parser's call at the end of a head. Raises ValueError, which the parser makes a 400 of."""
+        self._check_head()
         if self.parser.should_upgrade():
             self._decline()
             return
         self._in_head = False
         self._head_bytes = self._overhead_bytes = 0
+        self._head_tail = b""
         self._patience.came(_HEAD)
         self._patience.came(_IDLE)
         super().on_headers_complete()
         self.scope["extensions"] = {_EXCHANGE: {"of": Exchange(self, self.cycle)}}
+
+    def _check_head(self) -> None:
+        """What the parser lets pass (RFC 9112, 3.2 and 6.1). Raises ValueError."""
+        one_each = dict(self.headers)
+        if b"host" in one_each and b"transfer-encoding" not in one_each and len(one_each) == len(self.headers):
+            return  # as nearly always
+        hosts = self._values(b"host")
+        if len(hosts) > 1 or (not hosts and self.parser.get_http_version() == "1.1"):
+            raise ValueError("not one host")
+        if self._values(b"transfer-encoding") not in ([], [b"chunked"]):
+            raise ValueError("a coding that is not understood")
+
+    def _values(self, header: bytes) -> list[bytes]:
+        return [value.lower() for name, value in self.headers if name == header]
+
+    def _refuse_head(self) -> None:
+        metrics.CONNECTIONS_CUT.labels("large_head").inc()
+        self._held.clear()
+        self._patience.came(_HEAD)
+        self.transport.write(_TOO_LARGE)
+        if self._is_answering or not self.transport.can_write_eof():
+            self.transport.close()
+        else:
+            self._say_goodbye()
 
     def on_body(self, body: bytes) -> None:
         """The parser's call for a piece of a body."""

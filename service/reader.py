@@ -15,7 +15,7 @@ from service.errors import DimensionsUnsupported, EmptyInput, InvalidInput, TooM
 from service.long_input import Cut, Rules, cut, rules_of
 from service.settings import ModelSettings
 from service.spending import spend
-from service.tokenizer import Piece, Tokenizer
+from service.tokenizer import Piece, Tokenizer, size_of
 from service.types import EmbedRequest, Encoding, Input, TokenIds, Wishes
 from service.workers import Workers
 
@@ -65,7 +65,7 @@ class Reader:
     ) -> list[list[Piece]]:
         """What the model reads of each text, uncut. Raises TooManyTokens, and what Workers.run raises."""
         joined = [prompt + text for text in texts]
-        size = sum(map(len, joined))
+        size = sum(map(size_of, joined))
         return await self._workers.run(
             lambda _: self._tokenizer.pieces(joined, add_special_tokens, self._max_tokens), size, deadline
         )
@@ -77,9 +77,7 @@ class Reader:
         total = sum(map(len, ids))
         if total > self._max_tokens:
             raise TooManyTokens(self._max_tokens, total)
-        return await self._workers.run(
-            lambda _: [self._tokenizer.decode(one, skip_special_tokens) for one in ids], total, deadline
-        )
+        return await self._workers.run(lambda _: self._tokenizer.decode(ids, skip_special_tokens), total, deadline)
 
     def _make_rules(self, wishes: Wishes) -> Rules:
         around = self._tokenizer.prefix, self._tokenizer.suffix
@@ -97,7 +95,7 @@ class Reader:
         if not ids:
             self._batcher.turn_away(texts)
         # A prompt counts: where it holds a title, it may be as long as any text.
-        size = ids + sum(map(len, texts)) + sum([len(one.prompt) for one in request.inputs])
+        size = ids + sum(map(size_of, texts)) + sum([size_of(one.prompt) for one in request.inputs])
         if size > OFF_LOOP_CHARACTERS:
             cuts = await self._workers.run(
                 lambda ticket: self._cut(request, texts, rules, ticket.check), size, deadline

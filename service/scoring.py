@@ -20,6 +20,7 @@ from service.errors import BundleError, EmptyInput, InputTooLong, InvalidInput, 
 from service.long_input import Cut, Rules, cut, rules_of
 from service.reader import OFF_LOOP_CHARACTERS, RULES_KEPT, Reader
 from service.spending import spend
+from service.tokenizer import size_of
 from service.types import (
     Aggregation,
     Chunk,
@@ -42,7 +43,7 @@ class Scorer(Reader):
 
     async def score(self, request: ScoreRequest, deadline: float | None = None) -> ScoreResult:
         """Raises InvalidInput, InputTooLong, TooManyTokens, TooManyChunks, and what Batcher.submit raises."""
-        size = sum(len(one.first) + len(one.second or "") for one in request.inputs)
+        size = sum(size_of(one.first) + size_of(one.second or "") for one in request.inputs)
         if size > OFF_LOOP_CHARACTERS:
             cuts = await self._workers.run(lambda ticket: self._cut_all(request, ticket.check), size, deadline)
         else:

@@ -20,6 +20,8 @@ from service.words import Words
 
 _SLICE = 50_000  # characters
 _COUNTED = 4  # times as many tokens as a request may hold: beyond that it does not matter how many there are
+# One character that many normalisers write as 18, of 33 bytes; no other has more than eight.
+_LIGATURE, _LIGATURE_SIZE = "\ufdfa", 18
 _BERT = (normalizers.BertNormalizer, pre_tokenizers.BertPreTokenizer, models.WordPiece)
 
 
@@ -178,10 +180,12 @@ class Tokenizer:
             found.append([*before, *_pieces(text, encoding), *after])
         return found
 
-    def decode(self, ids: Sequence[int], skip_special_tokens: bool) -> str:
-        """Raises InvalidInput for ids that are not in the vocabulary."""
-        self._check_ids(ids)
-        return self._tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
+    def decode(self, many: Sequence[Sequence[int]], skip_special_tokens: bool) -> list[str]:
+        """The text of each. Raises InvalidInput for ids that are not in the vocabulary."""
+        for ids in many:
+            self._check_ids(ids)
+        # As with `encode`, only the call for many releases the GIL.
+        return self._tokenizer.decode_batch(many, skip_special_tokens=skip_special_tokens)
 
     def _check_ids(self, ids: Sequence[int]) -> None:
         for token in ids:
@@ -246,6 +250,11 @@ def _pieces(text: str, encoding: Encoding) -> Iterator[Piece]:
         yield Piece(token, text[start:stop], False, position[start], position[stop])
 
 
+def size_of(text: str) -> int:
+    """The characters to go through, where a normaliser makes several of one."""
+    return len(text) + (_LIGATURE_SIZE - 1) * text.count(_LIGATURE)
+
+
 def slices(text: str) -> Iterator[tuple[int, int]]:
     """Ranges of a long text that are tokenised one by one, each beginning with white space if there is any.
 
@@ -253,12 +262,18 @@ def slices(text: str) -> Iterator[tuple[int, int]]:
     cut. Memory while tokenising is some hundred bytes for each character: this bounds it.
     """
     start, length = 0, len(text)
-    while length - start > _SLICE:
-        stop = start + _SLICE
+    while length - start > (size := _slice_at(text, start)):
+        stop = start + size
         before_words = (
-            i for i in range(stop, start + _SLICE // 2, -1) if text[i].isspace() and not text[i - 1].isspace()
+            i for i in range(stop, start + size // 2, -1) if text[i].isspace() and not text[i - 1].isspace()
         )
         stop = next(before_words, stop)
         yield start, stop
         start = stop
     yield start, length
+
+
+def _slice_at(text: str, start: int) -> int:
+    """Shorter where the characters become so many that they would fill two."""
+    is_swelling = _LIGATURE_SIZE * text.count(_LIGATURE, start, start + _SLICE) > _SLICE
+    return _SLICE // _LIGATURE_SIZE if is_swelling else _SLICE

@@ -88,9 +88,9 @@ class Vocabulary:
         """The word; n-grams have no spelling, as many share a row."""
         return self._words[number] if number < len(self._words) else "<n-gram>"
 
-    def decode(self, ids: Sequence[int], skip_special_tokens: bool) -> str:
+    def decode_batch(self, many: Sequence[Sequence[int]], skip_special_tokens: bool) -> list[str]:
         """Words with a space between them."""
-        return " ".join(self._words[one] for one in ids if one < len(self._words))
+        return [" ".join(self._words[one] for one in ids if one < len(self._words)) for ids in many]
 
     # --- words ------------------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from tests.e2e.process import Raw, Server, openai_vectors, wait_until
 CLIENTS = 200
 SECONDS = 2  # that a client may take
 HEAD = b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\n"
+NO_PATH = b"POST /no HTTP/1.1\r\nHost: x\r\n"
 DOCUMENT = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"  # its reply has 0.2 MB
 REPLIES = 24  # together more than the kernel takes for a connection
 PATIENCE = 60.0
@@ -27,7 +28,7 @@ KINDS = {
     "sends a head byte by byte": (HEAD + b"x-long: ", b"a", "slow_head"),
     "sends a body byte by byte": (HEAD + b"Content-Length: 1000\r\n\r\n{", b" ", "slow_body"),
     "sends chunks of a byte": (HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n", "slow_body"),
-    "sends a body that is refused": (b"POST /no HTTP/1.1\r\nContent-Length: 99999\r\n\r\n", b" ", "slow_body"),
+    "sends a body that is refused": (NO_PATH + b"Content-Length: 99999\r\n\r\n", b" ", "slow_body"),
     "never reads": (DOCUMENT * REPLIES, b"", "slow_reader"),
 }
 
@@ -132,7 +133,7 @@ def test_a_refused_body_is_thrown_away_and_the_reply_arrives(server: Server) -> 
     ("first", "more", "reason"),
     [
         (HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"1;" + b"x" * 100_000 + b"\r\n \r\n", "endless_body"),
-        (b"POST /no HTTP/1.1\r\nContent-Length: 999999999\r\n\r\n", b" " * 1_000_000, "unread_body"),
+        (NO_PATH + b"Content-Length: 999999999\r\n\r\n", b" " * 1_000_000, "unread_body"),
         (HEAD + b"x: ", b"a" * 100_000, "large_head"),
     ],
 )

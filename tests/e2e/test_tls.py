@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
 import signal
@@ -116,17 +115,7 @@ def test_a_head_over_its_limit_ends_the_connection(server: Server, authority: tr
         trusts(authority).wrap_socket(raw, server_hostname="localhost") as client,
     ):
         client.sendall(b"GET /livez HTTP/1.1\r\nhost: x\r\nx-long: " + b"a" * 70_000)
-        client.settimeout(0.5)
-        replies: list[bytes] = []
-
-        def refused() -> bool:
-            client.sendall(b"a")  # the limit is looked at when more comes
-            with contextlib.suppress(TimeoutError):
-                replies.append(client.recv(100))
-            return bool(replies)
-
-        wait_until(refused, "the refusal")
-    assert replies[0].startswith(b"HTTP/1.1 431 ")
+        assert client.recv(100).startswith(b"HTTP/1.1 431 ")
 
 
 def test_certificates_are_exchanged_while_requests_run(start_server: StartServer, tmp_path: Path) -> None:

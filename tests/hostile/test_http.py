@@ -9,6 +9,7 @@ import threading
 
 import pytest
 
+from service.protocol import MAX_HEAD_BYTES
 from tests.e2e.process import Raw
 from tests.hostile.target import KEY, MARK, Target
 
@@ -36,6 +37,9 @@ REFUSED = {
     "unknown coding": LENGTH + b"Transfer-Encoding: xchunked\r\n\r\n" + BODY,
     "identity": LENGTH + b"Transfer-Encoding: identity\r\n\r\n" + BODY,
     "chunked is not last": b"Transfer-Encoding: chunked, gzip\r\n\r\n" + CHUNKS,
+    "gzip within chunks": b"Transfer-Encoding: gzip, chunked\r\n\r\n" + CHUNKS,
+    "gzip, then chunks": b"Transfer-Encoding: gzip\r\n" + CHUNKED + b"\r\n" + CHUNKS,
+    "two hosts": b"Host: localhost\r\n" + LENGTH + b"\r\n" + BODY,
     "chunked twice": CHUNKED + CHUNKED + b"\r\n" + CHUNKS,
     "chunked behind a tab": b"Transfer-Encoding: \x0bchunked\r\n\r\n" + CHUNKS,
     "folded line": b"X-A: b\r\n c\r\n" + LENGTH + b"\r\n" + BODY,
@@ -63,6 +67,21 @@ def test_a_length_that_is_too_small_makes_the_rest_a_bad_request(target: Target)
     assert target.raw(HEAD + b"Content-Length: 5\r\n\r\n" + BODY, replies=3) in ([400], [400, 400])
 
 
+@pytest.mark.parametrize(("version", "status"), [("1.1", 400), ("1.0", 200)])
+def test_a_host_is_named_since_there_are_many(target: Target, version: str, status: int) -> None:
+    assert target.raw(b"GET /livez HTTP/%s\r\n\r\n" % version.encode()) == [status]
+
+
+def test_a_head_over_its_limit_is_refused_at_once(target: Target) -> None:
+    """Nothing more has to come, and the refusal arrives although more does."""
+    head = HEAD + LENGTH + b"X-A: "
+    filled = head + b"a" * (MAX_HEAD_BYTES - len(head))
+    assert target.raw(filled + b"\r\n\r\n" + BODY) == [200]
+    assert target.raw(filled + b"a") == [431]
+    assert target.raw(filled + b"a\r\n\r\n" + BODY) == [431]
+    assert target.raw(filled + b"a" * 2_000_000) == [431]
+
+
 @pytest.mark.parametrize(
     "lines",
     [
@@ -84,18 +103,24 @@ def test_heads_within_the_limit_do_no_harm(target: Target, lines: bytes) -> None
 
 
 @pytest.mark.parametrize("at", range(1, 5))
-def test_a_head_may_end_in_two_pieces_with_a_long_body_behind(target: Target, at: int) -> None:
+@pytest.mark.parametrize("size", [0, MAX_HEAD_BYTES - 200])
+def test_a_head_may_end_in_two_pieces_with_a_long_body_behind(target: Target, at: int, size: int) -> None:
     body = json.dumps({"input": "a", "unknown": "x" * 200_000}).encode()
-    head = HEAD + b"Content-Length: %d\r\n\r\n" % len(body)
+    head = HEAD + b"X-A: %s\r\nContent-Length: %d\r\n\r\n" % (b"a" * size, len(body))
     assert target.raw(head[:-at], head[-at:] + body) == [200]
+
+
+def test_a_head_may_end_byte_by_byte(target: Target) -> None:
+    end = [bytes([byte]) for byte in b"\r\n\r\n"]
+    assert target.raw(HEAD + LENGTH[:-2], *end, BODY) == [200]
 
 
 @pytest.mark.parametrize(
     "request_",
     [
-        b"GET /livez HTTP/1.1\r\n\r\n",
-        b"GET /v1/models HTTP/1.1\r\nAuthorization: Bearer %s\r\n\r\n" % KEY.encode(),
-        b"POST /v1/embeddings HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}",
+        b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /v1/models HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %s\r\n\r\n" % KEY.encode(),
+        b"POST /v1/embeddings HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}",
     ],
     ids=["live", "models", "bodies"],
 )

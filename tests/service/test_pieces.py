@@ -35,9 +35,10 @@ def test_all_texts_together_have_a_limit(tokenizer: Tokenizer) -> None:
 
 
 def test_ids_become_text_again(tokenizer: Tokenizer) -> None:
-    assert tokenizer.decode([4, 5], True).split() == ["hello", "world"]
-    assert len(tokenizer.decode([2, 4, 5, 3], False).split()) == 4
-    assert tokenizer.decode([], True) == ""
+    (text,) = tokenizer.decode([[4, 5]], True)
+    assert text.split() == ["hello", "world"]
+    whole, empty = tokenizer.decode([[2, 4, 5, 3], []], False)
+    assert (len(whole.split()), empty) == (4, "")
     for wrong in (-1, tokenizer.vocab_size, 2**32):
         with pytest.raises(InvalidInput):
-            tokenizer.decode([4, wrong], True)
+            tokenizer.decode([[4], [4, wrong]], True)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tokenizers import normalizers
 
 from service.errors import BundleError, InvalidInput, TooManyTokens
-from service.tokenizer import Tokenizer, slices
+from service.tokenizer import Tokenizer, size_of, slices
 from service.types import Encoding
 from tests.service.conftest import WORDS
 
@@ -112,6 +112,15 @@ def test_slices_cover_a_text_in_order_and_begin_with_white_space_where_there_is_
     assert all(stop - start <= 20 for start, stop in found)
     for start, _ in found[1:]:
         assert text[start].isspace() or not any(map(str.isspace, text[start - 9 : start + 1]))
+
+
+@given(st.text("ab \ufdfa", max_size=400))
+def test_slices_are_shorter_where_a_character_becomes_eighteen(text: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("service.tokenizer._SLICE", 40)
+        found = [text[start:stop] for start, stop in slices(text)]
+    assert "".join(found) == text
+    assert all(size_of(one) <= 80 for one in found)
 
 
 def test_no_texts_give_no_encodings(tokenizer: Tokenizer) -> None:

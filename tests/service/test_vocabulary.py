@@ -88,7 +88,7 @@ def test_it_is_a_tokenizer(tmp_path: Path) -> None:
     assert (long.starts[1], long.ends[1]) == (4, 8)
     assert list(short.ids) == [0]
     assert [piece.text for piece in tokenizer.pieces(["The mill"], False, 10)[0]] == ["The", "mill"]
-    assert tokenizer.decode([1, 0], True) == "mill the"
+    assert tokenizer.decode([[1, 0], [0]], True) == ["mill the", "the"]
     with pytest.raises(TooManyTokens):
         tokenizer.encode(["the mill the mill"], [""], 100, max_tokens=3)
     with pytest.raises(BundleError, match="cannot be read"):
