@@ -28,7 +28,7 @@ from service.api.body_bounds import check_bounds
 from service.api.client_deadline import client_seconds
 from service.api.errors import Status, own_statuses, retry_headers, status_of
 from service.api.wire import to_json
-from service.bodies import Bodies
+from service.bodies import Arrival, Bodies
 from service.bundle import Use
 from service.errors import (
     BodyTooLarge,
@@ -46,7 +46,6 @@ from service.errors import (
 )
 from service.logs import LOGGER, event, request_event
 from service.model import Model
-from service.patience import SLOWEST
 from service.protocol import Exchange
 from service.registry import Registry
 from service.settings import Settings
@@ -132,9 +131,14 @@ class Call:
         self.held += size
         self.service.bodies.take(size)
 
+    def let_go(self) -> None:
+        """Nothing of its body is held any more."""
+        self.service.bodies.give_back(self.held)
+        self.held = 0
+
     def release(self) -> None:
         """It has been answered."""
-        self.service.bodies.give_back(self.held)
+        self.let_go()
         for model in self.used:
             model.usage.end()
 
@@ -313,27 +317,37 @@ async def _read_parts(receive: Receive, limit: int, call: Call, loop: asyncio.Ab
     """Raises BodyTooLarge, Overloaded, ClientGone; DeadlineExceeded at a deadline of its client's, SlowBody at the
     server's, or where the client is too slow."""
     parts, size = [], 0
-    begun = too_slow = loop.time() + call.service.settings.client_timeout
+    bodies = call.service.bodies
+
+    def let_go() -> None:
+        call.let_go()
+        if not timer.expired():
+            timer.reschedule(loop.time())
+
+    arrival = Arrival(loop.time(), call.service.settings.client_timeout, let_go)
     try:
-        async with asyncio.timeout_at(min(call.deadline, too_slow)) as timer:
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise ClientGone("The client went away while sending.")
-                part = message.get("body", b"")
-                size += len(part)
-                if size > limit:
-                    raise BodyTooLarge(limit)
-                call.service.bodies.check(len(part))
-                call.hold(len(part))
-                parts.append(part)
-                if not message.get("more_body"):
-                    return parts[0] if len(parts) == 1 else b"".join(parts)
-                too_slow = begun + size / SLOWEST
-                timer.reschedule(min(call.deadline, too_slow))
+        async with asyncio.timeout_at(min(call.deadline, arrival.due)) as timer:
+            with bodies.expecting(arrival):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientGone("The client went away while sending.")
+                    part = message.get("body", b"")
+                    size += len(part)
+                    if size > limit:
+                        raise BodyTooLarge(limit)
+                    arrival.came(len(part), loop.time())
+                    bodies.check(len(part), call.held)
+                    if arrival.is_cut:
+                        raise TimeoutError
+                    call.hold(len(part))
+                    parts.append(part)
+                    if not message.get("more_body"):
+                        return parts[0] if len(parts) == 1 else b"".join(parts)
+                    timer.reschedule(min(call.deadline, arrival.due))
     except TimeoutError:
         # Not asked of the clock, as a timer may ring a moment early.
-        if call.has_own_deadline and call.deadline <= too_slow:
+        if call.has_own_deadline and call.deadline <= arrival.due and not arrival.is_cut:
             raise DeadlineExceeded("The request was not finished within its time.") from None
         metrics.CONNECTIONS_CUT.labels(SlowBody.reason).inc()
         raise SlowBody from None

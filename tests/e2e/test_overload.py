@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 
 import httpx
 import numpy as np
@@ -23,7 +25,7 @@ def narrow(launch: StartServer) -> Iterator[Server]:
     """Hardly anything may wait, be held, or be connected."""
     server = launch(
         *("--executors", "1", "--max-queue-tokens", "1000", "--max-batch-tokens", "256"),
-        *("--max-buffered-bytes", "100000", "--max-connections", "150"),
+        *("--max-buffered-bytes", "100000", "--max-connections", "150", "--client-timeout", "100"),
     )
     yield server
     server.stop()
@@ -113,6 +115,42 @@ def test_what_cannot_be_done_within_its_time_is_refused_and_not_run(start_server
         assert [one.result().status_code for one in sent] == [200] * 4
     assert server.metric("embedserve_dropped_total") == 0
     assert cosines(server.embed(golden.texts[:5]), golden.vectors[:5]).min() >= 0.999999
+
+
+def test_who_stops_before_a_body_is_whole_makes_room(start_server: StartServer) -> None:
+    """They fill all the memory that there is for bodies, fast, and then say nothing; or one byte at times."""
+    server = start_server("--max-buffered-bytes", "1000000", "--client-timeout", "10")
+    head = b"POST /v1/embeddings HTTP/1.1\r\nhost: x\r\ncontent-length: 200000\r\n\r\n"
+    with ExitStack() as stack:
+        stopped = [stack.enter_context(Raw(server.port)) for _ in range(8)]
+        for one in stopped:
+            one.send(head + b" " * 120_000)
+        wait_until(lambda: server.metric("embedserve_held_body_bytes") >= 800_000, "memory full of halves")
+        deadline = time.monotonic() + 8
+        while time.monotonic() < deadline:
+            for one in stopped:
+                with suppress(ConnectionError):
+                    one.send(b" ")
+            if server.post("/v1/embeddings", {"input": "b" + " " * 250_000}).status_code == 200:
+                break
+        else:
+            pytest.fail("no room, although everyone has stopped")
+        assert server.metric("embedserve_connections_cut_total", reason="slow_body") >= 1
+        assert server.metric("embedserve_held_body_bytes") < 1_000_000
+    wait_until(lambda: server.metric("embedserve_held_body_bytes") == 0, "nothing to be held")
+
+
+def test_who_was_fast_has_saved_up_nothing(start_server: StartServer) -> None:
+    """A megabyte is worth a hundred seconds at the slowest pace, and no second in which nothing comes."""
+    server = start_server("--client-timeout", "2", "--request-timeout", "1000")
+    with Raw(server.port) as raw:
+        raw.send(b"POST /v1/embeddings HTTP/1.1\r\nhost: x\r\ncontent-length: 1000001\r\n\r\n" + b" " * 1_000_000)
+        assert raw.reply()[0] == 408
+
+
+def test_a_body_larger_than_what_may_be_held_is_read_where_nothing_else_is(start_server: StartServer) -> None:
+    server = start_server("--max-buffered-bytes", "100000")
+    assert server.post("/v1/embeddings", {"input": "a" + " " * 300_000}).status_code == 200
 
 
 def test_a_server_that_has_just_started_knows_what_it_can_do(start_server: StartServer, golden: Golden) -> None:
