@@ -14,7 +14,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -110,6 +120,14 @@ DeviceText = Annotated[str, AfterValidator(_device)]
 
 class ModelSettings(BaseModel):
     """What one served model may be told; a server of several models holds several of these."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_number(cls, value: object, about: ValidationInfo) -> object:
+        """pydantic takes `true` for 1, which as a limit nobody means."""
+        if isinstance(value, bool) and cls.model_fields[about.field_name or ""].annotation is not bool:
+            raise ValueError("it is true or false, which says nothing here")
+        return value
 
     long_input: LongInput = Field(
         LongInput.CHUNK,

@@ -79,12 +79,28 @@ def test_a_wrong_value_is_named_with_the_places_to_mend_it(flags: dict[str, str]
 
 @pytest.mark.parametrize(
     ("text", "complaint"),
-    [("prot = 1", "no setting named 'prot'"), ("port = ", "not TOML"), ('port = "x"', "port is not valid")],
+    [
+        ("prot = 1", "no setting named 'prot'"),
+        ("port = ", "not TOML"),
+        ('port = "x"', "port is not valid"),
+        ("tokens_per_minute = true", "tokens_per_minute is not valid: .*true or false"),
+        ("max_queue_seconds = true", "max_queue_seconds is not valid: .*true or false"),
+        ("chunk_overlap = false", "chunk_overlap is not valid: .*true or false"),
+        ("cache_dir = true", "cache_dir is not valid: .*true or false"),
+        ('[[models]]\nmodel = "a"\nweight = true', "line 3: weight is not valid: .*true or false"),
+    ],
 )
 def test_a_wrong_file_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, complaint: str) -> None:
     monkeypatch.setenv("EMBEDSERVE_CONFIG", toml(tmp_path, text))
     with pytest.raises(StartupError, match=complaint):
         load_settings()
+
+
+def test_what_is_true_or_false_may_be(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    text = 'docs = false\nstrict = true\n[[models]]\nmodel = "a"\nreturn_chunks = true'
+    monkeypatch.setenv("EMBEDSERVE_CONFIG", toml(tmp_path, text))
+    found = load_settings()
+    assert (found.docs, found.strict, found.models[0].return_chunks) == (False, True, True)
 
 
 def test_a_missing_file_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
