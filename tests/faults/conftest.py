@@ -12,6 +12,18 @@ import pytest
 
 from tests.conftest import Golden
 from tests.e2e.process import Server
+from tests.models import late
+from tests.models.scores import IDENTITY, write_cross_encoder
+from tests.models.sparse import write_splade
+from tests.models.tiny import Tiny
+
+MAKE: dict[str, Callable[[Path], Path]] = {
+    "embedding": lambda folder: Tiny().write(folder),
+    "sparse": write_splade,
+    "tokens": lambda folder: late.write("colbert", folder),
+    "score": lambda folder: write_cross_encoder(folder, 1, **IDENTITY),
+}
+"""A tiny checkpoint of each task."""
 
 
 class Faulty(Server):

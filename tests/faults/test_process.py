@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 import signal
 import subprocess
 import time
@@ -47,21 +45,20 @@ def server(shared: Faulty) -> Faulty:
 
 @contextmanager
 def load(server: Server, golden: Golden) -> Iterator[list[httpx.Response]]:
-    """Requests by eight clients, one after the other each, until the block ends; all replies once it has ended."""
+    """Requests by four clients, one after the other each, until the block ends; all replies once it has ended."""
     ends: list[bool] = []
     replies: list[httpx.Response] = []
 
     def client(number: int) -> None:
-        texts = golden.texts[number::8]
         while not ends:
-            replies.append(server.post(EMBEDDINGS, {"input": texts}))
+            replies.append(server.post(EMBEDDINGS, {"input": golden.texts[number]}))
 
-    with ThreadPoolExecutor(8) as pool:
-        clients = [pool.submit(client, number) for number in range(8)]
+    with ThreadPoolExecutor(4) as pool:
+        clients = [pool.submit(client, number) for number in range(4)]
         try:
-            wait_until(lambda: len(replies) > 8, "the load")
+            wait_until(lambda: len(replies) > 4, "the load")
             yield replies
-            enough = len(replies) + 16
+            enough = len(replies) + 8
             wait_until(lambda: len(replies) > enough or any(one.done() for one in clients), "more of the load")
         finally:
             ends.append(True)
@@ -70,14 +67,14 @@ def load(server: Server, golden: Golden) -> Iterator[list[httpx.Response]]:
 
 
 @pytest.mark.parametrize("kind", ["tokenizer raises", "tokenizer panics"])
-@pytest.mark.parametrize("rest", ["", LONG], ids=["on the loop", "beside it"])
-def test_a_tokenizer_that_fails_on_a_text_fails_it_alone(server: Faulty, golden: Golden, kind: str, rest: str) -> None:
+def test_a_tokenizer_that_fails_on_a_text_fails_it_alone(server: Faulty, golden: Golden, kind: str) -> None:
     server.fault(kind, word="poison")
     with load(server, golden) as replies:
-        for _ in range(3):  # more often than there are threads
-            assert_openai_error(server.post(EMBEDDINGS, {"input": "poison" + rest}), 500, "server_error")
-        google = server.post(VERTEX_MODEL, {"instances": [{"content": "poison" + rest}]})
-    assert_google_error(google, 500, "INTERNAL")
+        for text in ("poison", "poison" + LONG):
+            for _ in range(3):  # more often than there are threads
+                assert_openai_error(server.post(EMBEDDINGS, {"input": text}), 500, "server_error")
+            google = server.post(VERTEX_MODEL, {"instances": [{"content": text}]})
+            assert_google_error(google, 500, "INTERNAL")
     assert {one.status_code for one in replies} == {200}
     assert server.embed("a text" + LONG).shape == (1, 384)
 
@@ -100,12 +97,12 @@ def test_a_blocked_event_loop_is_seen_by_a_probe_that_is_not_answered(server: Fa
     assert server.http.get("/livez").status_code == 200
 
 
-@pytest.mark.parametrize("jump", [DAY, -DAY])
-def test_a_clock_that_jumps_fails_nobody(server: Faulty, golden: Golden, jump: int) -> None:
+def test_a_clock_that_jumps_fails_nobody(server: Faulty, golden: Golden) -> None:
     with load(server, golden) as replies:
-        server.fault(clock=jump)
-        before = len(replies)
-        wait_until(lambda: len(replies) > before + 16, "requests after the jump")
+        for jump in (DAY, -DAY):
+            server.fault(clock=jump)
+            enough = len(replies) + 12
+            wait_until(lambda enough=enough: len(replies) > enough, "requests after it")  # type: ignore[misc]
         server.mend()
     assert {one.status_code for one in replies} == {200}
     assert np.abs(server.embed(golden.texts) - golden.vectors).max() <= 1e-4
@@ -143,7 +140,7 @@ def test_a_signal_under_load_loses_nothing_that_was_taken(
                     return
 
     with ThreadPoolExecutor(8) as pool:
-        clients = [pool.submit(client, golden.texts[i::8]) for i in range(8)]
+        clients = [pool.submit(client, golden.texts[i : i + 1]) for i in range(8)]
         wait_until(lambda: len(replies) > 16, "the load")
         server.signal(number)
         for one in clients:
@@ -194,15 +191,3 @@ def test_a_read_only_cache_serves_what_it_holds(
     assert done.returncode == 1
     assert b"Read-only file system" in done.stderr
     assert b"Traceback" not in done.stderr
-
-
-def test_a_bundle_that_was_damaged_is_refused_at_the_next_start(bundle: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "damaged"
-    folder.mkdir()
-    for file in bundle.iterdir():
-        (folder / file.name).write_bytes(file.read_bytes())
-    data = folder / next(iter(json.loads((folder / "bundle.json").read_text())["files"]))
-    data.write_bytes(data.read_bytes()[:-1])
-    done = run_command("serve", folder, "--port", "0")
-    assert done.returncode == 1
-    assert re.search(rb"is corrupt|cannot be", done.stderr)

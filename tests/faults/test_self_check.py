@@ -16,17 +16,7 @@ from service.errors import BundleError, StartupError
 from service.opening import open_bundle
 from service.runtime.wheel import ort
 from service.settings import ServedModel
-from tests.models import late
-from tests.models.scores import IDENTITY, write_cross_encoder
-from tests.models.sparse import write_splade
-from tests.models.tiny import Tiny
-
-MAKE: dict[str, Callable[[Path], Path]] = {
-    "embedding": lambda folder: Tiny().write(folder),
-    "sparse": write_splade,
-    "tokens": lambda folder: late.write("colbert", folder),
-    "score": lambda folder: write_cross_encoder(folder, 1, **IDENTITY),
-}
+from tests.faults.conftest import MAKE
 
 
 @pytest.fixture(scope="module", params=MAKE)
