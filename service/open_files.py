@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
@@ -18,6 +19,11 @@ def raise_limit() -> int | None:
     if soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     return max(soft, wanted)
+
+
+def open_files() -> int:
+    """How many this process has open now."""
+    return len(os.listdir("/dev/fd"))
 
 
 _ENOUGH = 1_048_576  # what Linux allows a process by default at most (fs.nr_open)

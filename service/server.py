@@ -29,7 +29,7 @@ from service.errors import StartupError
 from service.listening import Beside, Listener, address, listen, uvicorn_config
 from service.logs import configure, event, finish, lost_lines, say
 from service.model import Model
-from service.open_files import raise_limit
+from service.open_files import open_files, raise_limit
 from service.protocol import SURPLUS_CONNECTIONS
 from service.rate_limits import Limits
 from service.registry import Find, Registry
@@ -42,8 +42,8 @@ _LAST_SECONDS = 5.0
 # Seconds after which a thread that cuts up a long document lets the event loop go on; Python's own 5 ms are a
 # wait at each of the several steps of every short request.
 _SWITCH_INTERVAL = 0.000_5
-# What is open beside clients' connections: both ports' surplus ones, models, pipes, logs.
-_OTHER_FILES = 2 * SURPLUS_CONNECTIONS + 128
+# Beside clients' connections and what is open before models are loaded: their files, the event loop's, logs.
+_OWN_FILES = 48
 
 
 class _Server(Listener):
@@ -98,8 +98,8 @@ def _serve(settings: Settings, bundles: Sequence[Path], find: Find) -> None:
     registry = Registry(settings, find)
     bodies = Bodies(settings.max_buffered_bytes)
     parts = Service(registry, settings, keys, admin_keys, bodies)
-    max_connections = _affordable(settings.max_connections)
     beside = _beside(parts, tls)
+    max_connections = _affordable(settings.max_connections, ports=2 if beside else 1)
     config = uvicorn_config(create_app(parts, "public" if beside else None), settings)
     server = _Server(config, registry, settings.drain_grace, tls)
     for one in (server, beside):
@@ -117,12 +117,18 @@ def _serve(settings: Settings, bundles: Sequence[Path], find: Find) -> None:
         runner.run(_run_beside(beside, _run(server, registry, bundles, listener, urls)))
 
 
-def _affordable(max_connections: int) -> int:
-    """As many connections, or those that the limit of open files leaves."""
+def _affordable(max_connections: int, ports: int) -> int:
+    """As many connections, or those that the limit of open files leaves. Raises StartupError where it leaves none."""
     files = raise_limit()
-    if files is None or files >= max_connections + _OTHER_FILES:
+    if files is None:
         return max_connections
-    most = max(1, files - _OTHER_FILES)
+    others = open_files() + _OWN_FILES + ports * SURPLUS_CONNECTIONS
+    most = files - others
+    if most >= max_connections:
+        return max_connections
+    if most < 1:
+        reason = f"the limit of {files} open files leaves none for clients"
+        raise StartupError(reason, f"raise it (ulimit -n) above {others}; 1024 and more are usual")
     event(logging.WARNING, f"of max_connections {max_connections}, the limit of {files} open files leaves {most}")
     return most
 
