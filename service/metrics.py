@@ -138,6 +138,7 @@ CONNECTIONS_CUT = _counter(
 LOST_LOG_LINES = _gauge(
     "lost_log_lines", "Lines that stderr or stdout did not take: a pipe that nobody reads, a full disk"
 ).labels()
+TLS_FAILURES = _counter("tls_failed_handshakes_total", "Handshakes of TLS that failed, by reason", "reason")
 
 BUILD_INFO = _gauge("build_info", "1; the versions are in the labels", "version", "python", "onnxruntime")
 MODEL_INFO = _gauge(

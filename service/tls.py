@@ -3,6 +3,9 @@
 A handshake takes the newest files that could be used (`SSLObject.context`, set by the callback that OpenSSL calls for
 every client, with a server's name or without). So a rotation is atomic, also where it brings another type of key: a
 context that is loaded twice would keep the old certificate beside the new one.
+
+Event loops say nothing of handshakes that fail, and close the connection before OpenSSL's alert is sent. So the object
+that they call for every step of a handshake counts and logs why, and lets the alert go out first.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from service import metrics
 from service.errors import StartupError
 from service.logs import event
 
@@ -21,7 +25,44 @@ from service.logs import event
 _LOOK_EVERY = 1.0
 _CERTIFICATE, _KEY, _CLIENT_CA = "--tls-certificate", "--tls-private-key", "--tls-client-ca"
 
+# OpenSSL's reasons, for metrics; of hundreds, those that are usual.
+_REASONS = {
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "no_certificate",
+    "CERTIFICATE_VERIFY_FAILED": "bad_certificate",
+    "UNSUPPORTED_PROTOCOL": "old_version",
+    "HTTP_REQUEST": "no_tls",
+    "WRONG_VERSION_NUMBER": "no_tls",
+}
+
 Stamps = tuple[tuple[int, int, int] | None, ...]
+
+
+class _Handshake(ssl.SSLObject):
+    """A client's, which tells why it failed."""
+
+    _failure: ssl.SSLError | None = None
+
+    def do_handshake(self) -> None:
+        """The event loop's call whenever something has come. It sends what is to be sent only if more is wanted: so
+        more is, once, after a failure. Raises ssl.SSLError."""
+        if self._failure is not None:
+            raise self._failure
+        try:
+            super().do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except ssl.SSLError as error:
+            self._failure = error
+            _tell(error)
+            raise ssl.SSLWantReadError from None
+
+
+def _tell(error: ssl.SSLError) -> None:
+    reason = error.reason or "no reason"
+    kind = _REASONS.get(reason) or ("refused_by_client" if "_ALERT_" in reason else "other")
+    metrics.TLS_FAILURES.labels(kind).inc()
+    why = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else reason.replace("_", " ").lower()
+    event(logging.INFO, f"a TLS handshake failed: {why}", reason=kind)
 
 
 class Certificates:
@@ -39,6 +80,7 @@ class Certificates:
         self._newest = self._read()
         self.context = _new_context(asks_clients=client_ca is not None)
         self.context.sni_callback = self._take_newest
+        self.context.sslobject_class = _Handshake
 
     def without_clients(self) -> Certificates:
         """The same, for a listener whose clients need no certificate."""

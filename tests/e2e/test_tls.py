@@ -101,12 +101,15 @@ def test_older_versions_are_refused(server: Server, authority: trustme.CA) -> No
     with socket.create_connection(("127.0.0.1", server.port)) as raw, pytest.raises(ssl.SSLError):
         context.wrap_socket(raw, server_hostname="localhost")
     server.assert_well()
+    assert server.metric("embedserve_tls_failed_handshakes_total", reason="old_version") == 1
+    assert "a TLS handshake failed: unsupported protocol" in server.stderr()
 
 
 def test_http_without_tls_gets_no_answer(server: Server) -> None:
     with pytest.raises(httpx.TransportError):
         httpx.get(f"http://127.0.0.1:{server.port}/livez", trust_env=False)
     server.assert_well()
+    assert server.metric("embedserve_tls_failed_handshakes_total", reason="no_tls") == 1
 
 
 def test_a_head_over_its_limit_ends_the_connection(server: Server, authority: trustme.CA) -> None:
@@ -146,6 +149,16 @@ def test_clients_need_a_certificate_of_the_authority_of_the_moment(start_server:
     for identity in strangers:
         with httpx.Client(verify=trusts(files.authority, identity), trust_env=False) as http, pytest.raises(refused):
             http.get(f"{server.url}/livez")
+    http = connect(server, allowed)
+    for reason in ("no_certificate", "bad_certificate"):
+        assert http.metric("embedserve_tls_failed_handshakes_total", reason=reason) == 1
+    assert "a TLS handshake failed: peer did not return a certificate" in server.stderr()
+    with (
+        socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as raw,
+        trusts(files.authority).wrap_socket(raw, server_hostname="localhost") as stranger,
+        pytest.raises(ssl.SSLError, match=r"(?i)alert.certificate.required"),
+    ):
+        stranger.recv(1)  # with TLS 1.3 a client learns of it after its own part
     new = trustme.CA()
     clients.write_bytes(new.cert_pem.bytes())
     wait_until(lambda: "certificate read again" in server.stderr(), "the new authority to be read")
