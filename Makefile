@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 .DEFAULT_GOAL := help
 SHAPE ?= ramp
-.PHONY: help serve test test-clients lint types format docs matrix bench bench-peers load soak evaluate lock audit sbom clean
+.PHONY: help serve test test-clients lint types format docs matrix bench bench-peers load soak fuzz evaluate lock audit sbom clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -22,7 +22,7 @@ test: $(VENV)/.installed-test  ## run the whole test suite (ARGS="-k chunking" f
 	@$(PYTEST) $(ARGS)
 
 test-clients: $(VENV)/.installed-test  ## every SDK, locust and family of models, against a real server; makes environments for them in .venv-clients
-	@$(PYTEST) -m heavy tests/clients tests/loadtest tests/models tests/parity tests/rolling tests/security $(ARGS)
+	@$(PYTEST) -m heavy tests/clients tests/hostile tests/loadtest tests/models tests/parity tests/rolling tests/security $(ARGS)
 
 lint: $(VENV)/.installed-test  ## style, and that imports go downward only
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
@@ -50,6 +50,10 @@ load: $(VENV)/.installed $(VENV)-load/.installed  ## users for SHAPE=ramp, spike
 
 soak: $(VENV)/.installed $(VENV)-load/.installed  ## half an hour of everyone a server may meet: does anything grow?
 	@$(BIN)/python -m loadtest.endurance --locust $(VENV)-load/bin/locust $(ARGS)
+
+SECONDS ?= 300
+fuzz: $(VENV)/.installed-test  ## spoilt requests to every route of a real server for SECONDS=300 (ARGS="--seed 1" for others)
+	@$(BIN)/python -m tests.hostile.fuzz --seconds $(SECONDS) $(ARGS)
 
 evaluate: $(VENV)/.installed-evaluate  ## what finds passages of long documents, into docs/ (ARGS=--quick for a look)
 	@$(BIN)/python -m loadtest.long_documents $(ARGS)

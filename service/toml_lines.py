@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_HEADER = re.compile(r"\s*(\[\[?)\s*([^\]]+?)\s*\]")
+_HEADER = re.compile(r"\s*(\[\[?)([^\]]+)\]")
 _KEY = re.compile(r"""\s*["']?([A-Za-z0-9_-]+)["']?\s*[.=]""")
 
 
@@ -18,12 +18,13 @@ def line_of(text: str, array: str | None, number: int, key: str) -> int | None:
     current, count = None, -1
     for line, content in enumerate(text.splitlines(), 1):
         if header := _HEADER.match(content):
-            is_item = header[1] == "[[" and header[2] == array
+            name = header[2].strip()
+            is_item = header[1] == "[[" and name == array
             count += is_item
-            current = array if is_item or header[2].startswith(f"{array}.") else header[2]
+            current = array if is_item or name.startswith(f"{array}.") else name
             if count == number and is_item:
                 found = line
-            inner = re.split(r"\s*\.\s*", header[2])
+            inner = [part.strip() for part in name.split(".")]
             if (count == number and inner == [array, key]) or (array is None and inner[0] == key):
                 return line
         elif (

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.hostile.names import KINDS, send_names
 from tests.hostile.routes import Route, faults_of, routes_of, send_one
 from tests.hostile.seeds import RAW, bodies_for
 from tests.hostile.target import MARK, Target
@@ -88,21 +89,15 @@ def test_texts_that_are_more_than_they_look(target: Target, path: str, body: obj
     assert target.megabytes() < before + 300
 
 
-def test_names_by_the_thousand_make_no_series(target: Target) -> None:
-    """Models, paths, request ids, versions: what clients make up never becomes a label."""
-
-    def send(numbers: range) -> None:
-        for i in numbers:
-            name = f"{MARK}-{i}"
-            target.send("GET", f"/v1/models/{name}")
-            target.send("GET", f"/{name}")
-            target.send("POST", f"/openai/deployments/{name}/embeddings?api-version={name}", b'{"input":"a"}')
-            target.post("/v1/embeddings", {"input": "a", "model": name, "user": name}, x_request_id=f"id-{i}")
-            target.send("GET", f"/v2/models/{name}/versions/{i}")
-
-    send(range(3))
+@pytest.mark.parametrize("count", [2_000, pytest.param(100_000, marks=pytest.mark.heavy)])
+def test_names_by_the_thousand_make_no_series(target: Target, count: int) -> None:
+    """Models, paths, methods, keys, request ids, versions: what clients make up never becomes a label, and takes no
+    memory."""
+    send_names(target, range(KINDS * KINDS))
     target.series()  # which is counted, too
-    before = target.series()
-    send(range(3, 200))
+    before, megabytes = target.series(), target.megabytes()
+    send_names(target, range(KINDS * KINDS, count))
     assert target.series() == before
     assert not any(MARK in one for one in before)
+    print(f"{count} names: {len(before)} series, memory {megabytes:.0f} → {target.megabytes():.0f} MB")
+    assert target.megabytes() < megabytes + 50
