@@ -266,6 +266,11 @@ class Endpoint:
             return await _unless_gone(operation.handler, call, exchange)
         except EmbedserveError as error:
             return refusal(call, error, self._dialect)
+        except asyncio.CancelledError:
+            # By the server, when the time to drain is over: who cancels for a client that is gone says so.
+            if (task := asyncio.current_task(exchange.loop)) is not None:
+                task.uncancel()
+            return refusal(call, Unavailable("The server is shutting down.", retry_after=1.0), self._dialect)
         except BaseException as error:
             if not isinstance(error, Exception) and type(error).__name__ != _PANIC:
                 raise
@@ -430,11 +435,10 @@ async def _unless_gone(handler: Handler, call: Call, exchange: Exchange) -> Repl
     try:
         return await handler(call)
     except asyncio.CancelledError:
+        if not exchange.is_gone:
+            raise
         task.uncancel()
-        if exchange.is_gone:
-            raise ClientGone(_GONE) from None
-        # The only other one who cancels a request is the server, when the time to drain is over.
-        raise Unavailable("The server is shutting down.", retry_after=1.0) from None
+        raise ClientGone(_GONE) from None
     finally:
         exchange.cancel_when_gone(None)
 

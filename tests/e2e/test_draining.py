@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 
 from tests.conftest import StartServer
@@ -30,3 +31,19 @@ def test_while_draining_replies_end_their_connections_and_idle_ones_stay_until_t
         assert server.process.poll() is None
         assert unused.closed_by_server()  # waits for the grace's end
     assert server.wait() == 0
+
+
+def test_a_body_that_has_not_come_when_the_drain_is_over_gets_503(start_server: StartServer) -> None:
+    server = start_server("--drain-grace", "0", "--drain-timeout", "1")
+    head = b"POST /v1/embeddings HTTP/1.1\r\nhost: x\r\ncontent-length: 400\r\n\r\n"
+    with Raw(server.port) as silent, Raw(server.port) as halfway:
+        silent.send(head)
+        halfway.send(head + b'{"inp')
+        wait_until(lambda: server.metric("embedserve_requests_in_flight") >= 2, "both being read")
+        server.signal(signal.SIGTERM)
+        for raw in (silent, halfway):
+            status, headers, body = raw.reply()
+            assert (status, headers["connection"]) == (503, "close")
+            assert "The server is shutting down." in json.loads(body)["error"]["message"]
+    assert server.wait() == 0
+    assert "Traceback" not in server.stderr()

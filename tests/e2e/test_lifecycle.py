@@ -32,6 +32,10 @@ ROWS = 16
 SLOW = {"input": full_windows(ROWS)}  # 4,096 tokens: about a second of work on one executor
 
 
+# However slow the machine is, nothing is refused because it would come too late.
+PATIENT = ("--request-timeout", "3600", "--max-queue-seconds", "3600")
+
+
 def slow_requests(server: Server, pool: ThreadPoolExecutor, count: int) -> list[Future[httpx.Response]]:
     """Returns once the server is working on all of them."""
     bodies = [{"input": full_windows(ROWS, number * ROWS)} for number in range(count)]
@@ -83,7 +87,7 @@ def test_a_second_interrupt_does_not_wait(start_server: StartServer) -> None:
 
 
 def test_requests_that_outlast_the_drain_are_told_so(start_server: StartServer) -> None:
-    server = start_server("--executors", "1", "--drain-timeout", "1", "--max-batch-tokens", "256")
+    server = start_server("--executors", "1", "--drain-timeout", "1", "--max-batch-tokens", "256", *PATIENT)
     with ThreadPoolExecutor(8) as pool:
         sent = slow_requests(server, pool, 8)
         server.signal(signal.SIGTERM)
