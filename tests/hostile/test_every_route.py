@@ -71,13 +71,14 @@ LISTS = [
             {"instances": [{"content": "a", "title": "!" * 3_000_000}]},
         ),
         ("/v1/embeddings", {"input": [90_280] * 290_000}),  # 114 signs each
+        ("/decode", {"ids": [2023] * 290_000}),
         ("/v1/embeddings", {"input": "\ufdfa" * 600_000}),
         ("/v1/embeddings", {"input": "a" + "\u0301" * 600_000}),
         ("/tokenize", {"inputs": "! " * 140_000}),
         ("/v1/embeddings", {"input": "a" * 4_000_000}),
         ("/v1/embeddings", {"input": [""] * 2_048}),
     ],
-    ids=["title", "token ids", "ligatures", "marks", "tokens", "a word", "empty texts"],
+    ids=["title", "token ids", "decode", "ligatures", "marks", "tokens", "a word", "empty texts"],
 )
 def test_texts_that_are_more_than_they_look(target: Target, path: str, body: object) -> None:
     """Others are answered meanwhile: a title was tokenised by the event loop once, for seconds."""
