@@ -92,9 +92,9 @@ def parse_line(line: str, usual: Limits, place: str) -> Entry:
         else:
             reason = f"{place}: what follows the key is no option, or its value is none"
             raise StartupError(reason, f"a key has no spaces; behind it may stand {_OPTIONS}")
-    if not key.startswith(HASHED):
+    if not key.lower().startswith(HASHED):
         return Entry(digest(key), name, limits, len(key) < SAFE_LENGTH)
-    if not _HASH.fullmatch(hashed := key.removeprefix(HASHED)):
+    if not _HASH.fullmatch(hashed := key[len(HASHED) :]):
         raise StartupError(f"{place}: {HASHED} is not followed by 64 hexadecimal digits", "make one: embedserve key")
     return Entry(bytes.fromhex(hashed), name, limits)
 

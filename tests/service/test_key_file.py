@@ -7,7 +7,7 @@ import hashlib
 import pytest
 
 from service.errors import StartupError
-from service.key_file import Entry, digest, line_of, make_key, parse
+from service.key_file import Entry, digest, line_of, make_key, parse, parse_line
 from service.rate_limits import Limits
 
 USUAL = Limits(60, 6_000)
@@ -80,3 +80,11 @@ def test_made_keys_are_long_different_and_of_one_word() -> None:
     for key in made:
         assert len(key) >= 43
         assert parse(line_of(key, "name=x"), USUAL, "keys") == parse(f"{key} name=x", USUAL, "keys")
+
+
+def test_a_hash_is_one_however_its_prefix_is_written() -> None:
+    """Taken as a key, the hash as it stands would open the door."""
+    written = line_of("a-key").replace("sha256:", "SHA256:")
+    assert parse_line(written, Limits(), "here").digest == digest("a-key")
+    with pytest.raises(StartupError, match="64 hexadecimal digits"):
+        parse_line("Sha256:abc", Limits(), "here")
