@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from typing import Any, TypeVar
 from service import metrics
 from service.batcher import Batcher, Results, Rows
 from service.bundle import OUTPUTS, TOKEN_OUTPUT, Bundle, Task
+from service.bundle_files import BundleFiles
 from service.cache import Cache
 from service.cores import usable_cores
 from service.device import Device
@@ -49,6 +51,7 @@ class Model:
     aliases: tuple[str, ...]
     created: int
     bundle: Bundle
+    files: BundleFiles
     reader: Reader  # what answers for the bundle's task
     batchers: tuple[Batcher, ...]
     workers: Workers
@@ -87,8 +90,9 @@ class Model:
         return max(self.workers.stalled_for(), *(one.stalled_for() for one in self.batchers))
 
     def failing_for(self) -> float | None:
-        """Seconds since its runtime began to fail on everything; None where it does not."""
-        return self.batchers[0].failing_for()
+        """Seconds since its runtime began to fail on everything, without end where its files were written to; None
+        where it works."""
+        return self.batchers[0].failing_for() if self.files.damage is None else math.inf
 
     async def close(self) -> None:
         """Waits for what it has to do."""
@@ -152,8 +156,9 @@ def assemble(
     metrics.MODEL_INFO.labels(
         name, bundle.model_id, bundle.precision, bundle.target, bundle.dimensions, bundle.max_seq_length
     ).set(1)
-    metrics.FAILING.labels(name).set_function(lambda: float(results.failing_for() is not None))
-    return Model(name, tuple(aliases), int(time.time()), bundle, reader, batchers, workers)
+    model = Model(name, tuple(aliases), int(time.time()), bundle, parts.files, reader, batchers, workers)
+    metrics.FAILING.labels(name).set_function(lambda: float(model.failing_for() is not None))
+    return model
 
 
 def _cache(name: str, max_bytes: int) -> Cache | None:

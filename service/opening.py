@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from service.bundle import Bundle, read_bundle, read_golden, verify_files
+from service.bundle_files import BundleFiles
 from service.device_name import DeviceName
 from service.encoder import Encoder
 from service.errors import BundleError, InputTooLong, InvalidInput, StartupError
@@ -32,6 +33,7 @@ class Parts:
     """What opening a bundle gives, before there is an event loop to serve on."""
 
     bundle: Bundle
+    files: BundleFiles
     placed: Choice
     plan: Plan
     tokenizer: Tokenizer
@@ -48,10 +50,11 @@ def open_bundle(folder: Path, settings: ModelSettings, executors: Mapping[str, i
     """
     try:
         bundle = _with_prompts(read_bundle(folder), settings)
+        files = BundleFiles(folder, bundle)
         with ThreadPoolExecutor(1) as beside:
             verified = beside.submit(verify_files, folder, bundle)
             try:
-                return _open(folder, bundle, settings, executors)
+                return _open(folder, bundle, files, settings, executors)
             finally:
                 verified.result()  # a damaged file is the reason for whatever else failed
     except BundleError as error:
@@ -73,7 +76,9 @@ def _with_prompts(bundle: Bundle, settings: ModelSettings) -> Bundle:
     return bundle.model_copy(update={"prompts": prompts, "default_prompt_name": default})
 
 
-def _open(folder: Path, bundle: Bundle, settings: ModelSettings, executors: Mapping[str, int]) -> Parts:
+def _open(
+    folder: Path, bundle: Bundle, files: BundleFiles, settings: ModelSettings, executors: Mapping[str, int]
+) -> Parts:
     tokenizer = open_tokenizer(folder, bundle)
     _check_settings(settings, bundle, tokenizer)
     placed = choose(settings.device, bundle.target)
@@ -88,7 +93,7 @@ def _open(folder: Path, bundle: Bundle, settings: ModelSettings, executors: Mapp
     encoder = Encoder(folder, bundle, execution, chosen.intra_op_threads, chosen.lone_threads)
     probe = [*tokenizer.prefix, *tokenizer.suffix] or [bundle.pad_token_id]
     speed = check_itself(folder, bundle, read_golden(folder), tokenizer, encoder)
-    return Parts(bundle, placed, chosen, tokenizer, encoder, probe, speed)
+    return Parts(bundle, files, placed, chosen, tokenizer, encoder, probe, speed)
 
 
 def _plan(folder: Path, settings: ModelSettings, device: DeviceName, executors: int | None = None) -> Plan:

@@ -106,6 +106,7 @@ class Registry:
         self._at_start: list[_Slot] = []  # those that are loaded at the start
         self._is_started = False
         self._left = asyncio.Event()
+        self._look: asyncio.Task[None] | None = None
         self._devices: dict[str, Device[Any]] = {}
         self._retiring: set[asyncio.Task[None]] = set()
         self._going: dict[int, Model] = {}  # those that finish what they have
@@ -116,10 +117,12 @@ class Registry:
         """None is the first model of one of these uses, or else the first one, whatever it is for.
 
         What is asked of it is never answered by another, should it be unloaded: that would be wrong vectors. Raises
-        ModelNotFound; Unavailable while it is loading.
+        ModelNotFound; Unavailable while it is loading, and once its files are not what they were.
         """
         slot = self._names.get(name) if name is not None else self._default(uses)
         if slot is not None and slot.model is not None:
+            if slot.model.files.damage is not None:
+                raise Unavailable("The model's files were changed while it was served.", _RETRY_WHEN_LOADING)
             return slot.model
         if not self._slots or (slot is not None and slot.is_loading):
             raise Unavailable("The model is still loading.", _RETRY_WHEN_LOADING)
@@ -151,6 +154,18 @@ class Registry:
         """Seconds since the last of all models began to fail on everything; 0 where one works."""
         failing = self.failing()
         return min(failing.values(), default=0.0) if len(failing) == len(self.models()) else 0.0
+
+    def look_again(self) -> None:
+        """Begins to look whether files that are served have been written to, unless that is still going on."""
+        if self._look is None or self._look.done():
+            self._look = asyncio.create_task(self._look_at_files())
+
+    async def _look_at_files(self) -> None:
+        for model in self.models():
+            if model.files.damage is None:
+                await asyncio.to_thread(model.files.look_again)
+                if model.files.damage is not None:
+                    event(logging.ERROR, f"{model.files.damage}; it answers no more requests", model=model.name)
 
     @property
     def is_leaving(self) -> bool:

@@ -44,6 +44,7 @@ _LAST_SECONDS = 5.0
 _SWITCH_INTERVAL = 0.000_5
 # Beside clients' connections and what is open before models are loaded: their files, the event loop's, logs.
 _OWN_FILES = 48
+_TICKS_BETWEEN_LOOKS = 10  # at the files that are served, of a tenth of a second each
 
 
 class _Server(Listener):
@@ -73,6 +74,8 @@ class _Server(Listener):
         """Called by uvicorn every tenth of a second."""
         if self._refuse_at is not None and time.monotonic() >= self._refuse_at:
             self.should_exit = True
+        if counter % _TICKS_BETWEEN_LOOKS == 0:
+            self._registry.look_again()
         return await super().on_tick(counter)
 
 
