@@ -68,7 +68,7 @@ lock: $(VENV)/.installed-test  ## pin every package with hashes, into deploy/req
 	@$(COMPILE) $(ARGS) --extra test pyproject.toml --output-file $(LOCKS)/test.txt
 	@$(COMPILE) $(ARGS) $(LOCKS)/audit.in --output-file $(LOCKS)/audit.txt
 
-audit: $(VENV)/.installed $(VENV)-audit/.installed  ## what is known against the locked packages (pip-audit); 3 if nobody could be asked
+audit: $(VENV)/.installed $(VENV)-audit/.installed  ## what is known against the locked packages (pip-audit); fails as well if nobody could be asked, and says so
 	@$(BIN)/python -m deploy.audit $(VENV)-audit/bin/pip-audit $(LOCKS)/server-cpu.txt $(LOCKS)/server-gpu.txt
 
 sbom: $(VENV)-audit/.installed  ## the bill of materials of the CPU server, dist/sbom.cdx.json (CycloneDX)

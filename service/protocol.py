@@ -64,7 +64,7 @@ _END_OF_HEAD = b"\r\n\r\n"
 _UPGRADE = b"upgrade"
 _INVALID = "Invalid HTTP request received."
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, for 0 seconds
-_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+_TOO_LARGE = f"The head of the request has more than {MAX_HEAD_BYTES} bytes."
 
 
 class State(ServerState):
@@ -384,10 +384,18 @@ class LimitedProtocol(HttpToolsProtocol):
                 self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's first one
             except HttpParserError:
                 self.logger.warning(_INVALID)
-                self.send_400_response(_INVALID)
+                self._refuse(400, _INVALID)
+                self.transport.close()
                 return
             else:
                 return
+
+    def _refuse(self, status: int, text: str) -> None:
+        """What is no request that anyone could answer; the connection is to end then."""
+        kind = ("content-type", "text/plain; charset=utf-8"), ("content-length", str(len(text)))
+        head = header_lines([*kind, ("cache-control", "no-store"), ("connection", "close")])
+        own = self.state.lines(self.state.default_headers)
+        self.transport.write(b"".join((STATUS_LINE[status][:-2], own, f"{head}\r\n\r\n{text}".encode())))
 
     def _decline(self) -> None:
         """Raises ValueError where a head is nothing without its wish for an upgrade."""
@@ -435,7 +443,7 @@ class LimitedProtocol(HttpToolsProtocol):
         metrics.CONNECTIONS_CUT.labels("large_head").inc()
         self._held.clear()
         self._patience.came(_HEAD)
-        self.transport.write(_TOO_LARGE)
+        self._refuse(431, _TOO_LARGE)
         if self._is_answering or not self.transport.can_write_eof():
             self.transport.close()
         else:

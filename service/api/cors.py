@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.protocol import Exchange
@@ -30,6 +31,12 @@ class Cors(CORSMiddleware):
     def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
         """`origins` as browsers write them, or "*" for all."""
         super().__init__(app, origins, _METHODS, ("*",), expose_headers=_EXPOSED)
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        """The library's, which browsers keep by a header of its own, and no cache is to keep."""
+        response = super().preflight_response(request_headers)
+        response.headers["cache-control"] = "no-store"
+        return response
 
     async def simple_response(self, scope: Scope, receive: Receive, send: Send, request_headers: Headers) -> None:
         """What the library would add to the start of a reply is added to an Exchange's, which sends no messages."""

@@ -9,9 +9,10 @@ import re
 import pytest
 
 from service.errors import StartupError
+from service.protocol import MAX_HEAD_BYTES
 from service.settings import load_settings
 from tests.conftest import StartServer
-from tests.e2e.process import VERTEX_MODEL, Server
+from tests.e2e.process import VERTEX_MODEL, Raw, Server
 
 KEY = "sk-of-a-page-0123456789abcdef"
 PAGE, OTHER = "https://app.example.org", "https://evil.example.org"
@@ -44,6 +45,7 @@ def test_a_preflight_needs_no_key(shared: Server, origin: str, path: str) -> Non
     assert told["access-control-allow-headers"] == "authorization,x-stainless-os"
     assert "Origin" in told["vary"]
     assert "access-control-allow-credentials" not in told
+    assert (told["x-content-type-options"], told["cache-control"]) == ("nosniff", "no-store")
 
 
 def test_other_origins_and_methods_are_refused(shared: Server) -> None:
@@ -121,6 +123,19 @@ def test_every_reply_is_what_it_says_and_is_kept_nowhere(server: Server, method:
     assert headers.get_list("cache-control") == ["no-store"]
     assert len(headers.get_list("date")) == 1
     assert not {"server", "x-powered-by", "strict-transport-security"} & headers.keys()
+
+
+@pytest.mark.parametrize(("sent", "expected"), [(b"no request\r\n\r\n", 400), (b"GET / HTTP/1.1\r\nx: ", 431)])
+def test_so_is_what_answers_no_request(server: Server, sent: bytes, expected: int) -> None:
+    with Raw(server.port) as raw:
+        raw.send(sent)
+        if expected == 431:
+            raw.send(b"a" * MAX_HEAD_BYTES * 2)
+        status, headers, body = raw.reply()
+    assert status == expected
+    assert body
+    assert (headers["x-content-type-options"], headers["cache-control"]) == ("nosniff", "no-store")
+    assert (headers["connection"], headers["content-type"]) == ("close", "text/plain; charset=utf-8")
 
 
 def test_the_documentation_runs_its_own_scripts_alone_and_in_no_frame(server: Server) -> None:
