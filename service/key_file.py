@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from service.errors import StartupError
@@ -71,10 +72,22 @@ def parse(text: str, usual: Limits, place: str) -> list[Entry]:
         one = parse_line(line, usual, here)
         if found.setdefault(one.digest, one) is not one:
             raise StartupError(f"{here}: the key stands in a line above as well", "leave one of the two out")
-        if one.name is not None and limits.setdefault(one.name, one.limits) != one.limits:
-            reason = f"{here}: the name {one.name} has other limits in a line above"
-            raise StartupError(reason, "keys of one name share their limits: write the same behind each")
+        _agree(limits, one, here)
     return list(found.values())
+
+
+def check_names(entries: Iterable[Entry], place: str) -> None:
+    """Of several places together; of a key that stands in two the later line counts. Raises StartupError where keys of
+    one name have different limits."""
+    limits: dict[str, Limits] = {}
+    for one in {one.digest: one for one in entries}.values():
+        _agree(limits, one, place)
+
+
+def _agree(limits: dict[str, Limits], one: Entry, place: str) -> None:
+    if one.name is not None and limits.setdefault(one.name, one.limits) != one.limits:
+        reason = f"{place}: the name {one.name} has other limits above, or in another place"
+        raise StartupError(reason, "keys of one name share their limits: write the same behind each")
 
 
 def parse_line(line: str, usual: Limits, place: str) -> Entry:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from service import metrics
 from service.errors import StartupError, Unauthenticated
-from service.key_file import SAFE_LENGTH, Entry, digest, parse, parse_line
+from service.key_file import SAFE_LENGTH, Entry, check_names, digest, parse, parse_line
 from service.logs import event
 from service.rate_limits import Limits
 from service.spending import Account
@@ -42,6 +42,7 @@ class Keys:
         place = flag.removesuffix("-file")
         self._limits = limits
         self._fixed = [parse_line(key, limits, f"a key of {place}s") for key in keys]
+        check_names(self._fixed, f"{place}s")
         self._file, self._flag = key_file, flag
         self._stamp = _stamp(key_file)
         self._of_file = self._read_file()
@@ -141,6 +142,7 @@ class Keys:
         found = parse(text, self._limits, f"the key file {path}")
         if not found:
             raise StartupError(f"the key file {path} holds no key", "write one key a line, or leave the flag out")
+        check_names((*self._fixed, *found), f"the key file {path}")
         return found
 
 

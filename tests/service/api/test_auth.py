@@ -121,6 +121,21 @@ def test_no_rewritten_file_makes_a_key_one_of_others_as_well(tmp_path: Path, mon
         Keys(["fixed"]).keep_apart(users)
 
 
+def test_a_name_has_one_limit_wherever_its_keys_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or its keys would have an allowance each."""
+    monkeypatch.setattr(auth, "_LOOK_EVERY", 0.0)
+    with pytest.raises(StartupError, match="team has other limits"):
+        Keys(["one name=team", "two name=team requests_per_minute=5"])
+    (path := tmp_path / "keys").write_text("two name=team requests_per_minute=5")
+    with pytest.raises(StartupError, match="team has other limits"):
+        Keys(["one name=team"], path)
+    Keys(["two name=team"], path)  # of a key in both places the file's line counts
+    path.write_text("two name=team")
+    keys = Keys(["one name=team"], path)
+    path.write_text("three name=team requests_per_minute=5")
+    keys.check({b"api-key": b"two"}, {})
+
+
 @pytest.mark.parametrize("admins_look_first", [True, False])
 def test_a_key_may_move_from_file_to_file_by_one_change(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, admins_look_first: bool
