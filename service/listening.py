@@ -7,7 +7,7 @@ import errno
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -26,6 +26,10 @@ _KEEP_ALIVE_SECONDS = 75
 # A handshake of TLS takes two round trips. Whoever does not answer our goodbye is not waited for at the end.
 _HANDSHAKE_SECONDS = 10.0
 _GOODBYE_SECONDS = 1.0
+# At the end of a drain: until the event loop has closed its end, and that a new connection has for its request.
+_CLOSING_SECONDS = 0.1
+_FRESH_SECONDS = 1.0
+_FRESH_TURNS = 20
 # Of every reply, those of uvicorn itself included.
 _STANDING_HEADERS = [("x-content-type-options", "nosniff")]
 _HTTPS_HEADERS = [("strict-transport-security", "max-age=31536000")]
@@ -38,22 +42,49 @@ class Listener(uvicorn.Server):
         super().__init__(config)
         self.server_state: State = State()
         self._tls = tls
+        self._limits: dict[str, Any] = {}
+        self._protocol = partial(LimitedProtocol, self.config, self.server_state, {})
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """In place of uvicorn's."""
         loop = asyncio.get_running_loop()
-        limits: dict[str, Any] = {}
         if self._tls is not None:
-            limits = {
+            self._limits = {
                 "ssl": self._tls.context,
                 "ssl_handshake_timeout": _HANDSHAKE_SECONDS,
                 "ssl_shutdown_timeout": _GOODBYE_SECONDS,
             }
-        protocol = partial(LimitedProtocol, self.config, self.server_state, {})
         self.servers = [
-            await loop.create_server(protocol, sock=one, backlog=_BACKLOG, **limits) for one in sockets or ()
+            await loop.create_server(self._protocol, sock=one, backlog=_BACKLOG, **self._limits)
+            for one in sockets or ()
         ]
         self.started = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """uvicorn's; before, at the end of a drain, whoever has connected already gets a moment for a request."""
+        if self.server_state.is_draining and not self.force_exit:
+            await self._take_the_last(sockets or [])
+        await super().shutdown(sockets)
+
+    async def _take_the_last(self, sockets: list[socket.socket]) -> None:
+        """Connections that the kernel holds would be reset by closing the listener. The event loop closes its own end
+        some time later, so another one of this process's keeps them until then."""
+        kept = [one.dup() for one in sockets]
+        for server in self.servers:
+            server.close()
+        for one in sockets:
+            one.close()
+        await asyncio.sleep(_CLOSING_SECONDS)
+        last = [connection for one in kept for connection in _queued(one)]
+        for one in kept:
+            one.close()
+        loop = asyncio.get_running_loop()
+        taken = (loop.connect_accepted_socket(self._protocol, one, **self._limits) for one in last)
+        await asyncio.gather(*taken, return_exceptions=True)  # a handshake may fail, and is its client's affair
+        for _ in range(_FRESH_TURNS):  # turns of the loop and not only time: what came while it was busy counts
+            if not any(map(_is_fresh, self.server_state.connections)):
+                break
+            await asyncio.sleep(_FRESH_SECONDS / _FRESH_TURNS)
 
     async def on_tick(self, counter: int) -> bool:
         """Called by uvicorn every tenth of a second."""
@@ -103,6 +134,20 @@ def uvicorn_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=int(settings.drain_timeout) or 1,
     )
+
+
+def _queued(listener: socket.socket) -> Iterator[socket.socket]:
+    """Connections that the kernel has taken, as many as may be open."""
+    with suppress(OSError):
+        while True:
+            connection, _ = listener.accept()
+            connection.setblocking(False)
+            yield connection
+
+
+def _is_fresh(connection: Any) -> bool:
+    """Whether its first request has not come."""
+    return connection.cycle is None and not connection.transport.is_closing()
 
 
 def listen(host: str, port: int, flag: str = "--") -> socket.socket:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import json
 import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
 
 from tests.conftest import StartServer
-from tests.e2e.process import Raw, wait_until
+from tests.e2e.process import Raw, Server, wait_until
 
 BODY = b'{"input": "a"}'
 
@@ -47,3 +52,32 @@ def test_a_body_that_has_not_come_when_the_drain_is_over_gets_503(start_server: 
             assert "The server is shutting down." in json.loads(body)["error"]["message"]
     assert server.wait() == 0
     assert "Traceback" not in server.stderr()
+
+
+@pytest.mark.parametrize("grace", ["0", "0.3"])
+def test_whoever_has_connected_before_the_end_is_answered(start_server: StartServer, grace: str) -> None:
+    """A new connection for each request and no proxy; those count that the kernel holds when the listener closes."""
+    server = start_server("--drain-grace", grace)
+    with ThreadPoolExecutor(8) as pool:
+        enough = threading.Barrier(9)
+        asking = [pool.submit(_ask_until_refused, server, enough) for _ in range(8)]
+        enough.wait(30)
+        server.signal(signal.SIGTERM)
+        assert [lost for one in asking for lost in one.result()] == []
+    assert server.wait() == 0
+
+
+def _ask_until_refused(server: Server, enough: threading.Barrier) -> list[str]:
+    """What was lost: a request whose connection was taken, and not answered with 200."""
+    for number in range(100_000):
+        if number == 10:
+            enough.wait(30)
+        try:
+            status = httpx.post(f"{server.url}/v1/embeddings", content=BODY, timeout=30, trust_env=False).status_code
+        except httpx.ConnectError:
+            return []
+        except httpx.TransportError as error:
+            return [repr(error)]
+        if status != 200:
+            return [str(status)]
+    return ["never refused"]
