@@ -143,7 +143,9 @@ class Registry:
     def ready(self) -> bool:
         """Whether load balancers should send requests here: all that are loaded at the start have been, and one at
         least works. What happens at run time to one of several models takes the others from nobody."""
-        return self._is_started and not self.is_leaving and len(self.failing()) < len(self.models())
+        if not self._is_started or self.is_leaving or self.stalled_for() > self._settings.stall_timeout:
+            return False  # what has stalled is restarted
+        return len(self.failing()) < len(self.models())
 
     def failing(self) -> dict[str, float]:
         """Models whose runtime fails on everything → the seconds since it began to."""
