@@ -149,9 +149,9 @@ def test_clients_need_a_certificate_of_the_authority_of_the_moment(start_server:
     for identity in strangers:
         with httpx.Client(verify=trusts(files.authority, identity), trust_env=False) as http, pytest.raises(refused):
             http.get(f"{server.url}/livez")
-    http = connect(server, allowed)
+    known = connect(server, allowed)
     for reason in ("no_certificate", "bad_certificate"):
-        assert http.metric("embedserve_tls_failed_handshakes_total", reason=reason) == 1
+        assert known.metric("embedserve_tls_failed_handshakes_total", reason=reason) == 1
     assert "a TLS handshake failed: peer did not return a certificate" in server.stderr()
     with (
         socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as raw,
