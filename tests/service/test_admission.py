@@ -83,7 +83,7 @@ def test_after_a_refusal_little_may_wait_until_it_was_quiet_for_a_while() -> Non
     for _ in range(8):
         door.work(1)
         assert door.come() is not None  # 2 s of work still wait in the end
-    door.work(1.5)
+    door.work(2 - CALM / 2)
     assert door.come() is None
     assert None not in door.come_all(20)[int(CALM * RATE / SMALL) :]
     assert door.queue.tokens <= CALM * RATE
