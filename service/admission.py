@@ -21,7 +21,7 @@ from service.queueing import CLASSES, FairQueue
 
 Row = TypeVar("Row", bound=Hashable)
 
-CALM = 0.4  # seconds of work that may wait where requests are being refused
+CALM = 0.5  # seconds of work that may wait where requests are being refused
 SLOWDOWN = 8  # a request may always wait for so many times what it takes itself
 DEADLINE_PART = 0.5  # of the time that a request has left: the estimate may be wrong by a factor of two
 _SPREAD = 4 / 3  # refused requests are told to come back between the queue's time and so many times that
