@@ -256,7 +256,8 @@ def size_of(text: str) -> int:
 
 
 def slices(text: str) -> Iterator[tuple[int, int]]:
-    """Ranges of a long text that are tokenised one by one, each beginning with white space if there is any.
+    """Ranges of a long text that are tokenised one by one, each beginning with the first of some white space if
+    there is any in the half before.
 
     Tokenizers cut at white space first, so that ids are the same as in one piece; only a word longer than a slice is
     cut. Memory while tokenising is some hundred bytes for each character: this bounds it.

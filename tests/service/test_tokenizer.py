@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import tokenizers
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tokenizers import normalizers
 
@@ -103,6 +103,7 @@ def test_far_too_many_tokens_are_not(tokenizer: Tokenizer, monkeypatch: pytest.M
     assert len(slices_read) < 20
 
 
+@example("aaaaaaaaaa  aaaaaaaaa")
 @given(st.text("ab \n", max_size=400))
 def test_slices_cover_a_text_in_order_and_begin_with_white_space_where_there_is_any(text: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
@@ -111,7 +112,9 @@ def test_slices_cover_a_text_in_order_and_begin_with_white_space_where_there_is_
     assert "".join(text[start:stop] for start, stop in found) == text
     assert all(stop - start <= 20 for start, stop in found)
     for start, _ in found[1:]:
-        assert text[start].isspace() or not any(map(str.isspace, text[start - 9 : start + 1]))
+        # Where spaces stand side by side, only the first of them is a place to cut.
+        places = [i for i in range(start - 9, start + 1) if text[i].isspace() and not text[i - 1].isspace()]
+        assert text[start].isspace() or not places
 
 
 @given(st.text("ab \ufdfa", max_size=400))
