@@ -95,7 +95,7 @@ def _load(options: argparse.Namespace) -> tuple[Soaked, int, list[Sample]]:
             status = load.main(
                 [
                     *("--host", f"http://{server.host}:{server.port}", "--mix", "everyone", "--shape", "soak"),
-                    *("--users", str(2 * options.users), "--seconds", str(options.seconds), "--max-failures", "0"),
+                    *("--users", str(2 * options.users), "--seconds", str(options.seconds), "--fail-ratio", "0"),
                     *("--locust", options.locust),
                     *(("--html", str(options.html)) if options.html else ()),
                 ]

@@ -9,7 +9,9 @@ are (from the folder above this one):
     EMBEDSERVE_LOAD_SHAPE          ramp, spike or soak (`shapes.py`); then these two hold instead of -u, -r and -t:
     EMBEDSERVE_LOAD_SECONDS        its length
     EMBEDSERVE_LOAD_USERS          at its peak
-    EMBEDSERVE_LOAD_MAX_FAILURES   share of requests that may fail; with more, locust's exit status is 1
+    EMBEDSERVE_LOAD_FAIL_RATIO     share of requests that may fail (0.01): where it or one of the next two is missed,
+    EMBEDSERVE_LOAD_P95_MS         locust's exit status is 1, and a line on stderr says which
+    EMBEDSERVE_LOAD_MIN_RPS        answers a second
     EMBEDSERVE_BENCH_DIMENSIONS    of the vectors that must come
 
 Every answer is looked at: its status, and that it holds as many vectors of one length as were asked for. The numbers
@@ -22,6 +24,7 @@ from __future__ import annotations
 import base64
 import os
 import random
+import sys
 from collections.abc import Callable, Sequence
 from pydoc_data.topics import topics
 from typing import Any
@@ -30,10 +33,11 @@ import gevent
 from locust import FastHttpUser, LoadTestShape, between, events, task
 
 from loadtest.shapes import SECONDS, users_at
+from loadtest.thresholds import Measured, from_environment
 
 DIMENSIONS = int(os.environ.get("EMBEDSERVE_BENCH_DIMENSIONS", "384"))
 SHAPE = os.environ.get("EMBEDSERVE_LOAD_SHAPE", "")
-MAX_FAILURES = float(os.environ.get("EMBEDSERVE_LOAD_MAX_FAILURES", "0.01"))
+THRESHOLDS = from_environment(os.environ)
 _BURST = 20
 _WORDS = " ".join(topics.values()).split()
 _SHAPE_ERRORS = (KeyError, IndexError, TypeError, ValueError)
@@ -180,6 +184,11 @@ if SHAPE:
 
 @events.quitting.add_listener
 def judge(environment: Any, **_: Any) -> None:
-    """Locust's exit status: 1 where nothing was answered, or more failed than may fail."""
+    """Locust's exit status: 1 where a threshold was missed, with a line for each."""
     total = environment.stats.total
-    environment.process_exit_code = int(not total.num_requests or total.fail_ratio > MAX_FAILURES)
+    rps = (total.num_requests - total.num_failures) / max(total.last_request_timestamp - total.start_time, 1e-9)
+    p95 = total.get_response_time_percentile(0.95) or 0.0
+    missed = list(THRESHOLDS.missed(Measured(total.num_requests, total.fail_ratio, p95, rps)))
+    for line in missed:
+        print(f"load: missed: {line}", file=sys.stderr, flush=True)
+    environment.process_exit_code = int(bool(missed))

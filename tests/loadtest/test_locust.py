@@ -45,17 +45,31 @@ def test_a_shape_ends_by_itself_with_a_report_and_without_failures(
 ) -> None:
     report = tmp_path / "report.html"
     before = server.metric("embedserve_requests_total", status="200")
-    options = ["--shape", shape, "--seconds", "8", "--users", "8", "--max-failures", "0"]
+    options = ["--shape", shape, "--seconds", "8", "--users", "8", "--fail-ratio", "0"]
     done = _load(server.url, report, locust, *options)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "openai query" in report.read_text("utf-8")
     assert server.metric("embedserve_requests_total", status="200") > before
 
 
+def test_every_threshold_that_is_missed_is_said_and_is_the_exit_status(
+    locust: str, server: Server, tmp_path: Path
+) -> None:
+    report = tmp_path / "report.html"
+    wishes = ["--fail-ratio", "0", "--p95-ms", "0.001", "--min-rps", "1000000"]
+    done = _load(server.url, report, locust, "--seconds", "4", "--users", "2", *wishes)
+    assert done.returncode == 1
+    missed = [line for line in done.stderr.splitlines() if line.startswith("load: missed: ")]
+    assert len(missed) == 2
+    assert missed[0].endswith("is above 0.001 ms")
+    assert missed[1].endswith("requests/s are below 1e+06")
+    assert report.exists()
+
+
 def test_failures_are_the_exit_status(locust: str, server: Server, tmp_path: Path) -> None:
     done = _load(f"{server.url}/nowhere", tmp_path / "report.html", locust, "--seconds", "4", "--users", "2")
     assert done.returncode == 1
-    assert "of the requests failed" in done.stderr
+    assert "load: missed: fail ratio 100.00% is above 1.00% of the requests" in done.stderr
 
 
 def test_without_locust_it_is_said_how_to_get_it(server: Server, tmp_path: Path) -> None:
