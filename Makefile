@@ -22,7 +22,7 @@ test: $(VENV)/.installed-test  ## run the whole test suite (ARGS="-k chunking" f
 	@$(PYTEST) $(ARGS)
 
 test-clients: $(VENV)/.installed-test  ## every SDK, locust and family of models, against a real server; makes environments for them in .venv-clients
-	@$(PYTEST) -m heavy tests/clients tests/hostile tests/loadtest tests/models tests/parity tests/rolling tests/security $(ARGS)
+	@$(PYTEST) -m heavy tests/chart tests/clients tests/hostile tests/loadtest tests/models tests/parity tests/rolling tests/security $(ARGS)
 
 lint: $(VENV)/.installed-test  ## style, and that imports go downward only
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports

@@ -42,8 +42,8 @@ class Python:
         with _made_once(folder) as missing:
             if missing:
                 uv, where = [sys.executable, "-m", "uv"], _pips_own_places()
-                _run([*uv, "venv", "-q", "--python", sys.executable, str(folder)], where)
-                _run([*uv, "pip", "install", "-q", "--python", str(folder), *self.requirements], where)
+                run_tool([*uv, "venv", "-q", "--python", sys.executable, str(folder)], where)
+                run_tool([*uv, "pip", "install", "-q", "--python", str(folder), *self.requirements], where)
         return folder / "bin" / "python"
 
     def run(self, script: str, *arguments: str, env: dict[str, str] | None = None) -> Any:
@@ -65,7 +65,7 @@ class Node:
             if missing:
                 folder.mkdir(parents=True)
                 (folder / "package.json").write_text('{"private": true, "type": "module"}\n')
-                _run(["npm", "install", "--no-audit", "--no-fund", "--silent", *self.packages], cwd=folder)
+                run_tool(["npm", "install", "--no-audit", "--no-fund", "--silent", *self.packages], cwd=folder)
         return folder
 
     def run(self, script: str, *arguments: str, env: dict[str, str] | None = None) -> Any:
@@ -109,10 +109,10 @@ def _unpack(package: str, folder: Path) -> None:
     download = [*apt, "install", "--no-install-recommends", "--download-only", package]
     own = ["-o", f"Dir::State::Lists={lists}/"]
     if subprocess.run(download, capture_output=True, timeout=INSTALL_SECONDS, check=False).returncode:
-        _run([*apt, *own, "update"])
-        _run([*download, *own])
+        run_tool([*apt, *own, "update"])
+        run_tool([*download, *own])
     for archive in archives.glob("*.deb"):
-        _run(["dpkg", "-x", str(archive), str(folder)])
+        run_tool(["dpkg", "-x", str(archive), str(folder)])
 
 
 def have_node() -> bool:
@@ -122,6 +122,14 @@ def have_node() -> bool:
 
 def _folder(name: str, contents: Sequence[str]) -> Path:
     return ROOT / f"{name}-{hashlib.sha256(' '.join(contents).encode()).hexdigest()[:8]}"
+
+
+@contextmanager
+def made_folder(name: str, contents: Sequence[str]) -> Iterator[tuple[Path, bool]]:
+    """A folder named after what is in it, and whether the caller has to make it."""
+    folder = _folder(name, contents)
+    with _made_once(folder) as missing:
+        yield folder, missing
 
 
 @contextmanager
@@ -160,7 +168,8 @@ _OF_PIP = {
 }
 
 
-def _run(command: Sequence[str], env: Mapping[str, str] | None = None, cwd: Path | None = None) -> None:
+def run_tool(command: Sequence[str], env: Mapping[str, str] | None = None, cwd: Path | None = None) -> None:
+    """Runs it to its end. Raises AssertionError with its last words where it fails."""
     done = subprocess.run(
         command,
         capture_output=True,
