@@ -1,0 +1,193 @@
+{{/* Parts of the pod that the Deployment, its init containers and tests have in common. */}}
+
+{{/* Where and on what a process works. These win over what an image says; the settings file has the rest. */}}
+{{- define "embedserve.env" -}}
+- name: EMBEDSERVE_CONFIG
+  value: /etc/embedserve/config/embedserve.toml
+- name: EMBEDSERVE_HOST
+  value: {{ dig "host" "0.0.0.0" .Values.settings | quote }}
+- name: EMBEDSERVE_PORT
+  value: {{ .Values.service.containerPort | quote }}
+- name: EMBEDSERVE_ADMIN_PORT
+  value: {{ .Values.admin.port | quote }}
+- name: EMBEDSERVE_CACHE_DIR
+  value: /cache
+- name: HOME
+  value: /tmp
+{{- if .Values.models }}
+- name: EMBEDSERVE_MODEL
+  value: ""
+{{- else }}
+{{- with include "embedserve.modelPath" (list . .Values.model.name) }}
+- name: EMBEDSERVE_MODEL
+  value: {{ . | quote }}
+{{- end }}
+{{- end }}
+{{- with .Values.extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* What every container that runs embedserve sees. */}}
+{{- define "embedserve.mounts" -}}
+- name: config
+  mountPath: /etc/embedserve/config
+  readOnly: true
+- name: tmp
+  mountPath: /tmp
+- name: cache
+  mountPath: /cache
+{{- end }}
+
+{{/* The server's volume of models: at /models, if they are mounted. */}}
+{{- define "embedserve.modelMount" -}}
+{{- if has .Values.modelSource.type (list "pvc" "oci" "s3") }}
+- name: models
+  mountPath: /models
+  readOnly: true
+  {{- if and (eq .Values.modelSource.type "pvc") .Values.modelSource.pvc.subPath }}
+  subPath: {{ .Values.modelSource.pvc.subPath }}
+  {{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "embedserve.modelVolume" -}}
+{{- $source := .Values.modelSource }}
+{{- if eq $source.type "pvc" }}
+- name: models
+  persistentVolumeClaim:
+    claimName: {{ $source.pvc.claimName }}
+    readOnly: true
+{{- else if and (eq $source.type "oci") (eq (include "embedserve.ociMode" .) "volume") }}
+- name: models
+  image:
+    reference: {{ $source.oci.reference }}
+    pullPolicy: {{ $source.oci.pullPolicy }}
+{{- else if has $source.type (list "oci" "s3") }}
+- name: models
+  emptyDir:
+    sizeLimit: {{ $source.sizeLimit }}
+{{- end }}
+{{- end }}
+
+{{/* The init container that brings models, if one must. */}}
+{{- define "embedserve.modelInit" -}}
+{{- $source := .Values.modelSource }}
+{{- if eq $source.type "download" }}
+- name: model
+  image: {{ include "embedserve.image" . }}
+  imagePullPolicy: {{ .Values.image.pullPolicy }}
+  args: [compile, --config, /etc/embedserve/config/embedserve.toml]
+  env:
+    {{- include "embedserve.env" . | nindent 4 }}
+    - name: HF_HOME
+      value: /cache/huggingface
+    {{- with $source.download.endpoint }}
+    - name: HF_ENDPOINT
+      value: {{ . | quote }}
+    {{- end }}
+    {{- with $source.download.tokenSecret }}
+    {{- if .name }}
+    - name: HF_TOKEN
+      valueFrom:
+        secretKeyRef:
+          name: {{ .name }}
+          key: {{ .key }}
+    {{- end }}
+    {{- end }}
+  {{- with .Values.extraEnvFrom }}
+  envFrom:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- include "embedserve.initRest" . | nindent 2 }}
+  volumeMounts:
+    {{- include "embedserve.mounts" . | nindent 4 }}
+{{- else if and (eq $source.type "oci") (eq (include "embedserve.ociMode" .) "copy") }}
+- name: model
+  image: {{ $source.oci.reference }}
+  imagePullPolicy: {{ $source.oci.pullPolicy }}
+  command: [cp, -R, {{ printf "%s/." (trimSuffix "/" $source.oci.path) | quote }}, /mnt/models]
+  {{- include "embedserve.initRest" . | nindent 2 }}
+  volumeMounts:
+    - name: models
+      mountPath: /mnt/models
+{{- else if eq $source.type "s3" }}
+- name: model
+  image: {{ $source.s3.image }}
+  imagePullPolicy: {{ .Values.image.pullPolicy }}
+  {{- with $source.s3.command }}
+  command:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  args:
+    {{- toYaml (default (list "s3" "sync" "--no-progress" $source.s3.uri "/models") $source.s3.args) | nindent 4 }}
+  env:
+    - name: HOME
+      value: /tmp
+    {{- with $source.s3.endpoint }}
+    - name: AWS_ENDPOINT_URL
+      value: {{ . | quote }}
+    {{- end }}
+  {{- with $source.s3.existingSecret }}
+  envFrom:
+    - secretRef:
+        name: {{ . }}
+  {{- end }}
+  {{- include "embedserve.initRest" . | nindent 2 }}
+  volumeMounts:
+    - name: models
+      mountPath: /models
+    - name: tmp
+      mountPath: /tmp
+{{- end }}
+{{- end }}
+
+{{/* With the GPU as well, for which `compile` compiles then: of init containers and servers the larger request counts, not the sum. */}}
+{{- define "embedserve.initRest" -}}
+securityContext:
+  {{- toYaml .Values.securityContext | nindent 2 }}
+resources:
+  {{- include "embedserve.resources" . | nindent 2 }}
+{{- end }}
+
+{{/* Called with (list $ "kind" "path"). */}}
+{{- define "embedserve.probe" -}}
+{{- $root := index . 0 }}{{ $kind := index . 1 }}{{ $path := index . 2 -}}
+httpGet:
+  path: {{ $path }}
+  port: admin
+  scheme: {{ include "embedserve.scheme" $root | upper }}
+{{ toYaml (index $root.Values.probes $kind) }}
+{{- end }}
+
+{{/* Before SIGKILL: all that a drain may take, and 5 seconds in which the process ends. */}}
+{{- define "embedserve.terminationGracePeriod" -}}
+{{- $drain := .Values.drain -}}
+{{- $least := ceil (addf (float64 $drain.preStopSeconds) (float64 $drain.graceSeconds) (float64 $drain.timeoutSeconds) 5.0) | int -}}
+{{- kindIs "invalid" $drain.terminationGracePeriodSeconds | ternary $least $drain.terminationGracePeriodSeconds -}}
+{{- end }}
+
+{{- define "embedserve.lifecycle" -}}
+{{- if .Values.lifecycle }}
+{{- toYaml .Values.lifecycle }}
+{{- else if .Values.drain.preStopSeconds }}
+preStop:
+  {{- if semverCompare ">=1.30.0-0" .Capabilities.KubeVersion.Version }}
+  sleep:
+    seconds: {{ .Values.drain.preStopSeconds }}
+  {{- else }}
+  exec:
+    command: [sleep, {{ .Values.drain.preStopSeconds | quote }}]
+  {{- end }}
+{{- end }}
+{{- end }}
+
+{{/* `resources`, and the GPU, which needs no request of its own. */}}
+{{- define "embedserve.resources" -}}
+{{- $resources := deepCopy .Values.resources }}
+{{- if .Values.gpu.enabled }}
+{{- $limits := merge (dict .Values.gpu.resourceName .Values.gpu.count) (default dict $resources.limits) }}
+{{- $_ := set $resources "limits" $limits }}
+{{- end }}
+{{- toYaml $resources }}
+{{- end }}
