@@ -1,11 +1,18 @@
-"""Memory that is of no use any more, given back to the system."""
+"""Memory that is of no use any more, given back to the system; and how much of it there may be."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
+import math
 from functools import cache
+from pathlib import Path
 from typing import Any
+
+from service.cgroups import groups, words
+
+_LIMITS = ("memory.max", "memory.limit_in_bytes")
+_NO_LIMIT = 2**62  # bytes; cgroup v1 has no word for it, and says the largest number of whole pages
 
 
 def release() -> None:
@@ -22,3 +29,9 @@ def release() -> None:
 def _trim() -> Any:
     """glibc's malloc_trim; None with another C library."""
     return getattr(ctypes.CDLL(None), "malloc_trim", None)
+
+
+def limit(root: Path = Path("/")) -> float:
+    """Bytes that this process's container may have, after which the kernel ends it; infinity where nothing says so."""
+    found = [word for folder in groups("memory", root) for name in _LIMITS for word in words(folder / name)]
+    return min((float(word) for word in found if word.isdigit() and int(word) < _NO_LIMIT), default=math.inf)

@@ -7,6 +7,7 @@ thread alone writes and renders them.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -128,6 +129,9 @@ UNCLAIMED = _counter(
 QUEUE_TOKENS = _gauge("queue_tokens", "Tokens waiting", "model")
 QUEUE_ENTRIES = _gauge("queue_entries", "Chunks waiting", "model")
 RUNNING_BATCHES = _gauge("running_batches", "Batches handed to executors", "model")
+EXECUTORS = _gauge("executors", "Batches that may run at a time, the express executor left out", "device")
+STALLED_SECONDS = _gauge("stalled_seconds", "Age of the oldest batch, or long text, that is being worked on").labels()
+MEMORY_LIMIT = _gauge("memory_limit_bytes", "What the container may have; +Inf where nothing limits it").labels()
 
 HELD_BODY_BYTES = _gauge("held_body_bytes", "Bytes of request bodies that are read or worked on").labels()
 CONNECTIONS = _gauge("connections", "Open connections of clients").labels()
@@ -139,6 +143,10 @@ LOST_LOG_LINES = _gauge(
     "lost_log_lines", "Lines that stderr or stdout did not take: a pipe that nobody reads, a full disk"
 ).labels()
 TLS_FAILURES = _counter("tls_failed_handshakes_total", "Handshakes of TLS that failed, by reason", "reason")
+TLS_EXPIRES = _gauge(
+    "tls_certificate_expires_timestamp_seconds", "Unix time of the certificate's end; +Inf where there is none"
+).labels()
+TLS_EXPIRES.set(math.inf)
 
 BUILD_INFO = _gauge("build_info", "1; the versions are in the labels", "version", "python", "onnxruntime")
 MODEL_INFO = _gauge(

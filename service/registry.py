@@ -340,6 +340,7 @@ class Registry:
         where = str(parts.placed.device)
         if where not in self._devices:
             self._devices[where] = Device(parts.plan.executors, where)
+            metrics.EXECUTORS.labels(where).set(parts.plan.executors)
         device = self._devices[where]
         model = assemble(parts, slot.name, names[1:], slot.settings, self._settings.max_request_tokens, device)
         self._retire(slot)

@@ -28,6 +28,7 @@ from service.bundle import Bundle
 from service.errors import StartupError
 from service.listening import Beside, Listener, address, listen, uvicorn_config
 from service.logs import configure, event, finish, lost_lines, say
+from service.memory import limit
 from service.model import Model
 from service.open_files import open_files, raise_limit
 from service.protocol import SURPLUS_CONNECTIONS
@@ -112,6 +113,8 @@ def _serve(settings: Settings, bundles: Sequence[Path], find: Find) -> None:
     metrics.HELD_BODY_BYTES.set_function(lambda: float(bodies.held))
     metrics.CONNECTIONS.set_function(lambda: float(len(server.server_state.connections)))
     metrics.LOST_LOG_LINES.set_function(lambda: float(lost_lines()))
+    metrics.STALLED_SECONDS.set_function(registry.stalled_for)
+    metrics.MEMORY_LIMIT.set(limit())
     metrics.record_build(platform.python_version(), runtime_version())
     urls = {"url": address(tls is not None, settings.host, listener)}
     if beside is not None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from service import metrics
+from service.certificate_dates import expires_at
 from service.errors import StartupError
 from service.logs import event
 
@@ -116,6 +117,7 @@ class Certificates:
             _load_clients(context, self._client_ca)
         if doubt := _doubt(self._certificate, self._key):
             event(logging.WARNING, f"clients will refuse the certificate {self._certificate}: {doubt}")
+        metrics.TLS_EXPIRES.set(expires_at(self._certificate.read_text("ascii", "replace")))
         return context
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from service.cores import usable_cores
 from tests.conftest import StartServer
 from tests.e2e.process import MODEL, VERTEX_ENDPOINT, VERTEX_MODEL, Raw, Server
 
@@ -41,6 +43,10 @@ FAMILIES = {
     "embedserve_queue_tokens": "gauge",
     "embedserve_queue_entries": "gauge",
     "embedserve_running_batches": "gauge",
+    "embedserve_executors": "gauge",
+    "embedserve_stalled_seconds": "gauge",
+    "embedserve_memory_limit_bytes": "gauge",
+    "embedserve_tls_certificate_expires_timestamp_seconds": "gauge",
     "embedserve_build_info": "gauge",
     "embedserve_model_info": "gauge",
     "embedserve_ready": "gauge",
@@ -97,7 +103,10 @@ def test_counts_match_what_was_sent(fresh: Server) -> None:
     assert fresh.metric("embedserve_batch_tokens_sum") == computed
     # Each window has two special tokens of its own.
     assert computed - fresh.metric("embedserve_padding_tokens_total") == 6 * 3 + (600 + 3 * 2) + 3 + 256 + 3
-    for gauge in ("queue_tokens", "queue_entries", "running_batches"):
+    assert fresh.metric("embedserve_executors", device="cpu") == usable_cores()
+    assert fresh.metric("embedserve_memory_limit_bytes") > 0
+    assert fresh.metric("embedserve_tls_certificate_expires_timestamp_seconds") == math.inf
+    for gauge in ("queue_tokens", "queue_entries", "running_batches", "stalled_seconds"):
         assert fresh.metric(f"embedserve_{gauge}") == 0
     assert fresh.metric("embedserve_model_info", model=MODEL, dimensions="384", max_seq_length="256") == 1
     assert fresh.metric("embedserve_build_info") == 1

@@ -17,9 +17,12 @@ import openai
 import pytest
 import trustme
 
+from service.certificate_dates import expires_at
 from tests.certificates import Files, connect, trusts
 from tests.conftest import Golden, StartServer
 from tests.e2e.process import MODEL, PATIENCE, Server, full_windows, run_command, wait_until
+
+EXPIRES = "embedserve_tls_certificate_expires_timestamp_seconds"
 
 
 @pytest.fixture(scope="module")
@@ -126,12 +129,14 @@ def test_certificates_are_exchanged_while_requests_run(start_server: StartServer
     files = Files(tmp_path, trustme.CA())
     server = connect(start_server(*files.flags), trusts(files.authority))
     server.assert_well()  # a connection that stays open
+    assert server.metric(EXPIRES) == expires_at(files.certificate.read_text())
     files.key.write_bytes(b"half of a ke")
     wait_until(lambda: "stays as it was" in server.stderr(), "the broken key to be noticed")
     with httpx.Client(verify=trusts(files.authority), trust_env=False) as http:
         assert http.get(f"{server.url}/livez").status_code == 200
     files.issue(trustme.CA(), trustme.KeyType.RSA)
     wait_until(lambda: "certificate read again" in server.stderr(), "the new pair to be read")
+    assert server.metric(EXPIRES) == expires_at(files.certificate.read_text())
     for host in ("127.0.0.1", "localhost"):  # with a server's name in the handshake, and without
         with httpx.Client(verify=trusts(files.authority), trust_env=False) as http:
             assert http.get(f"https://{host}:{server.port}/livez").status_code == 200

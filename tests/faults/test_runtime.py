@@ -132,6 +132,7 @@ def test_what_never_ends_is_noticed_and_its_supervisor_starts_it_anew(
         assert_openai_error(guilty.result(), 504, "server_error")
     wait_until(lambda: server.http.get("/livez").status_code == 503, "liveness to fail")
     assert server.http.get("/livez").json() == {"status": "stalled"}
+    assert server.metric("embedserve_stalled_seconds") > float(BROKEN)
     assert server.http.get("/readyz").status_code == 503
     server.assert_well()
     server.signal(signal.SIGTERM)  # what a supervisor does then
