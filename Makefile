@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 .DEFAULT_GOAL := help
 SHAPE ?= ramp
-.PHONY: help serve test test-clients lint types format docs matrix bench bench-peers load soak fuzz evaluate lock audit sbom clean
+.PHONY: help serve test test-clients lint types format docs matrix bench bench-peers load soak fuzz evaluate lock audit sbom dist clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -22,7 +22,7 @@ test: $(VENV)/.installed-test  ## run the whole test suite (ARGS="-k chunking" f
 	@$(PYTEST) $(ARGS)
 
 test-clients: $(VENV)/.installed-test  ## every SDK, locust and family of models, against a real server; makes environments for them in .venv-clients
-	@$(PYTEST) -m heavy tests/chart tests/clients tests/hostile tests/loadtest tests/models tests/parity tests/rolling tests/security $(ARGS)
+	@$(PYTEST) -m heavy tests $(ARGS)
 
 lint: $(VENV)/.installed-test  ## style, and that imports go downward only
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
@@ -75,8 +75,13 @@ sbom: $(VENV)-audit/.installed  ## the bill of materials of the CPU server, dist
 	@mkdir -p dist
 	@$(VENV)-audit/bin/cyclonedx-py requirements $(LOCKS)/server-cpu.txt --pyproject pyproject.toml --output-reproducible -o dist/sbom.cdx.json
 
+dist: $(VENV)/.installed $(VENV)-dist/.installed  ## the sdist, and the wheel that is built from it, into dist/; looked at by twine
+	@$(BIN)/python -m deploy.release --check
+	@$(VENV)-dist/bin/python -m build --outdir dist .
+	@$(VENV)-dist/bin/twine check --strict dist/*.whl dist/*.tar.gz
+
 clean:  ## remove the virtual environment and what the tools left behind
-	rm -rf $(VENV) $(VENV)-load $(VENV)-audit build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV)-load $(VENV)-audit $(VENV)-dist build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(BIN)/python:
 	@echo "embedserve: making a virtual environment in $(VENV)"
@@ -113,4 +118,10 @@ $(VENV)-audit/.installed: $(LOCKS)/audit.txt
 	@echo "embedserve: installing pip-audit and cyclonedx-py in $(VENV)-audit"
 	@$(PYTHON) -m venv $(VENV)-audit
 	@$(VENV)-audit/bin/python -m pip install --disable-pip-version-check --quiet --require-hashes -r $(LOCKS)/audit.txt
+	@touch $@
+
+$(VENV)-dist/.installed:
+	@echo "embedserve: installing build and twine in $(VENV)-dist"
+	@$(PYTHON) -m venv $(VENV)-dist
+	@$(VENV)-dist/bin/python -m pip install --disable-pip-version-check --quiet 'build>=1.2' 'twine>=6.1'
 	@touch $@

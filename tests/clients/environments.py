@@ -41,7 +41,7 @@ class Python:
         folder = _folder(self.name, self.requirements)
         with _made_once(folder) as missing:
             if missing:
-                uv, where = [sys.executable, "-m", "uv"], _pips_own_places()
+                uv, where = [sys.executable, "-m", "uv"], pips_own_places()
                 run_tool([*uv, "venv", "-q", "--python", sys.executable, str(folder)], where)
                 run_tool([*uv, "pip", "install", "-q", "--python", str(folder), *self.requirements], where)
         return folder / "bin" / "python"
@@ -147,7 +147,7 @@ def _made_once(folder: Path) -> Iterator[bool]:
 
 
 @cache
-def _pips_own_places() -> Mapping[str, str]:
+def pips_own_places() -> Mapping[str, str]:
     """Where pip looks for packages on this machine, as uv's variables: uv reads no pip.conf."""
     listed = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True)
     found = dict(line.split("=", 1) for line in listed.stdout.splitlines())

@@ -5,21 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import signal
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from deploy.audit import FOUND, NOT_ASKED, NOTHING_KNOWN, ask, judge, main
 from tests.clients.environments import Python
-from tests.e2e.process import READY_LINE, clean_environment
 
 ROOT = Path(__file__).parents[2]
 LOCKS = ROOT / "deploy" / "requirements"
@@ -115,25 +111,3 @@ def test_the_bill_of_materials_lists_every_package(tmp_path: Path) -> None:
     for one in listed.values():
         assert one["purl"].startswith("pkg:pypi/")
         assert one["externalReferences"][0]["hashes"][0]["alg"] == "SHA-256"
-
-
-@pytest.mark.heavy
-def test_the_lock_is_all_that_a_server_needs(bundle: Path, tmp_path: Path) -> None:
-    """The package itself is installed without its dependencies, beside what the lock brought."""
-    python = installed_from(LOCKS / "server-cpu.txt").interpreter()
-    uv = [sys.executable, "-m", "uv", "pip"]
-    install = [*uv, "install", "-q", "--no-deps", "--python", str(python), "--target", str(tmp_path / "own"), str(ROOT)]
-    subprocess.run(install, check=True, capture_output=True, timeout=120)
-    subprocess.run([*uv, "check", "-q", "--python", str(python)], check=True, capture_output=True, timeout=60)
-    own = [str(python), "-m", "service.cli", "serve", str(bundle), "--port", "0"]
-    env = clean_environment({"PYTHONPATH": str(tmp_path / "own")})
-    with subprocess.Popen(own, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as one:
-        assert one.stdout is not None
-        found = READY_LINE.match(line := one.stdout.readline())
-        assert found, line or one.communicate()[1]
-        reply = httpx.post(f"{found['url']}/v1/embeddings", json={"input": "a"}, trust_env=False, timeout=60)
-        one.send_signal(signal.SIGTERM)
-        one.communicate(timeout=60)
-    assert reply.status_code == 200
-    assert len(reply.json()["data"][0]["embedding"]) == 384
-    assert one.returncode == 0
