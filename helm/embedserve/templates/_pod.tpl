@@ -45,10 +45,20 @@
 - name: models
   mountPath: /models
   readOnly: true
-  {{- if and (eq .Values.modelSource.type "pvc") .Values.modelSource.pvc.subPath }}
-  subPath: {{ .Values.modelSource.pvc.subPath }}
+  {{- with include "embedserve.modelSubPath" . }}
+  subPath: {{ . }}
   {{- end }}
 {{- end }}
+{{- end }}
+
+{{/* What is copied has no path any more. */}}
+{{- define "embedserve.modelSubPath" -}}
+{{- $source := .Values.modelSource -}}
+{{- if eq $source.type "pvc" -}}
+{{- $source.pvc.subPath -}}
+{{- else if and (eq $source.type "oci") (eq (include "embedserve.ociMode" .) "volume") -}}
+{{- trimAll "/" $source.oci.path -}}
+{{- end -}}
 {{- end }}
 
 {{- define "embedserve.modelVolume" -}}
@@ -160,11 +170,17 @@ httpGet:
 {{ toYaml (index $root.Values.probes $kind) }}
 {{- end }}
 
-{{/* Before SIGKILL: all that a drain may take, and 5 seconds in which the process ends. */}}
+{{/* All that a drain may take, and 5 seconds in which the process ends. */}}
+{{- define "embedserve.leastGracePeriod" -}}
+{{- with .Values.drain -}}
+{{- ceil (addf (float64 .preStopSeconds) (float64 .graceSeconds) (float64 .timeoutSeconds) 5.0) | int -}}
+{{- end -}}
+{{- end }}
+
+{{/* Before SIGKILL. */}}
 {{- define "embedserve.terminationGracePeriod" -}}
-{{- $drain := .Values.drain -}}
-{{- $least := ceil (addf (float64 $drain.preStopSeconds) (float64 $drain.graceSeconds) (float64 $drain.timeoutSeconds) 5.0) | int -}}
-{{- kindIs "invalid" $drain.terminationGracePeriodSeconds | ternary $least $drain.terminationGracePeriodSeconds -}}
+{{- $told := .Values.drain.terminationGracePeriodSeconds -}}
+{{- kindIs "invalid" $told | ternary (include "embedserve.leastGracePeriod" .) $told -}}
 {{- end }}
 
 {{- define "embedserve.lifecycle" -}}

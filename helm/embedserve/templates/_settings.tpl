@@ -57,29 +57,21 @@ model = {{ include "embedserve.modelPath" (list $ .model) | toJson }}
 
 {{/* Without a limit a process sees all cores of its node, and would take a thread for each: then its request counts. */}}
 {{- define "embedserve.executors" -}}
-{{- $cpu := dig "requests" "cpu" "" .Values.resources | toString -}}
-{{- if and $cpu (not (dig "limits" "cpu" "" .Values.resources)) (not .Values.gpu.enabled) (not (hasKey .Values.settings "executors")) -}}
-{{- $cores := ternary (divf (trimSuffix "m" $cpu | float64) 1000) (float64 $cpu) (hasSuffix "m" $cpu) -}}
-{{- max 1 (floor $cores | int) -}}
+{{- $cpu := include "embedserve.quantity" (dig "requests" "cpu" "" .Values.resources) -}}
+{{- $unlimited := not (dig "limits" "cpu" "" .Values.resources) -}}
+{{- if and $cpu $unlimited (not .Values.gpu.enabled) (not (hasKey .Values.settings "executors")) -}}
+{{- max 1 (floor $cpu | int) -}}
 {{- end }}
 {{- end }}
 
-{{/* Where models lie: below /models if they are mounted there; names of the catalogue and of the hub stay as they are. */}}
-{{- define "embedserve.modelRoot" -}}
-{{- if and (eq .Values.modelSource.type "oci") (eq (include "embedserve.ociMode" .) "volume") -}}
-{{- printf "/models%s" (trimSuffix "/" .Values.modelSource.oci.path) }}
-{{- else -}}
-/models
-{{- end }}
-{{- end }}
-
-{{/* Called with (list $ "name"). */}}
+{{/* Models that are mounted lie below /models; names of the catalogue and of the hub stay as they are, and so does what
+an image has baked in. Called with (list $ "name"). */}}
 {{- define "embedserve.modelPath" -}}
-{{- $root := first . }}{{ $name := last . -}}
-{{- if or (eq $root.Values.modelSource.type "download") (hasPrefix "/" $name) (and (eq $root.Values.modelSource.type "image") (not $name)) -}}
+{{- $type := (first .).Values.modelSource.type }}{{ $name := last . -}}
+{{- if or (eq $type "download") (hasPrefix "/" $name) (and (eq $type "image") (not $name)) -}}
 {{- $name -}}
 {{- else -}}
-{{- printf "%s/%s" (include "embedserve.modelRoot" $root) $name | trimSuffix "/" -}}
+{{- printf "/models/%s" $name | trimSuffix "/" -}}
 {{- end }}
 {{- end }}
 
