@@ -12,7 +12,7 @@ import datetime as dt
 import itertools
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -97,11 +97,12 @@ def _refusals(root: Path, version: str) -> Iterator[str]:
 
 def _write(root: Path, version: str) -> None:
     today = dt.datetime.now(dt.UTC).date()
-    for name, change in (
-        (CHANGELOG, lambda text: released(text, version, today)),
-        (PACKAGE, lambda text: with_package_version(text, version)),
-        (CHART, lambda text: with_chart_version(text, version)),
-    ):
+    changes: dict[str, Callable[[str], str]] = {
+        CHANGELOG: lambda text: released(text, version, today),
+        PACKAGE: lambda text: with_package_version(text, version),
+        CHART: lambda text: with_chart_version(text, version),
+    }
+    for name, change in changes.items():
         path = root / name
         path.write_text(change(path.read_text("utf-8")), "utf-8")
         print(f"{name}: {version}")

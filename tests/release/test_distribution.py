@@ -66,7 +66,7 @@ def installed(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The programs of an environment that was empty: the lock's packages, and the wheel without any others."""
     folder = tmp_path_factory.mktemp("empty") / "venv"
     run(*UV, "venv", "-q", "--python", sys.executable, folder)
-    install = [*UV, "pip", "install", "-q", "--python", folder]
+    install: list[str | Path] = [*UV, "pip", "install", "-q", "--python", folder]
     run(*install, "--no-deps", "--verify-hashes", "-r", LOCK)
     run(*install, "--no-deps", built.wheel)
     return folder / "bin"
