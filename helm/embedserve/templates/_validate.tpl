@@ -1,6 +1,6 @@
 {{/* Values that contradict each other, each with the remedy. The schema says what each of them may be alone. */}}
 {{- define "embedserve.validate" -}}
-{{- range list "scaling" "disruptions" "sources" "models" "gpu" "access" "network" "resources" "lifetimes" "secrets" }}
+{{- range list "scaling" "disruptions" "sources" "models" "gpu" "access" "network" "resources" "lifetimes" "secrets" "monitoring" }}
 {{- include (printf "embedserve.validate.%s" .) $ }}
 {{- end }}
 {{- end }}

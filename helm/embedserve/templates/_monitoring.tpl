@@ -1,0 +1,32 @@
+{{/* Labels of what operators look for, beside those of everything. */}}
+{{- define "embedserve.monitoringLabels" -}}
+{{- include "embedserve.labels" . }}
+{{- with .Values.monitoring.labels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* How the admin port is scraped, by either monitor. Rules and dashboard go by the labels job and release. */}}
+{{- define "embedserve.scrape" -}}
+port: admin
+path: /metrics
+scheme: {{ include "embedserve.scheme" . }}
+{{- with .Values.tls.existingSecret }}
+tlsConfig:
+  {{- if $.Values.monitoring.tlsConfig }}
+  {{- toYaml $.Values.monitoring.tlsConfig | nindent 2 }}
+  {{- else }}
+  ca:
+    secret:
+      name: {{ . }}
+      key: ca.crt
+  serverName: {{ include "embedserve.fullname" $ }}-admin.{{ $.Release.Namespace }}.svc
+  {{- end }}
+{{- end }}
+interval: {{ .Values.monitoring.interval }}
+relabelings:
+  - targetLabel: job
+    replacement: embedserve
+  - targetLabel: release
+    replacement: {{ .Release.Name }}
+{{- end }}
