@@ -186,7 +186,7 @@ httpGet:
 {{- define "embedserve.lifecycle" -}}
 {{- if .Values.lifecycle }}
 {{- toYaml .Values.lifecycle }}
-{{- else if .Values.drain.preStopSeconds }}
+{{- else if gt (float64 .Values.drain.preStopSeconds) 0.0 }}
 preStop:
   {{- if semverCompare ">=1.30.0-0" .Capabilities.KubeVersion.Version }}
   sleep:
