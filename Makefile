@@ -33,8 +33,9 @@ types: $(VENV)/.installed-test  ## mypy, strict
 format: $(VENV)/.installed-test  ## reformat the code
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
-docs: $(VENV)/.installed  ## write the README's table of settings anew
+docs: $(VENV)/.installed  ## write the README's table of settings anew, and what the chart's schema says of them
 	@$(BIN)/python -m service.settings README.md
+	@$(BIN)/python -m deploy.chart_schema
 
 matrix: $(VENV)/.installed-test  ## every family against sentence-transformers, into docs/MODELS.md (ARGS="bert mpnet" for a look)
 	@$(BIN)/python -m tests.parity.families $(ARGS)
