@@ -212,7 +212,7 @@
 {{- if and (not (kindIs "invalid" $drain.terminationGracePeriodSeconds)) (lt (int $drain.terminationGracePeriodSeconds) $needed) }}
 {{- fail (printf "drain.terminationGracePeriodSeconds %d is shorter than preStopSeconds + graceSeconds + timeoutSeconds + 5 = %d: requests in flight would be killed. Leave it out, or shorten the others." (int $drain.terminationGracePeriodSeconds) $needed) }}
 {{- end }}
-{{- if and .Values.lifecycle $drain.preStopSeconds }}
+{{- if and .Values.lifecycle (gt (float64 $drain.preStopSeconds) 0.0) }}
 {{- fail "lifecycle and drain.preStopSeconds are both set, and a container has one preStop: put the wait into lifecycle, or leave that out." }}
 {{- end }}
 {{- $startup := mul .Values.probes.startup.periodSeconds .Values.probes.startup.failureThreshold }}
