@@ -1,4 +1,4 @@
-"""The command line: serve | compile | tune | check | embed | key. The only door from the server to the compiler."""
+"""serve | compile | tune | check | embed | key | health: the only door from the server to the compiler."""
 
 from __future__ import annotations
 
@@ -102,6 +102,12 @@ examples:
   embedserve key --name trial --requests-per-minute 60 --tokens-per-minute 100000 >> keys
   embedserve key --hash < a-key-of-mine >> keys          (of a random key only: a password could be guessed)
   embedserve serve --api-key-file keys
+"""
+_HEALTH_HELP = """\
+Ask the server that these settings describe, on this machine, whether it accepts requests (/readyz), and exit with 0 if
+it does and with 1 if not: for the HEALTHCHECK of containers, and whatever else runs a command.
+
+It reads the settings that the server reads. --admin-port is asked where it is set, and HTTPS where certificates are.
 """
 
 
@@ -276,6 +282,14 @@ def _key(options: argparse.Namespace) -> int:
     return 0
 
 
+def _health(options: argparse.Namespace) -> int:
+    from service.probe import ask
+
+    answer = ask(_settings(options), "/livez" if options.live else "/readyz", options.timeout)
+    print(answer.word)
+    return 0 if answer.is_well else 1
+
+
 def _bundle(wanted: ServedModel, settings: Settings) -> Path:
     """The folder to serve: a bundle as it is, anything else compiled, or found in the cache."""
     from models.compile import compile_checkpoint
@@ -361,6 +375,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_check(commands)
     _add_embed(commands)
     _add_key(commands)
+    _add_health(commands)
     return parser
 
 
@@ -442,6 +457,13 @@ def _add_key(commands: Any) -> None:
     parser.add_argument("--requests-per-minute", metavar="N", help=f"its own limit; {UNLIMITED} for none")
     parser.add_argument("--tokens-per-minute", metavar="N", help="likewise")
     parser.add_argument("--hash", action="store_true", help="of a key on standard input, instead of a new one")
+
+
+def _add_health(commands: Any) -> None:
+    parser = _add(commands, "health", _health, "ask a running server how it is", _HEALTH_HELP)
+    parser.add_argument("--live", action="store_true", help="whether the process should go on living (/livez) instead")
+    parser.add_argument("--timeout", metavar="SECONDS", type=float, default=3.0, help="for an answer (default: 3)")
+    _add_settings(parser, ["host", "port", "admin_port", "admin_host", "tls_certificate", "tls_client_ca"])
 
 
 def _add_settings(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
