@@ -1,0 +1,110 @@
+"""Values that contradict each other, or that the schema does not know: both Helms refuse them and say what to do."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.chart.helm import HELMS, Helm, Refused, Rendering, Values
+
+pytestmark = pytest.mark.heavy
+
+# Values, and words of the refusal that are the remedy, or name what is wrong where the schema speaks.
+BAD: tuple[tuple[Values, str], ...] = (
+    ({"autoscaling": {"hpa": {"enabled": True}, "keda": {"enabled": True}}}, "disable one"),
+    ({"autoscaling": {"hpa": {"enabled": True, "minReplicas": 20}}}, "maxReplicas"),
+    ({"strategy": {"maxSurge": 0}}, "raise maxSurge"),
+    ({"strategy": {"maxSurge": "0%", "maxUnavailable": "0%"}}, "raise maxSurge"),
+    ({"podDisruptionBudget": {"maxUnavailable": 0}}, "drained"),
+    ({"podDisruptionBudget": {"maxUnavailable": "0%"}}, "drained"),
+    ({"podDisruptionBudget": {"minAvailable": 1}}, "null"),
+    ({"podDisruptionBudget": {"minAvailable": 2, "maxUnavailable": None}}, "keeps all"),
+    ({"podDisruptionBudget": {"minAvailable": "51%", "maxUnavailable": None}}, "keeps all"),
+    ({"podDisruptionBudget": {"minAvailable": "100%", "maxUnavailable": None}, "replicaCount": 20}, "keeps all"),
+    ({"podDisruptionBudget": {"maxUnavailable": None}}, "neither"),
+    ({"modelSource": {"oci": {"reference": "x"}}}, "one source"),
+    ({"modelSource": {"type": "pvc"}}, "claimName is empty"),
+    ({"modelSource": {"type": "oci"}}, "reference is empty"),
+    ({"modelSource": {"type": "s3", "s3": {"uri": "s3://a/b"}}}, "image is empty"),
+    ({"modelSource": {"type": "pvc", "pvc": {"claimName": "c"}, "s3": {"uri": "s3://x"}}}, "one source"),
+    ({"modelSource": {"type": "oci", "oci": {"reference": "c", "path": "/", "mode": "copy"}}}, "folder of it"),
+    ({"networkPolicy": {"egressPorts": []}}, "egressPorts"),
+    ({"networkPolicy": {"adminFrom": []}}, "adminFrom"),
+    ({"model": {"name": "./x"}}, "is a path"),
+    ({"models": [{"model": "a", "name": "x"}], "model": {"name": "x"}}, "model.name"),
+    ({"models": [{"model": "a", "name": "x", "load_at_start": False}]}, "adminKeys"),
+    ({"models": [{"model": "a", "load_at_start": False}]}, "no name"),
+    (
+        {
+            "models": [{"model": "a", "name": "x", "load_at_start": False}],
+            "auth": {"adminKeys": {"existingSecret": "a"}},
+        },
+        "none is loaded",
+    ),
+    ({"models": [{"model": "a", "name": "x"}, {"model": "b", "aliases": ["x"]}]}, "given twice"),
+    ({"models": [{"model": "a", "executors": 2}]}, "executors"),
+    ({"models": [{"name": "a"}]}, "model"),
+    ({"settings": {"port": 1}}, "containerPort"),
+    ({"settings": {"api_keys": ["a"]}}, "from a Secret"),
+    ({"settings": {"max_batch": 1}}, "max_batch"),
+    ({"settings": {"device": "cuda"}}, "gpu.enabled=true"),
+    ({"models": [{"model": "a", "device": "tensorrt:0"}]}, "gpu.enabled=true"),
+    ({"model": {"precision": "fp16"}}, "gpu.enabled=true"),
+    ({"resources": {"limits": {"nvidia.com/gpu": 1}}}, "gpu.enabled=true"),
+    ({"resources": {"limits": {"nvidia.com/mig-1g.10gb": 1}}}, "gpu.enabled=true"),
+    ({"resources": {"limits": {"nvidia.com/gpu": 1}}, "gpu": {"enabled": True}}, "gpu.count"),
+    ({"image": {"tag": "0.1.0-gpu"}}, "gpu.enabled=true"),
+    ({"image": {"tag": "0.1.0"}, "gpu": {"enabled": True}}, "without CUDA"),
+    ({"image": {"tag": "x-cpu"}, "gpu": {"enabled": True}}, "without CUDA"),
+    ({"gpu": {"enabled": True}, "settings": {"device": "cpu"}}, "idle"),
+    ({"gpu": {"enabled": True}, "model": {"precision": "int8"}}, "fp16"),
+    ({"gpu": {"enabled": True, "count": 2}}, "one GPU"),
+    ({"gpu": {"enabled": True, "count": 0}}, "count"),
+    ({"settings": {"requests_per_minute": 5}}, "apiKeys"),
+    (
+        {"auth": {"apiKeys": {"existingSecret": "a", "key": "k"}, "adminKeys": {"existingSecret": "a", "key": "k"}}},
+        "a key each",
+    ),
+    ({"tls": {"clientCA": {"existingSecret": "a"}}}, "tls.existingSecret"),
+    ({"serviceAccount": {"create": False, "annotations": {"a": "b"}}}, "create=true"),
+    ({"admin": {"port": 8080}}, "Change one"),
+    ({"admin": {"port": 80}}, "port"),
+    ({"ingress": {"enabled": True}}, "name a host"),
+    ({"httpRoute": {"enabled": True}}, "name a gateway"),
+    ({"resources": {"requests": {"memory": "2Gi"}, "limits": {"memory": "1500Mi"}}}, "raise the limit"),
+    ({"resources": {"requests": {"cpu": "2500m"}}}, "raise the limit"),
+    ({"drain": {"terminationGracePeriodSeconds": 60}}, "= 75"),
+    ({"drain": {"preStopSeconds": 5}, "lifecycle": {"preStop": {"sleep": {"seconds": 1}}}}, "one preStop"),
+    ({"progressDeadlineSeconds": 600}, "raise it"),
+    ({"auth": {"apiKeys": {"existingSecret": "Has Space"}}}, "existingSecret"),
+    ({"image": {"digest": "sha256:12"}}, "digest"),
+)
+# Beside those refused, and right.
+GOOD: tuple[Values, ...] = (
+    {},
+    {"lifecycle": {"preStop": {"sleep": {"seconds": 1}}}},
+    {"podDisruptionBudget": {"minAvailable": "50%", "maxUnavailable": None}, "replicaCount": 4},
+    {"drain": {"terminationGracePeriodSeconds": 75}},
+    {"drain": {"graceSeconds": 2.5}},
+    {
+        "gpu": {"enabled": True, "count": 2},
+        "models": [{"model": "a", "device": "cuda:0", "name": "a"}, {"model": "b", "device": "cuda:1", "name": "b"}],
+    },
+    {"resources": {"limits": {"cpu": None}}},
+    {"resources": {"limits": {"cpu": None}, "requests": {"cpu": "3500m"}}},
+    {"podSecurityContext": {"runAsUser": None}},
+    {"replicaCount": 0},
+)
+
+
+@pytest.mark.parametrize("helm", HELMS, ids=lambda helm: helm.name)
+@pytest.mark.parametrize(("values", "words"), BAD, ids=str)
+def test_refused(values: Values, words: str, helm: Helm) -> None:
+    with pytest.raises(Refused) as refusal:
+        helm.render(Rendering(values=values))
+    assert words in str(refusal.value)
+
+
+@pytest.mark.parametrize("helm", HELMS, ids=lambda helm: helm.name)
+@pytest.mark.parametrize("values", GOOD, ids=str)
+def test_taken(values: Values, helm: Helm) -> None:
+    helm.render(Rendering(values=values))
