@@ -13,7 +13,7 @@ for that little, not for all that came before.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
 from service.errors import Overloaded
@@ -26,6 +26,7 @@ SLOWDOWN = 8  # a request may always wait for so many times what it takes itself
 DEADLINE_PART = 0.5  # of the time that a request has left: the estimate may be wrong by a factor of two
 _SPREAD = 4 / 3  # refused requests are told to come back between the queue's time and so many times that
 _RETRY_AFTER = (1.0, 60.0)  # seconds: not at once, and not so long as to give up
+_WRONG_BY = 2  # times as many tokens, or as few, may a request have that was expected to have some
 _QUIET = 3.0  # seconds without a refusal, and the overload is over
 # What a queue promises before it has measured anything: tokens per second of a small encoder on one core.
 _FIRST_GUESS = 5_000.0
@@ -36,14 +37,6 @@ _MEASURED = 0.2  # seconds of measuring before requests are refused by it
 def retry_after(seconds: float) -> float:
     """Seconds until what waits is done → those that a client is told."""
     return min(max(seconds, _RETRY_AFTER[0]), _RETRY_AFTER[1])
-
-
-def token_bounds(texts: Sequence[str]) -> tuple[int, int]:
-    """What texts may have in tokens, at least and at most, by their lengths alone: an estimate on the safe side for
-    prose, where 8 characters are hardly ever one token, and in ASCII one is hardly ever a token of its own."""
-    characters = sum(map(len, texts))
-    most = characters // 2 if all(map(str.isascii, texts)) else characters
-    return characters // 8 + len(texts), most + 2 * len(texts)
 
 
 class Throughput:
@@ -113,8 +106,13 @@ class Admission(Generic[Row]):
             told = retry_after(self._wait(tokens))
             raise Overloaded("The work that is queued takes longer than this request has time.", told)
 
-    def would_refuse(self, tokens: int, now: float) -> bool:
-        """Whether a request of so many tokens would be refused, however much time it has."""
+    def turns_away(self, tokens: int, now: float) -> bool:
+        """Whether a request of about so many tokens would be refused in each of the classes that it may be of."""
+        first, last = self._queue.class_of(tokens // _WRONG_BY), self._queue.class_of(_WRONG_BY * tokens)
+        return all(self._would_refuse(self._queue.nearest(tokens, number), now) for number in range(first, last + 1))
+
+    def _would_refuse(self, tokens: int, now: float) -> bool:
+        """However much time it has."""
         if self._queue.is_full_for(tokens, self._max_tokens):
             return True
         seconds = self._queue.work_until(tokens) / self.throughput.rate

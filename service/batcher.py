@@ -23,10 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service import metrics
-from service.admission import Admission, Throughput, token_bounds
+from service.admission import Admission, Throughput
 from service.cache import Cache
 from service.device import Device
-from service.errors import BadVectors, ClientGone, DeadlineExceeded, InferenceError, Unavailable
+from service.errors import BadVectors, ClientGone, DeadlineExceeded, InferenceError, Overloaded, Unavailable
 from service.packing import BATCH_OVERHEAD, batch_tokens, computed_tokens
 from service.scheduling import Share, Turn
 from service.types import Matrix, TwoPartRow
@@ -200,15 +200,18 @@ class Batcher:
         finally:
             self._deadlines.discard(job.future)
 
-    def turn_away(self, texts: Sequence[str]) -> None:
-        """Raises Overloaded where these would surely be refused for the work that is queued, without a look at their
-        tokens. Only where others have just been refused; and what a cache may hold is looked at."""
-        now = asyncio.get_running_loop().time()
-        if self._cache is not None or not self._admission.is_strict(now):
-            return
-        bounds = token_bounds(texts)
-        if all(self._admission.would_refuse(tokens, now) for tokens in bounds):
-            raise self._admission.refusal(bounds[0], now)
+    @property
+    def is_overloaded(self) -> bool:
+        """Whether requests have just been refused, and nothing is kept that could answer others all the same."""
+        return self._cache is None and self._admission.is_strict(asyncio.get_running_loop().time())
+
+    def turns_away(self, tokens: int) -> bool:
+        """Whether a request of about so many tokens need not be looked at."""
+        return self.is_overloaded and self._admission.turns_away(tokens, asyncio.get_running_loop().time())
+
+    def refusal(self, tokens: int) -> Overloaded:
+        """For one that is turned away."""
+        return self._admission.refusal(tokens, asyncio.get_running_loop().time())
 
     def stalled_for(self) -> float:
         """Seconds that the oldest running batch has been running; 0 when idle."""

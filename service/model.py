@@ -18,7 +18,8 @@ from service.bundle_files import BundleFiles
 from service.cache import Cache
 from service.cores import usable_cores
 from service.device import Device
-from service.errors import WrongTask
+from service.errors import Overloaded, WrongTask
+from service.expected_tokens import ExpectedTokens
 from service.late_embedding import LateEmbedder
 from service.opening import Parts
 from service.pipeline import Embedder
@@ -56,6 +57,7 @@ class Model:
     batchers: tuple[Batcher, ...]
     workers: Workers
     usage: Usage = field(default_factory=Usage)  # of requests that have it
+    expected: ExpectedTokens = field(default_factory=ExpectedTokens)  # of its main output's routes
 
     @property
     def embedder(self) -> Embedder:
@@ -84,6 +86,23 @@ class Model:
         if self.bundle.dimensions != 1:
             raise WrongTask(self.name, "a classifier", "ranking", "/predict")
         return scorer
+
+    @property
+    def is_overloaded(self) -> bool:
+        """Whether it has just refused requests for the work that is queued."""
+        return self.batchers[0].is_overloaded
+
+    def turns_away(self, route: str, size: int) -> bool:
+        """Whether a body of so many bytes need not be read: its request would be refused."""
+        return (
+            self.is_overloaded
+            and self.expected.knows(route)
+            and self.batchers[0].turns_away(self.expected.of(route, size))
+        )
+
+    def refusal(self, route: str, size: int) -> Overloaded:
+        """For one that is turned away."""
+        return self.batchers[0].refusal(self.expected.of(route, size))
 
     def stalled_for(self) -> float:
         """Seconds that the slowest of what runs for it has been running."""

@@ -79,6 +79,12 @@ class FairQueue(Generic[Row]):
         """The number of the class of requests of so many tokens, from 0."""
         return bisect_left(self._limits, tokens)
 
+    def nearest(self, tokens: int, number: int) -> int:
+        """The tokens of a request of that class that are nearest to so many."""
+        least = self._limits[number - 1] + 1 if number else 0
+        most = self._limits[number] if number < len(self._limits) else tokens
+        return max(least, min(tokens, most))
+
     def tokens_of_class(self, number: int) -> int:
         """Tokens that wait in a class."""
         return self._classes[number].tokens

@@ -84,7 +84,6 @@ class Reader:
         return rules_of(wishes, self._settings, self.bundle, *around)
 
     async def _prepare(self, request: EmbedRequest, rules: Rules, deadline: float | None) -> list[Cut]:
-        """Raises Overloaded before anything is tokenised where that is of no use."""
         ids = sum([len(one.content) for one in request.inputs if not isinstance(one.content, str)])
         if ids > self._max_tokens:
             raise TooManyTokens(self._max_tokens, ids)
@@ -92,8 +91,6 @@ class Reader:
             texts = await self._workers.run(lambda _: self._texts(request), ids, deadline)
         else:
             texts = self._texts(request)
-        if not ids:
-            self._batcher.turn_away(texts)
         # A prompt counts: where it holds a title, it may be as long as any text.
         size = ids + sum(map(size_of, texts)) + sum([size_of(one.prompt) for one in request.inputs])
         if size > OFF_LOOP_CHARACTERS:

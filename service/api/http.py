@@ -114,9 +114,12 @@ class Call:
     def find_model(self, name: str | None, *uses: Use) -> Model:
         """Without a name, the first model of one of these uses, or else the first one.
 
-        It stays until the request is answered, even if it is unloaded meanwhile. Raises ModelNotFound, Unavailable."""
+        It stays until the request is answered, even if it is unloaded meanwhile. Raises ModelNotFound, Unavailable;
+        Overloaded where it has no room for such a body."""
         model = self.service.registry.get(name, *uses)
         self.model = model.name
+        if model.turns_away(self.route, self.held):
+            raise model.refusal(self.route, self.held)
         model.usage.begin()
         self.used.append(model)
         return model
@@ -157,6 +160,9 @@ class Call:
         if truncated:
             metrics.TRUNCATIONS.labels(self.model, self.route).inc(truncated)
         self.facts = {"inputs": len(result.tokens), "tokens": tokens, "chunks": result.rows}
+        model = self.used[-1]
+        if not isinstance(result, TokenResult) or model.bundle.task == "tokens":  # or it is not of the main queue
+            model.expected.learn(self.route, self.held, tokens)
 
 
 class Reply(NamedTuple):
@@ -262,6 +268,7 @@ class Endpoint:
                 call.spending.begin()
             if (seconds := client_seconds(call.headers)) is not None:
                 call.shorten(exchange.loop.time() + seconds)
+            _turn_away(call)
             call.body = await _read_body(exchange, receive, call, self._service.settings.max_body_bytes)
             return await _unless_gone(operation.handler, call, exchange)
         except EmbedserveError as error:
@@ -297,13 +304,32 @@ def refusal(call: Call, error: EmbedserveError, dialect: Dialect) -> Reply:
     return Reply(to_json(dialect.error_body(error, status)), status.http, headers=headers)
 
 
+def _turn_away(call: Call) -> None:
+    """Raises Overloaded before the body is read, where its length says that it stands no chance: every model that
+    answers at this route has just refused others, and would refuse its request as well, whatever else is in it."""
+    models = call.service.registry.models()
+    if not [one for one in models if one.is_overloaded] or not (size := _declared_size(call)):
+        return
+    asked = [one for one in models if one.expected.knows(call.route)]
+    if asked and all(one.turns_away(call.route, size) for one in asked):
+        if len(asked) == 1:
+            call.model = asked[0].name
+        raise asked[0].refusal(call.route, size)
+
+
+def _declared_size(call: Call) -> int | None:
+    """Bytes of its body, where its client says."""
+    declared = call.headers.get(b"content-length", b"")
+    return int(declared[:20]) if declared.isdigit() else None
+
+
 async def _read_body(exchange: Exchange, receive: Receive, call: Call, limit: int) -> bytes:
     """Raises BodyTooLarge and Overloaded as soon as it is known, SlowBody, ClientGone; DeadlineExceeded for a deadline
     of its own."""
     if (encoding := call.headers.get(b"content-encoding", b"identity").lower()) != b"identity":
         raise MalformedBody(f"The body is compressed ({encoding.decode('latin-1')[:20]}), which is not read here.")
-    declared = call.headers.get(b"content-length", b"")
-    if declared.isdigit() and int(declared[:20]) > limit:
+    declared = _declared_size(call)
+    if declared is not None and declared > limit:
         call.is_cut_short = True
         raise BodyTooLarge(limit)
     bodies = call.service.bodies
@@ -312,7 +338,7 @@ async def _read_body(exchange: Exchange, receive: Receive, call: Call, limit: in
         call.hold(len(whole))
         return whole
     call.is_cut_short = True
-    bodies.check(int(declared[:20]) if declared.isdigit() else 1)
+    bodies.check(1 if declared is None else declared)
     body = await _read_parts(receive, limit, call, exchange.loop)
     call.is_cut_short = False
     return body

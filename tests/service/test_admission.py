@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.admission import CALM, DEADLINE_PART, Admission, Throughput, token_bounds
+from service.admission import CALM, DEADLINE_PART, Admission, Throughput
 from service.errors import Overloaded
 from service.queueing import FairQueue
 
@@ -155,8 +155,27 @@ def test_time_in_which_nothing_waited_does_not_count() -> None:
     assert seen.rate == pytest.approx(1_000, rel=0.01)
 
 
-def test_what_a_text_may_have_in_tokens() -> None:
-    low, high = token_bounds(["The quick brown fox jumps over the lazy dog. " * 10])
-    assert low < 102 < high
-    low, high = token_bounds(["東京特許許可局" * 10])
-    assert low < 72 <= high
+def test_who_is_expected_to_be_of_a_full_class_is_turned_away_without_a_look() -> None:
+    door = Door(max_seconds=10)
+    assert not door.admission.turns_away(SMALL, door.now)
+    door.come_all(101)
+    assert door.admission.turns_away(SMALL, door.now)
+    assert not door.admission.turns_away(LARGE, door.now)
+
+
+@pytest.mark.parametrize("expected", [257, 512, 513, 1_000])
+def test_who_may_be_of_a_class_with_room_is_looked_at(expected: int) -> None:
+    """What is expected may be wrong by a factor of two, and of these classes one has room."""
+    for full in (SMALL, 3 * SMALL):
+        door = Door(max_seconds=10)
+        door.come_all(201, full)
+        assert not door.admission.turns_away(expected, door.now)
+
+
+@given(st.lists(st.integers(1, 5_000), min_size=40, max_size=200), st.integers(1, 5_000))
+def test_who_is_turned_away_would_have_been_refused(came: list[int], tokens: int) -> None:
+    door = Door(max_seconds=2)
+    for one in came:
+        door.come(one)
+    if door.admission.turns_away(tokens, door.now):
+        assert door.come(tokens) is not None

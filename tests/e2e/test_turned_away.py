@@ -1,0 +1,125 @@
+"""An overload in which nobody's body is read any more: by its length alone it is clear that it stands no chance."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import httpx
+import numpy as np
+import pytest
+
+from tests.conftest import StartServer
+from tests.e2e.process import MODEL, Raw, Server, assert_openai_error, cosines, full_windows, wait_until
+
+KEY = "k-0123456789abcdef"
+AUTHORIZATION = f"authorization: Bearer {KEY}"
+CLIENTS = 24
+TRIES = 400
+NOT_JSON = b"x" * 1_000  # of about the size of the others
+
+
+@pytest.fixture(scope="module")
+def narrow(launch: StartServer) -> Iterator[Server]:
+    """Little may wait; who asks needs a key."""
+    server = launch("--executors", "1", "--max-queue-seconds", "0.2", "--api-keys", KEY)
+    server.http.headers["authorization"] = f"Bearer {KEY}"
+    for text in full_windows(10, 5_000):  # so many that it knows what a body will be
+        assert server.post("/v1/embeddings", {"input": text}).status_code == 200
+    yield server
+    server.stop()
+
+
+@contextmanager
+def flooded(server: Server) -> Iterator[None]:
+    """While the block is running, more comes than it can do."""
+    over = threading.Event()
+    texts = full_windows(CLIENTS * 50)
+
+    def ask(number: int) -> None:
+        with httpx.Client(base_url=server.url, headers=server.http.headers, timeout=60, trust_env=False) as client:
+            while not over.is_set():
+                for text in texts[number::CLIENTS]:
+                    if not over.is_set():
+                        client.post("/v1/embeddings", json={"input": text})
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(CLIENTS)]
+    for one in threads:
+        one.start()
+    try:
+        wait_until(lambda: server.metric("embedserve_rejections_total", reason="overloaded") > 0, "an overload")
+        yield
+    finally:
+        over.set()
+        for one in threads:
+            one.join()
+
+
+def in_one_of_many(attempt: Callable[[], bool], what: str) -> None:
+    """Now and then a batch has just been taken, and there is room."""
+    for _ in range(TRIES):
+        if attempt():
+            return
+        time.sleep(0.01)
+    pytest.fail(f"never {what}")
+
+
+def test_a_body_is_refused_unread_and_without_a_key_still_401(narrow: Server) -> None:
+    def spoilt(**headers: str) -> httpx.Response:
+        return narrow.http.post("/v1/embeddings", content=NOT_JSON, headers=headers)
+
+    def is_refused_unread() -> bool:
+        assert spoilt(authorization="Bearer wrong").status_code == 401
+        reply = spoilt()
+        if reply.status_code == 400:
+            return False
+        assert assert_openai_error(reply, 429, "tokens")["code"] == "rate_limit_exceeded"
+        assert int(reply.headers["retry-after"]) >= 1
+        return True
+
+    with flooded(narrow):
+        in_one_of_many(is_refused_unread, "refused unread")
+    wait_until(lambda: spoilt().status_code == 400, "a look at the body again")
+
+
+def test_who_has_not_sent_its_body_yet_is_told_at_once_and_may_go_on(narrow: Server) -> None:
+    body = json.dumps({"input": "A body that nobody waited for. " * 30}).encode()
+    head = f"POST /v1/embeddings HTTP/1.1\r\nhost: x\r\n{AUTHORIZATION}\r\ncontent-length: {len(body)}\r\n\r\n"
+
+    def is_told() -> bool:
+        with Raw(narrow.port) as raw:
+            raw.socket.settimeout(0.5)
+            raw.send(head.encode())
+            try:
+                status, headers, _ = raw.reply()
+            except TimeoutError:
+                return False
+            raw.socket.settimeout(30)
+            assert status == 429
+            assert "connection" not in headers
+            raw.send(body + b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert raw.reply()[0] == 200
+            return True
+
+    with flooded(narrow):
+        in_one_of_many(is_told, "told before its body")
+
+
+def test_short_requests_and_others_than_those_that_are_too_many_are_let_in(narrow: Server) -> None:
+    """A class of its own has room, and so has a route that computes nothing."""
+    text = full_windows(1, 9_000)[0]
+    alone = narrow.embed(text)
+    with flooded(narrow):
+        for _ in range(5):
+            assert narrow.post("/tokenize", {"inputs": text}).status_code == 200
+            assert narrow.http.get(f"/v1/models/{MODEL}").status_code == 200
+        wait_until(
+            lambda: narrow.post("/v1/embeddings", {"input": full_windows(8, 9_000)}).status_code == 200, "a larger one"
+        )
+    wait_until(lambda: narrow.post("/v1/embeddings", {"input": text}).status_code == 200, "room")
+    assert cosines(narrow.embed(text), alone).min() >= 0.999999
+    assert np.isfinite(alone).all()
+    assert narrow.metric("embedserve_requests_in_flight", route="/v1/embeddings") == 0
