@@ -80,16 +80,19 @@ class Debian:
     """A folder with a package of Debian's and what it needs that is not installed, unpacked: nothing is installed."""
 
     name: str
+    programs: str = "usr/sbin"  # the folder of its programs
 
-    def program(self) -> Path:
-        """The system's own one, or one of such a folder, made if it is not there yet."""
-        if system := shutil.which(self.name, path=f"{os.environ.get('PATH', '')}:/usr/sbin"):
+    def program(self, name: str | None = None) -> Path:
+        """The system's own one, or one of such a folder, made if it is not there yet; by default the package's
+        namesake."""
+        name = name or self.name
+        if system := shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin"):
             return Path(system)
         folder = _folder("debian", (self.name,))
         with _made_once(folder) as missing:
             if missing:
                 _unpack(self.name, folder)
-        return folder / "usr" / "sbin" / self.name
+        return folder / self.programs / name
 
     def environment(self) -> dict[str, str]:
         """Where it finds its libraries."""
@@ -97,7 +100,7 @@ class Debian:
 
     def can_be_had(self) -> bool:
         """Whether this is a Debian, or has it."""
-        return bool(shutil.which("apt-get") and shutil.which("dpkg")) or Path("/usr/sbin", self.name).exists()
+        return bool(shutil.which("apt-get") and shutil.which("dpkg")) or Path("/", self.programs, self.name).exists()
 
 
 def _unpack(package: str, folder: Path) -> None:

@@ -1,0 +1,147 @@
+"""What the chart makes of rules, dashboard and targets, by real Helm."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import promql_parser
+import pytest
+import yaml
+
+from tests.chart.helm import HELMS, NAMESPACE, RELEASE, Helm, Refused, Rendering, only, render
+from tests.monitoring.prometheus import PACKAGE, adapter_queries, dashboard, promtool, rules
+
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(600)]
+OWN = f'job="embedserve", namespace="{NAMESPACE}", release="{RELEASE}"'
+KEDA = {"enabled": True, "serverAddress": "http://prometheus:9090"}
+MONITORING = {"prometheusRule": {"enabled": True}, "dashboard": {"enabled": True}, "labels": {"release": "operator"}}
+
+
+def spec(kind: str, **values: Any) -> dict[str, Any]:
+    """Of the only object of a kind."""
+    found: dict[str, Any] = only(render(values), kind)["spec"]
+    return found
+
+
+def test_a_release_has_all_rules_and_each_tells_of_itself() -> None:
+    groups = spec("PrometheusRule", monitoring=MONITORING)["groups"]
+    rendered = [rule for group in groups for rule in group["rules"]]
+    expected = json.loads(json.dumps(rules()).replace('job=\\"embedserve\\"', OWN.replace('"', '\\"')))
+    assert rendered == expected
+    assert all("embedserve_" not in rule["expr"] or OWN in rule["expr"] for rule in rendered)
+
+
+@pytest.mark.skipif(not PACKAGE.can_be_had(), reason="needs Prometheus: its package, or a Debian to take it from")
+def test_promtool_takes_a_releases_rules(tmp_path: Path) -> None:
+    file = tmp_path / "rules.yaml"
+    file.write_text(yaml.safe_dump({"groups": spec("PrometheusRule", monitoring=MONITORING)["groups"]}), "utf-8")
+    assert f"{len(rules())} rules found" in promtool("check", "rules", file)
+
+
+def test_alerts_lead_to_where_the_runbook_can_be_read() -> None:
+    own = MONITORING | {"prometheusRule": {"enabled": True, "runbookUrl": "https://example.org/runbook"}}
+    groups = spec("PrometheusRule", monitoring=own)["groups"]
+    links = [rule["annotations"]["runbook_url"] for group in groups for rule in group["rules"] if "alert" in rule]
+    assert all(link.startswith("https://example.org/runbook#embedserve") for link in links)
+
+
+def test_the_dashboard_is_the_one_that_is_shipped() -> None:
+    configmap = only(render({"monitoring": MONITORING}), "ConfigMap", f"{RELEASE}-embedserve-dashboard")
+    assert configmap["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert json.loads(configmap["data"]["embedserve.json"]) == dashboard()
+
+
+@pytest.mark.parametrize(
+    ("kind", "endpoints"), [("ServiceMonitor", "endpoints"), ("PodMonitor", "podMetricsEndpoints")]
+)
+def test_monitors_find_the_admin_port_once(kind: str, endpoints: str) -> None:
+    documents = render({"monitoring": {f"{kind[0].lower()}{kind[1:]}": {"enabled": True}, "labels": {"release": "o"}}})
+    monitor = only(documents, kind)
+    assert monitor["metadata"]["labels"]["release"] == "o"
+    (endpoint,) = monitor["spec"]["endpoints" if kind == "ServiceMonitor" else "podMetricsEndpoints"]
+    assert (endpoint["port"], endpoint["scheme"]) == ("admin", "http")
+    assert {one["targetLabel"]: one["replacement"] for one in endpoint["relabelings"]} == {
+        "job": "embedserve",
+        "release": RELEASE,
+    }
+    wanted = monitor["spec"]["selector"]["matchLabels"].items()
+    chosen = [
+        document
+        for document in documents
+        if (kind, document["kind"]) in (("ServiceMonitor", "Service"), ("PodMonitor", "Deployment"))
+        and wanted <= (document["spec"].get("template") or document)["metadata"]["labels"].items()
+    ]
+    assert len(chosen) == 1
+
+
+def test_scrapes_know_whose_certificate_it_is() -> None:
+    tls = {"existingSecret": "certificate"}
+    (endpoint,) = spec("ServiceMonitor", tls=tls, monitoring={"serviceMonitor": {"enabled": True}})["endpoints"]
+    assert endpoint["scheme"] == "https"
+    assert endpoint["tlsConfig"]["ca"]["secret"]["name"] == "certificate"
+    assert endpoint["tlsConfig"]["serverName"] == f"{RELEASE}-embedserve-admin.{NAMESPACE}.svc"
+    own = {"serviceMonitor": {"enabled": True}, "tlsConfig": {"insecureSkipVerify": True}}
+    (endpoint,) = spec("ServiceMonitor", tls=tls, monitoring=own)["endpoints"]
+    assert endpoint["tlsConfig"] == {"insecureSkipVerify": True}
+
+
+@pytest.mark.parametrize("scaler", [{"hpa": {"enabled": True}}, {"keda": KEDA}], ids=["HPA", "KEDA"])
+def test_what_scales_is_alone_in_saying_how_many(scaler: dict[str, Any]) -> None:
+    assert "replicas" not in only(render({"autoscaling": scaler}), "Deployment")["spec"]
+    assert "replicas" in only(render(), "Deployment")["spec"]
+
+
+def test_the_hpa_has_the_targets_that_are_set() -> None:
+    targets = {"tokensPerSecond": 2_000_000, "queueWaitSeconds": None}
+    cpu = {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}}
+    hpa = spec(
+        "HorizontalPodAutoscaler", autoscaling={"hpa": {"enabled": True, "extraMetrics": [cpu]}, "targets": targets}
+    )
+    pods = [one["pods"] for one in hpa["metrics"] if one["type"] == "Pods"]
+    assert {one["metric"]["name"]: float(one["target"]["averageValue"]) for one in pods} == {
+        "embedserve_utilisation": 0.7,
+        "embedserve_tokens_per_second": 2_000_000,
+    }
+    assert hpa["metrics"][-1] == cpu
+    assert hpa["behavior"]["scaleDown"]["stabilizationWindowSeconds"] == 300
+
+
+def test_keda_asks_what_the_adapter_asks() -> None:
+    scaled = spec("ScaledObject", autoscaling={"keda": KEDA, "targets": {"tokensPerSecond": 9000}})
+    asked = {one["name"]: one for one in scaled["triggers"]}
+    assert {name: float(one["metadata"]["threshold"]) for name, one in asked.items()} == {
+        "utilisation": 0.7,
+        "queue-wait": 0.25,
+        "tokens": 9000,
+    }
+    assert {name: one["metricType"] for name, one in asked.items()} == {
+        "utilisation": "AverageValue",
+        "queue-wait": "Value",
+        "tokens": "AverageValue",
+    }
+    for one in asked.values():
+        assert OWN in one["metadata"]["query"]
+        promql_parser.parse(one["metadata"]["query"])
+    of_one_pod = adapter_queries("n", "p")["embedserve_utilisation"].replace("sum by (pod)", "sum")
+    assert of_one_pod.split("{")[0].removeprefix("sum ") in asked["utilisation"]["metadata"]["query"]
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"autoscaling": {"keda": {"enabled": True}}}, "set autoscaling.keda.serverAddress"),
+        (
+            {"autoscaling": {"hpa": {"enabled": True}, "targets": {"utilisation": None, "queueWaitSeconds": None}}},
+            "set one of autoscaling.targets",
+        ),
+        ({"monitoring": {"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}}}, "counted twice"),
+        ({"autoscaling": {"hpa": {"enabled": True}, "keda": KEDA}}, "disable one of them"),
+    ],
+    ids=["KEDA without Prometheus", "no target", "both monitors", "HPA and KEDA"],
+)
+@pytest.mark.parametrize("helm", HELMS, ids=lambda helm: helm.name)
+def test_what_contradicts_itself_is_refused_with_the_remedy(helm: Helm, values: dict[str, Any], words: str) -> None:
+    with pytest.raises(Refused, match=words):
+        helm.render(Rendering(values=values))
