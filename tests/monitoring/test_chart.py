@@ -145,3 +145,22 @@ def test_keda_asks_what_the_adapter_asks() -> None:
 def test_what_contradicts_itself_is_refused_with_the_remedy(helm: Helm, values: dict[str, Any], words: str) -> None:
     with pytest.raises(Refused, match=words):
         helm.render(Rendering(values=values))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"autoscaling": {"targets": {"utilisation": 70}}},
+        {"autoscaling": {"targets": {"queueWaitSeconds": 0}}},
+        {"autoscaling": {"hpa": {"minReplicas": 0}}},
+        {"autoscaling": {"keda": {"serverAddress": "prometheus:9090"}}},
+        {"autoscaling": {"behavior": {"scaleDown": {"policies": []}}}},
+        {"autoscaling": {"behaviour": {}}},
+        {"monitoring": {"interval": "15"}},
+        {"monitoring": {"dashboards": {"enabled": True}}},
+    ],
+    ids=str,
+)
+def test_what_the_schema_does_not_know_is_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(Refused, match=r"schema"):
+        render(values)
