@@ -34,8 +34,9 @@ from service.settings import (
 _SERVE_HELP = f"""\
 Serve embeddings over HTTP, in OpenAI's and Google Vertex AI's own words.
 
-MODEL is a bundle made by `embedserve compile`, a checkpoint folder, a file of word vectors, a name of the built-in
-catalogue (default: {DEFAULT_MODEL}) or a Hugging Face id. What is not compiled yet is compiled first, once.
+MODEL is a bundle made by `embedserve compile`, a checkpoint folder, a file of word vectors, either folder in a bucket
+(gs://BUCKET/FOLDER), a name of the built-in catalogue (default: {DEFAULT_MODEL}) or a Hugging Face id. What is not
+compiled yet is compiled first, once.
 """
 _SERVE_EXAMPLES = """\
 examples:
@@ -160,10 +161,11 @@ def _compile(options: argparse.Namespace) -> int:
     from models.compile import compile_checkpoint
 
     target: Target = options.target or "cpu"
+    cache_dir = options.cache_dir or load_settings().cache_dir
     folder = compile_checkpoint(
-        options.source,
+        _local(options.source, cache_dir),
         output=options.output,
-        cache_dir=options.cache_dir or load_settings().cache_dir,
+        cache_dir=cache_dir,
         precision=options.precision or USUAL_PRECISION[target],
         target=target,
         pooling=options.pooling,
@@ -294,6 +296,7 @@ def _bundle(wanted: ServedModel, settings: Settings) -> Path:
     """The folder to serve: a bundle as it is, anything else compiled, or found in the cache."""
     from models.compile import compile_checkpoint
 
+    wanted = wanted.model_copy(update={"model": _local(wanted.model, settings.cache_dir)})
     if folder := _compiled(wanted, settings):
         return folder
     *better, last = _targets(wanted)
@@ -306,6 +309,15 @@ def _bundle(wanted: ServedModel, settings: Settings) -> Path:
             _say(f"not for {target}: {error.message}")
     precision, target = last
     return compile_checkpoint(wanted.model, cache_dir=settings.cache_dir, precision=precision, target=target, say=_say)
+
+
+def _local(model: str, cache_dir: Path) -> str:
+    """A folder of a bucket as one of the cache; anything else as it is. Raises SourceError."""
+    if not model.startswith("gs://"):
+        return model
+    from models.bucket import bring
+
+    return str(bring(model, cache_dir, _say))
 
 
 def _find(settings: Settings, wanted: ServedModel) -> Path:

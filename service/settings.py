@@ -259,7 +259,9 @@ class Settings(ModelSettings, BaseSettings):
     )
 
     model: str = Field(
-        DEFAULT_MODEL, description="A bundle, a checkpoint folder, a catalogue name or a Hugging Face id."
+        DEFAULT_MODEL,
+        description="A bundle, a checkpoint folder, one of either at gs://, a catalogue name or a Hugging Face id "
+        "(AIP_STORAGE_URI).",
     )
     precision: Precision | None = Field(
         None,
@@ -410,8 +412,9 @@ def config_folder() -> Path | None:
 
 
 def _vertex_container() -> dict[str, Any]:
-    """Vertex AI's custom-container contract: it says where to listen by AIP_* variables."""
+    """Vertex AI's custom-container contract: it says where to listen, and on which model, by AIP_* variables."""
     found = {
+        "model": os.environ.get("AIP_STORAGE_URI"),
         "port": os.environ.get("AIP_HTTP_PORT"),
         "predict_route": os.environ.get("AIP_PREDICT_ROUTE"),
         "health_route": os.environ.get("AIP_HEALTH_ROUTE"),
