@@ -8,8 +8,30 @@
       protocol: TCP
     {{- end }}
 {{- end }}
+{{- if include "embedserve.workloadIdentity" . }}
+- ports: # who the pod is to a cloud: EKS (80), Google's (80) and GKE's (988) metadata
+    - port: 80
+      protocol: TCP
+    - port: 988
+      protocol: TCP
+  to:
+    - ipBlock:
+        cidr: 169.254.0.0/16
+{{- end }}
 {{- with .Values.networkPolicy.extraEgress }}
 {{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* Whether models are fetched by the pod's own rights. */}}
+{{- define "embedserve.workloadIdentity" -}}
+{{- $names := list .Values.model.name }}
+{{- range .Values.models }}{{ $names = append $names .model }}{{ end }}
+{{- $source := .Values.modelSource }}
+{{- if eq $source.type "s3" }}
+{{- if not $source.s3.existingSecret }}true{{ end }}
+{{- else if eq $source.type "download" }}
+{{- range $names }}{{ if hasPrefix "gs://" . }}true{{ end }}{{ end }}
 {{- end }}
 {{- end }}
 
