@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import cast
 
@@ -129,20 +129,19 @@ class _Connection(asyncio.Protocol):
         self._is_shared = is_shared  # when it is idle
         self._received = b""
         self._need = 0
-        self._future: asyncio.Future[Sent] | None = None
+        self._done: Callable[[Sent], None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
 
-    def send(self, request: bytes) -> asyncio.Future[Sent]:
-        self._received, self._need = b"", 0
-        self._future = self._pool.loop.create_future()
+    def send(self, request: bytes, done: Callable[[Sent], None]) -> None:
+        """`done` is told what came of it; a future for each would cost as much as all the rest."""
+        self._received, self._need, self._done = b"", 0, done
         self._at = time.perf_counter()
         self._transport.write(request)
-        return self._future
 
     def data_received(self, data: bytes) -> None:
-        self._received += data
+        self._received = self._received + data if self._received else data
         if not self._need:
             stop = self._received.find(_END_OF_HEAD)
             if stop < 0:
@@ -155,16 +154,16 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._pool.lost(self)
-        if self._future is not None:
-            self._answered(0)
+        self._answered(0)
 
     def _answered(self, status: int, seconds: float = 0.0, exactly: float = 0.0) -> None:
-        future, self._future = self._future, None
+        done, self._done = self._done, None
+        if done is None:
+            return
         if self._is_shared and status and b"\r\nconnection: close" not in self._head:
             self._pool.idle.append(self)
-        if future is not None and not future.done():
-            now = time.perf_counter()
-            future.set_result(Sent(self._at - self._pool.began, now - self._at, status, seconds, exactly))
+        now = time.perf_counter()
+        done(Sent(self._at - self._pool.began, now - self._at, status, seconds, exactly))
 
 
 def _header(head: bytes, name: bytes) -> float:
@@ -211,7 +210,7 @@ class _Pool:
         while self.idle:
             connection = self.idle.pop()
             if not connection._transport.is_closing():
-                self._track(connection.send(self.request()))
+                self._send(connection)
                 return
         if self._open >= self._plan.most_connections:
             self.result.unsent += 1
@@ -228,15 +227,15 @@ class _Pool:
             self._open -= 1
             self.result.sent.append(Sent(at, time.perf_counter() - self.began - at, 0))
             return
-        self._track(connection.send(self.request()))
+        self._send(connection)
 
-    def _track(self, future: asyncio.Future[Sent]) -> None:
+    def _send(self, connection: _Connection) -> None:
         self._pending += 1
-        future.add_done_callback(self._settled)
+        connection.send(self.request(), self._settled)
 
-    def _settled(self, future: asyncio.Future[Sent]) -> None:
+    def _settled(self, sent: Sent) -> None:
         self._pending -= 1
-        self.result.sent.append(future.result())
+        self.result.sent.append(sent)
 
     async def settle(self) -> None:
         """Until everything is answered, or the patience is over. What is not is lost."""
@@ -254,7 +253,9 @@ async def _honest(pool: _Pool, delay: float, until: float) -> None:
         began, told, request = time.perf_counter(), list[float](), pool.request()
         connection = await pool.connect(is_shared=False)
         while True:
-            sent = await connection.send(request)
+            answer: asyncio.Future[Sent] = pool.loop.create_future()
+            connection.send(request, answer.set_result)
+            sent = await answer
             if sent.status != 429:
                 break
             told.append(sent.retry_after_exactly or sent.retry_after)

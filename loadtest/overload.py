@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import accumulate
+from pathlib import Path
 
 from loadtest import client, command, figures
 from loadtest.client import Job, percentile
@@ -48,6 +49,7 @@ and again some a second. Then the capacity once more.
                     that was let in nearest to it
   honest            clients that come during the burst, wait as they are told and try again
   recovery          seconds from the burst's end until requests are answered as fast as before it, and stay so
+  event loop        CPU time of the server's event loop ÷ requests sent, those that were let in included
   lost              requests without an answer, or with one other than 200 and 429
 """
 
@@ -72,10 +74,10 @@ def _measure(options: argparse.Namespace) -> bool:
         _say(f"capacity {before:.0f} requests/s; {rate:.0f} a second for {options.seconds:g} s")
         phases = ((_CALM, _PART * before), (options.seconds, rate), (_AFTER, _PART * before))
         plan = Plan(server.host, server.port, PATH, phases, bodies, _HONEST, 1)
-        flooded, memory = _flood(plan, server)
+        flooded, memory, loop_seconds = _flood(plan, server)
         after = _capacity(server, bodies[_TEXTS // 2 :], tokens)
     burst = Burst(_CALM, _CALM + options.seconds, flooded)
-    rated = list(burst.figures((before + after) / 2, memory))
+    rated = list(burst.figures((before + after) / 2, memory, loop_seconds))
     path = options.json or RESULTS / time.strftime("overload-%Y%m%d-%H%M%S.json")
     details = {
         "machine": machine(),
@@ -99,14 +101,20 @@ def _capacity(server: Server, bodies: Sequence[str], tokens: Sequence[int]) -> f
     return checked(client.run(job)).requests_per_second
 
 
-def _flood(plan: Plan, server: Server) -> tuple[Flooded, list[float]]:
-    """What came of it; and the server's memory in MB, every fifth of a second."""
+def _flood(plan: Plan, server: Server) -> tuple[Flooded, list[float], float]:
+    """What came of it; the server's memory in MB, every fifth of a second; seconds of CPU time of its event loop."""
     memory = []
+    before = _loop_seconds(server.pid)
     with Flood(plan) as flood:
         while not flood.is_over:
             memory.append(memory_of(server.pid))
             time.sleep(0.2)
-        return flood.result(), memory
+        return flood.result(), memory, _loop_seconds(server.pid) - before
+
+
+def _loop_seconds(pid: int) -> float:
+    """CPU time of a process's first thread, which is the event loop's."""
+    return int(Path(f"/proc/{pid}/task/{pid}/schedstat").read_text().split()[0]) / 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +125,9 @@ class Burst:
     end: float
     flooded: Flooded
 
-    def figures(self, capacity: float, memory: Sequence[float]) -> Iterator[Figure]:
-        """`capacity` in requests a second, `memory` in MB. Raises MeasurementError."""
+    def figures(self, capacity: float, memory: Sequence[float], loop_seconds: float) -> Iterator[Figure]:
+        """`capacity` in requests a second, `memory` in MB, CPU time of the event loop in seconds. Raises
+        MeasurementError."""
         refused = [1e3 * one.took for one in self._of_burst() if one.status == 429]
         if not refused or self.flooded.unsent:
             raise MeasurementError(f"{len(refused)} refused, {self.flooded.unsent} not sent: that was no such load")
@@ -127,6 +136,7 @@ class Burst:
         yield Figure("", "refused", float(len(refused)), "requests")
         yield Figure("", "refusal p50", percentile(refused, 50), "ms", at_most=50)
         yield Figure("", "refusal p99", percentile(refused, 99), "ms")
+        yield Figure("", "event loop ÷ requests", 1e6 * loop_seconds / len(self.flooded.sent), "µs")
         untold = sum(one.status == 429 and one.retry_after < 1 for one in self._of_burst())
         yield Figure("", "refused without Retry-After", float(untold), "requests", at_most=0)
         for name, ratios in self._told().items():

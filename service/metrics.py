@@ -182,6 +182,12 @@ def of_requests(model: str, route: str, status: int) -> tuple[Counter, Histogram
     return REQUESTS.labels(model, route, str(status)), REQUEST_SECONDS.labels(model, route)
 
 
+@cache
+def of_rejections(model: str, route: str, reason: str) -> Counter:
+    """The child of REJECTIONS; reasons are those of `service.errors`."""
+    return REJECTIONS.labels(model, route, reason)
+
+
 class OfKey(NamedTuple):
     """What is counted for every request of a key with a name."""
 
@@ -202,6 +208,7 @@ def forget_model(name: str) -> None:
             family.forget("model", model)
     of_results.cache_clear()
     of_requests.cache_clear()
+    of_rejections.cache_clear()
 
 
 def forget_key(name: str) -> None:

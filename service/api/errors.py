@@ -43,8 +43,8 @@ STATUSES: Statuses = {
 
 def status_of(error: errors.EmbedserveError, own: Statuses | None = None) -> Status:
     """The row of the error's class, or of its nearest ancestor that has one; `own` rows come before the table's."""
-    table = STATUSES if own is None else {**STATUSES, **own}
-    return next(table[kind] for kind in type(error).__mro__ if kind in table)
+    rows = own or {}
+    return next(rows.get(kind) or STATUSES[kind] for kind in type(error).__mro__ if kind in rows or kind in STATUSES)
 
 
 def own_statuses(dialect: object) -> Statuses | None:

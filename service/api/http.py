@@ -118,8 +118,7 @@ class Call:
         Overloaded where it has no room for such a body."""
         model = self.service.registry.get(name, *uses)
         self.model = model.name
-        if model.turns_away(self.route, self.held):
-            raise model.refusal(self.route, self.held)
+        _turn_away(self, [model], self.held)
         model.usage.begin()
         self.used.append(model)
         return model
@@ -268,7 +267,7 @@ class Endpoint:
                 call.spending.begin()
             if (seconds := client_seconds(call.headers)) is not None:
                 call.shorten(exchange.loop.time() + seconds)
-            _turn_away(call)
+            _turn_away(call, self._service.registry.models(), _declared_size(call))
             call.body = await _read_body(exchange, receive, call, self._service.settings.max_body_bytes)
             return await _unless_gone(operation.handler, call, exchange)
         except EmbedserveError as error:
@@ -289,7 +288,7 @@ class Endpoint:
 def refusal(call: Call, error: EmbedserveError, dialect: Dialect) -> Reply:
     """An error in its dialect's words, counted."""
     status = status_of(error, own_statuses(dialect))
-    metrics.REJECTIONS.labels(call.model, call.route, error.reason).inc()
+    metrics.of_rejections(call.model, call.route, error.reason).inc()
     call.facts["reason"] = error.reason
     if call.spending is not None and not isinstance(error, RequestError | DeadlineExceeded | ClientGone):
         call.spending.give_back()  # it was not for the client to prevent
@@ -304,11 +303,10 @@ def refusal(call: Call, error: EmbedserveError, dialect: Dialect) -> Reply:
     return Reply(to_json(dialect.error_body(error, status)), status.http, headers=headers)
 
 
-def _turn_away(call: Call) -> None:
-    """Raises Overloaded before the body is read, where its length says that it stands no chance: every model that
-    answers at this route has just refused others, and would refuse its request as well, whatever else is in it."""
-    models = call.service.registry.models()
-    if not [one for one in models if one.is_overloaded] or not (size := _declared_size(call)):
+def _turn_away(call: Call, models: Sequence[Model], size: int | None) -> None:
+    """Raises Overloaded where the length of its body says that a request stands no chance: each of these models that
+    answers at its route has just refused others, and would refuse it as well, whatever else is in it."""
+    if not size or not [one for one in models if one.is_overloaded]:
         return
     asked = [one for one in models if one.expected.knows(call.route)]
     if asked and all(one.turns_away(call.route, size) for one in asked):

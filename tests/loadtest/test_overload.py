@@ -27,7 +27,7 @@ def burst(*sent: Sent) -> Burst:
 
 
 def values(of: Burst, capacity: float = 10.0) -> dict[str, float]:
-    return {one.name: one.value for one in of.figures(capacity, [100.0, 150.0, 120.0])}
+    return {one.name: one.value for one in of.figures(capacity, [100.0, 150.0, 120.0], 0.2)}
 
 
 def test_what_is_said_of_a_burst() -> None:
@@ -35,6 +35,7 @@ def test_what_is_said_of_a_burst() -> None:
     assert found["goodput ÷ peak"] == pytest.approx(0.9)  # those of its last second were answered after it
     assert found["refused"] == 900
     assert found["refusal p50"] == pytest.approx(10)
+    assert found["event loop ÷ requests"] == pytest.approx(0.2e6 / 1060)
     assert found["Retry-After told ÷ true, median"] == pytest.approx(1.0)
     assert found["recovery"] == pytest.approx(0.55)
     assert found["lost"] == 0
