@@ -64,8 +64,8 @@ COMPILE := $(BIN)/python -m uv pip compile --quiet --universal --python-version 
 	--custom-compile-command "make lock"
 
 lock: $(VENV)/.installed-test  ## pin every package with hashes, into deploy/requirements (ARGS=--upgrade for newer ones)
-	@$(COMPILE) $(ARGS) --extra cpu pyproject.toml --output-file $(LOCKS)/server-cpu.txt
-	@$(COMPILE) $(ARGS) --extra gpu pyproject.toml --output-file $(LOCKS)/server-gpu.txt
+	@$(COMPILE) $(ARGS) --extra cpu --extra otel pyproject.toml --output-file $(LOCKS)/server-cpu.txt
+	@$(COMPILE) $(ARGS) --extra gpu --extra otel pyproject.toml --output-file $(LOCKS)/server-gpu.txt
 	@$(COMPILE) $(ARGS) --extra test pyproject.toml --output-file $(LOCKS)/test.txt
 	@$(COMPILE) $(ARGS) $(LOCKS)/audit.in --output-file $(LOCKS)/audit.txt
 

@@ -46,6 +46,8 @@ def create_app(parts: Service, place: Place | None = None) -> ASGIApp:
         title="Embedserve",
         version=service.__version__,
         openapi_url=None,
+        # FastAPI's own would send what this server knows nothing of, were a variable of FastAPI's to say so.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         redirect_slashes=False,  # a redirect would name this server's own scheme and host behind a proxy's
     )
     served = operations(parts.settings, place)

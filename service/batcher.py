@@ -11,7 +11,9 @@ or abandoned (deadline, client gone). Then the rows that nobody else asks for le
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
+import threading
 import time
 from array import array
 from collections.abc import Callable, Iterable, Sequence
@@ -29,6 +31,7 @@ from service.device import Device
 from service.errors import BadVectors, ClientGone, DeadlineExceeded, InferenceError, Overloaded, Unavailable
 from service.packing import BATCH_OVERHEAD, batch_tokens, computed_tokens
 from service.scheduling import Share, Turn
+from service.tracing import QUEUE, Run, Trace, current
 from service.types import Matrix, TwoPartRow
 from service.vitals import Vitals
 from service.waiting import Deadlines, check
@@ -41,6 +44,7 @@ Results = Matrix | Sequence[Result]
 _PARTED = array("i", [-1]).tobytes()
 # Seconds after which a batch that has waited for its executor's thread is looked through once more.
 _LOOK_AGAIN_AFTER = 0.001
+_NUMBERS = itertools.count(1)  # of batches that are noted
 
 
 class Outcome(NamedTuple):
@@ -65,6 +69,7 @@ class _Job:
     missing: int = 0
     deadline: float = math.inf  # in the event loop's time
     computed_tokens: int = 0
+    trace: Trace | None = None  # where it is recorded
 
     def deliver(self, number: int, result: Result) -> None:
         self.results[number] = result
@@ -107,6 +112,8 @@ class _Batch:
     started_at: float
     is_lone: bool  # nothing ran or waited beside it when it started
     left_out: list[_Row] = field(default_factory=list)
+    ran_at: float = 0.0  # by time.perf_counter
+    executor: str = ""  # its thread's name
 
     def look_again(self) -> None:
         """Leaves out what nobody waits for any more. On the executor's thread, just before it runs: it may have lain
@@ -114,6 +121,20 @@ class _Batch:
         if time.monotonic() - self.started_at > _LOOK_AGAIN_AFTER:
             self.left_out = [row for row in self.rows if not row.is_wanted()]
             self.rows = [row for row in self.rows if row not in self.left_out] if self.left_out else self.rows
+
+    def note(self, seconds: float, error: BaseException | None = None) -> None:
+        """For all whose trace is recorded, while they still wait."""
+        run = None
+        for row in self.rows:
+            for job, _ in row.askers:
+                if job.trace is not None and not job.future.done():
+                    job.trace.ran(run := run or self._run(seconds, error))
+
+    def _run(self, seconds: float, error: BaseException | None) -> Run:
+        tokens = batch_tokens([len(row.ids) for row in self.rows])
+        kind = None if error is None else type(error).__name__
+        ends = self.ran_at + seconds
+        return Run(next(_NUMBERS), self.ran_at, ends, len(self.rows), tokens, self.executor, self.is_lone, kind)
 
 
 class Batcher:
@@ -187,6 +208,9 @@ class Batcher:
             self._recall(cache, job, keys)
         if not job.missing:
             return job.outcome
+        if (trace := current()) is not None:
+            job.trace = trace
+            trace.enter(QUEUE)
         asked = self._ask(job, packed, keys)
         try:
             self._deadlines.add(job.future, deadline)
@@ -322,6 +346,7 @@ class Batcher:
             self._leave_out(batch)
         if error is not None:
             self._device.scheduler.ended(batch.turn)
+            batch.note(time.perf_counter() - batch.ran_at, error)
             self._split_or_fail(batch, error)
             self._device.dispatch_soon()  # after the failed requests have taken the rest of their rows away
         elif not batch.rows:
@@ -333,6 +358,7 @@ class Batcher:
             taken = seconds * self._device.executors if batch.is_lone else seconds
             self._device.scheduler.ended(batch.turn, taken)
             self._metrics.finished(batch, seconds)
+            batch.note(seconds)
             longest = max(len(row.ids) for row in batch.rows)
             for row, result in zip(batch.rows, results, strict=True):
                 self._deliver(row, result, computed_tokens(1, longest, len(row.ids)))
@@ -444,11 +470,11 @@ def _timed(run: Callable[[Rows], Results], batch: _Batch) -> tuple[Results, floa
     batch.look_again()
     if not batch.rows:
         return [], 0.0
-    started = time.perf_counter()
+    batch.ran_at, batch.executor = time.perf_counter(), threading.current_thread().name
     results = run([row.ids for row in batch.rows])
     for one in (results,) if isinstance(results, np.ndarray) else results:
         one.flags.writeable = False  # and so are its rows
-    return results, time.perf_counter() - started
+    return results, time.perf_counter() - batch.ran_at
 
 
 class _BatcherMetrics:

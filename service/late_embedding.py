@@ -17,6 +17,7 @@ from service.errors import InvalidInput
 from service.long_input import Rules
 from service.postprocess import shorten
 from service.reader import Reader
+from service.tracing import AGGREGATE, enter
 from service.types import Aggregation, Chunking, EmbedRequest, LongInput, Matrix, TokenResult, TwoPartRow
 
 
@@ -52,6 +53,7 @@ class LateEmbedder(Reader):
         cuts = await self._prepare(request, self._rules_for(request, role), deadline)
         rows = [row for one in cuts for row in one.rows]
         ran = await self._batcher.submit([self._filled(row) for row in rows] if role == "query" else rows, deadline)
+        enter(AGGREGATE)
         parts = iter(self._counted(states, row, role) for states, row in zip(ran.results, rows, strict=True))
         joined = [_joined([next(parts) for _ in one.rows]) for one in cuts]
         return TokenResult(

@@ -14,20 +14,15 @@ from collections.abc import Callable, Iterator
 from functools import cache, partial
 from typing import Any, NamedTuple, TypeVar
 
-from prometheus_client import (
-    CONTENT_TYPE_LATEST,
-    CollectorRegistry,
-    PlatformCollector,
-    ProcessCollector,
-    generate_latest,
-)
+from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 
 import service
 from service.tallies import Counter, Family, Gauge, Histogram
 
-CONTENT_TYPE = CONTENT_TYPE_LATEST
 REGISTRY = CollectorRegistry()
 ProcessCollector(registry=REGISTRY)
 PlatformCollector(registry=REGISTRY)
@@ -44,8 +39,9 @@ class _Exposed(Collector):
 
     def collect(self) -> Iterator[Metric]:
         metric = Metric(self._family.name, self._family.text, self._family.kind)
-        for suffix, labels, value in self._family.samples():
-            metric.add_sample(self._family.name + suffix, dict(labels), value)
+        for suffix, labels, value, found in self._family.samples():
+            exemplar = None if found is None else Exemplar(dict(found.labels), found.value, found.at)
+            metric.add_sample(self._family.name + suffix, dict(labels), value, exemplar=exemplar)
         yield metric
 
 
@@ -148,6 +144,12 @@ TLS_EXPIRES = _gauge(
 ).labels()
 TLS_EXPIRES.set(math.inf)
 
+SPANS = _counter(
+    "spans_total",
+    "Spans of traces: exported, failed (the collector did not take them), or dropped here as too many waited",
+    "outcome",
+)
+
 BUILD_INFO = _gauge("build_info", "1; the versions are in the labels", "version", "python", "onnxruntime")
 MODEL_INFO = _gauge(
     "model_info", "1; what is served is in the labels", "model", "model_id", "precision", "target", "dimensions",
@@ -218,9 +220,11 @@ def forget_key(name: str) -> None:
     of_key.cache_clear()
 
 
-def render() -> bytes:
-    """The text exposition of all of it."""
-    return generate_latest(REGISTRY)
+def render(accept: str) -> tuple[bytes, str]:
+    """All of it, and its content type: OpenMetrics, which has exemplars, for who accepts that, or else Prometheus's
+    text format."""
+    encode, content_type = choose_encoder(accept)
+    return encode(REGISTRY), content_type
 
 
 def record_build(python: str, onnxruntime: str) -> None:

@@ -21,6 +21,7 @@ from service.postprocess import normalize, shorten
 from service.reader import Reader
 from service.settings import ModelSettings
 from service.tokenizer import Tokenizer
+from service.tracing import AGGREGATE, enter
 from service.types import (
     Aggregation,
     Chunks,
@@ -58,6 +59,7 @@ class Embedder(Reader):
         rules = self._rules(request.wishes)
         cuts = await self._prepare(request, rules, deadline)
         ran = await self._run(cuts, deadline)
+        enter(AGGREGATE)
         vectors = _stacked(ran.results)
         return EmbedResult(
             self._finished(_combined(vectors, cuts, rules.aggregation, self.bundle.normalized), request),

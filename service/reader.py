@@ -16,6 +16,7 @@ from service.long_input import Cut, Rules, cut, rules_of
 from service.settings import ModelSettings
 from service.spending import spend
 from service.tokenizer import Piece, Tokenizer, size_of
+from service.tracing import TOKENISE, enter
 from service.types import EmbedRequest, Encoding, Input, TokenIds, Wishes
 from service.workers import Workers
 
@@ -64,6 +65,7 @@ class Reader:
         self, texts: Sequence[str], prompt: str, add_special_tokens: bool, deadline: float | None = None
     ) -> list[list[Piece]]:
         """What the model reads of each text, uncut. Raises TooManyTokens, and what Workers.run raises."""
+        enter(TOKENISE)
         joined = [prompt + text for text in texts]
         size = sum(map(size_of, joined))
         return await self._workers.run(
@@ -84,6 +86,7 @@ class Reader:
         return rules_of(wishes, self._settings, self.bundle, *around)
 
     async def _prepare(self, request: EmbedRequest, rules: Rules, deadline: float | None) -> list[Cut]:
+        enter(TOKENISE)
         ids = sum([len(one.content) for one in request.inputs if not isinstance(one.content, str)])
         if ids > self._max_tokens:
             raise TooManyTokens(self._max_tokens, ids)

@@ -21,6 +21,7 @@ from service.long_input import Cut, Rules, cut, rules_of
 from service.reader import OFF_LOOP_CHARACTERS, RULES_KEPT, Reader
 from service.spending import spend
 from service.tokenizer import size_of
+from service.tracing import AGGREGATE, TOKENISE, enter
 from service.types import (
     Aggregation,
     Chunk,
@@ -43,6 +44,7 @@ class Scorer(Reader):
 
     async def score(self, request: ScoreRequest, deadline: float | None = None) -> ScoreResult:
         """Raises InvalidInput, InputTooLong, TooManyTokens, TooManyChunks, and what Batcher.submit raises."""
+        enter(TOKENISE)
         size = sum(size_of(one.first) + size_of(one.second or "") for one in request.inputs)
         if size > OFF_LOOP_CHARACTERS:
             cuts = await self._workers.run(lambda ticket: self._cut_all(request, ticket.check), size, deadline)
@@ -50,6 +52,7 @@ class Scorer(Reader):
             cuts = self._cut_all(request)
         spend(sum([one.tokens for one in cuts]))
         ran = await self._batcher.submit([row for one in cuts for row in one.rows], deadline)
+        enter(AGGREGATE)
         return ScoreResult(
             self._combined(np.stack(ran.results), cuts, request),
             [one.tokens for one in cuts],

@@ -15,7 +15,7 @@ from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import uvicorn
 
@@ -36,7 +36,11 @@ from service.rate_limits import Limits
 from service.registry import Find, Registry
 from service.runtime.session import runtime_version
 from service.settings import Settings, unknown_variables
+from service.telemetry import open_tracer
 from service.tls import Certificates, certificates
+
+if TYPE_CHECKING:
+    from service.telemetry.tracer import Tracer
 
 # For batches that still run when all requests have been answered: more than one of usual size takes.
 _LAST_SECONDS = 5.0
@@ -101,7 +105,8 @@ def _serve(settings: Settings, bundles: Sequence[Path], find: Find) -> None:
     admin_keys = _admin_keys(settings, keys)
     registry = Registry(settings, find)
     bodies = Bodies(settings.max_buffered_bytes)
-    parts = Service(registry, settings, keys, admin_keys, bodies)
+    tracer = open_tracer()
+    parts = Service(registry, settings, keys, admin_keys, bodies, tracer)
     beside = _beside(parts, tls)
     max_connections = _affordable(settings.max_connections, ports=2 if beside else 1)
     config = uvicorn_config(create_app(parts, "public" if beside else None), settings)
@@ -116,11 +121,15 @@ def _serve(settings: Settings, bundles: Sequence[Path], find: Find) -> None:
     metrics.STALLED_SECONDS.set_function(registry.stalled_for)
     metrics.MEMORY_LIMIT.set(limit())
     metrics.record_build(platform.python_version(), runtime_version())
+    if tracer is not None:
+        event(logging.INFO, "traces", **tracer.told)
+        for outcome, count in tracer.counts().items():
+            metrics.SPANS.labels(outcome).set_function(count)
     urls = {"url": address(tls is not None, settings.host, listener)}
     if beside is not None:
         urls["admin_url"] = beside.url
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-        runner.run(_run_beside(beside, _run(server, registry, bundles, listener, urls)))
+        runner.run(_run_beside(beside, _run(server, registry, bundles, listener, urls, tracer)))
 
 
 def _affordable(max_connections: int, ports: int) -> int:
@@ -174,7 +183,12 @@ async def _run_beside(beside: Beside | None, run: Coroutine[Any, Any, None]) -> 
 
 
 async def _run(
-    server: _Server, registry: Registry, bundles: Sequence[Path], listener: socket.socket, urls: Mapping[str, str]
+    server: _Server,
+    registry: Registry,
+    bundles: Sequence[Path],
+    listener: socket.socket,
+    urls: Mapping[str, str],
+    tracer: Tracer | None,
 ) -> None:
     """Answers 503 from the first moment on, and vectors as soon as the models are loaded."""
     serving = asyncio.create_task(server.serve(sockets=[listener]))
@@ -198,7 +212,8 @@ async def _run(
     await serving
     if server.force_exit:
         _exit(130, "stopped at once; what was queued is lost")
-    if not await _closed(registry):
+    _, is_closed = await asyncio.gather(_sent(tracer), _closed(registry))
+    if not is_closed:
         _exit(0, "stopped without waiting for a batch that does not end; all requests have been answered")
     if registry.is_loading:
         _exit(0, "stopped while loading")
@@ -210,6 +225,12 @@ async def _closed(registry: Registry) -> bool:
     closing = asyncio.create_task(registry.close())
     await asyncio.wait({closing}, timeout=_LAST_SECONDS)
     return closing.done()
+
+
+async def _sent(tracer: Tracer | None) -> None:
+    """The last spans, where there are any: all requests have been answered."""
+    if tracer is not None:
+        await asyncio.to_thread(tracer.close, _LAST_SECONDS)
 
 
 def _exit(status: int, why: str) -> NoReturn:

@@ -11,6 +11,7 @@ from service.batcher import Rows
 from service.errors import InvalidInput
 from service.reader import Reader
 from service.sparse_vectors import SparseVector, largest, maximum, sparse_rows
+from service.tracing import AGGREGATE, enter
 from service.types import Aggregation, EmbedRequest, Matrix, SparseResult
 
 
@@ -31,6 +32,7 @@ class SparseEmbedder(Reader):
             raise InvalidInput("Sparse vectors of chunks are combined by max, or the first one is taken.", "chunking")
         cuts = await self._prepare(request, self._rules(request.wishes), deadline)
         ran = await self._batcher.submit([row for one in cuts for row in one.rows], deadline)
+        enter(AGGREGATE)
         results = iter(ran.results)
         combined = [maximum([next(results) for _ in one.rows]) for one in cuts]
         return SparseResult(

@@ -9,7 +9,16 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import accumulate
+from time import time
 from typing import Generic, NamedTuple, TypeVar
+
+
+class Exemplar(NamedTuple):
+    """One value of those that a bucket counts, with what it can be found by; `at` in Unix seconds."""
+
+    labels: Mapping[str, str]
+    value: float
+    at: float
 
 
 class Sample(NamedTuple):
@@ -18,24 +27,30 @@ class Sample(NamedTuple):
     suffix: str
     labels: Mapping[str, str]
     value: float
+    exemplar: Exemplar | None = None
 
 
 class Counter:
     """A number that only grows."""
 
     KIND = "counter"
-    __slots__ = ("_value",)
+    __slots__ = ("_read", "_value")
 
     def __init__(self) -> None:
         self._value = 0.0
+        self._read: Callable[[], float] | None = None
 
     def inc(self, amount: float = 1) -> None:
         """`amount` is not negative."""
         self._value += amount
 
+    def set_function(self, read: Callable[[], float]) -> None:
+        """To what `read` says whenever it is asked for."""
+        self._read = read
+
     def samples(self) -> Iterator[Sample]:
         """For the exposition."""
-        yield Sample("_total", {}, self._value)
+        yield Sample("_total", {}, self._value if self._read is None else self._read())
 
 
 class Gauge:
@@ -69,23 +84,27 @@ class Histogram:
     """How many values were at most as large as each of `bounds`, which ascend."""
 
     KIND = "histogram"
-    __slots__ = ("_bounds", "_counts", "_sum")
+    __slots__ = ("_bounds", "_counts", "_exemplars", "_sum")
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self._bounds = bounds
         self._counts = [0] * (len(bounds) + 1)  # by the first bound that is not less; the last is for the others
+        self._exemplars: dict[int, Exemplar] = {}  # the newest of a bucket, by the same numbers
         self._sum = 0.0
 
-    def observe(self, value: float) -> None:
-        """One value more."""
-        self._counts[bisect_left(self._bounds, value)] += 1
+    def observe(self, value: float, found_by: Mapping[str, str] | None = None) -> None:
+        """One value more; with labels for what it came from, it is its bucket's exemplar until the next one."""
+        bucket = bisect_left(self._bounds, value)
+        self._counts[bucket] += 1
         self._sum += value
+        if found_by is not None:
+            self._exemplars[bucket] = Exemplar(found_by, value, time())
 
     def samples(self) -> Iterator[Sample]:
         """For the exposition: buckets are cumulative."""
         names = [*map(str, map(float, self._bounds)), "+Inf"]
-        for name, count in zip(names, accumulate(self._counts), strict=True):
-            yield Sample("_bucket", {"le": name}, count)
+        for i, (name, count) in enumerate(zip(names, accumulate(self._counts), strict=True)):
+            yield Sample("_bucket", {"le": name}, count, self._exemplars.get(i))
         yield Sample("_count", {}, sum(self._counts))
         yield Sample("_sum", {}, self._sum)
 
@@ -124,5 +143,5 @@ class Family(Generic[Child]):
         """Of all children, with their labels."""
         for values, child in self._children.items():
             own = dict(zip(self._labels, values, strict=True))
-            for suffix, more, value in child.samples():
-                yield Sample(suffix, own | dict(more), value)
+            for sample in child.samples():
+                yield sample._replace(labels={**own, **sample.labels})

@@ -19,6 +19,7 @@ _LIMITS = tuple(
 _EXPOSED = (
     *("x-request-id", "retry-after", "retry-after-ms", "x-should-retry", *_LIMITS),
     *("openai-model", "openai-processing-ms", "openai-version", "x-truncated-inputs", "x-late-fallback-inputs"),
+    "traceresponse",
 )
 
 

@@ -52,8 +52,9 @@ async def ready(call: Call) -> Reply:
 
 
 async def show_metrics(call: Call) -> Reply:
-    """Prometheus's text format."""
-    return Reply(metrics.render(), content_type=metrics.CONTENT_TYPE)
+    """Prometheus's text format, or OpenMetrics for who accepts it."""
+    body, content_type = metrics.render(call.headers.get(b"accept", b"").decode("latin-1"))
+    return Reply(body, content_type=content_type)
 
 
 def _status(word: str, http: int, failing: Sequence[str] = ()) -> Reply:

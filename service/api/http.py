@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import getrandbits
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar
 from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ValidationError
@@ -27,6 +27,7 @@ from service.api.auth import Keys
 from service.api.body_bounds import check_bounds
 from service.api.client_deadline import client_seconds
 from service.api.errors import Status, own_statuses, retry_headers, status_of
+from service.api.traced import of_answer, of_model, of_request, of_result
 from service.api.wire import to_json
 from service.bodies import Arrival, Bodies
 from service.bundle import Use
@@ -50,7 +51,11 @@ from service.protocol import Exchange
 from service.registry import Registry
 from service.settings import Settings
 from service.spending import Spending, spending_of
+from service.tracing import ENCODE, Trace
 from service.types import EmbedResult, ScoreResult, SparseResult, TokenResult
+
+if TYPE_CHECKING:
+    from service.telemetry.tracer import Tracer
 
 JSON = "application/json"
 # Bound of every list of objects in a schema, far above any limit of settings: what is counted only after it was
@@ -70,14 +75,15 @@ Schema = TypeVar("Schema", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What handlers reach: the models, the settings, the keys, the administrators' keys, if there are any, and how much
-    of bodies is held."""
+    """What handlers reach: the models, the settings, the keys, the administrators' keys, if there are any, how much of
+    bodies is held, and who traces requests, if anybody does."""
 
     registry: Registry
     settings: Settings
     keys: Keys
     admin_keys: Keys | None = None
     bodies: Bodies = field(default_factory=Bodies)
+    tracer: Tracer | None = None
 
 
 @dataclass(slots=True)
@@ -101,6 +107,7 @@ class Call:
     used: list[Model] = field(default_factory=list)
     is_cut_short: bool = False  # the rest of its body is not going to be read
     spending: Spending | None = None  # of its key's, where there are keys or limits
+    trace: Trace | None = None
 
     def parse(self, schema: type[Schema]) -> Schema:
         """The JSON body as `schema`. Raises MalformedBody, InvalidInput with the field to blame."""
@@ -118,6 +125,8 @@ class Call:
         Overloaded where it has no room for such a body."""
         model = self.service.registry.get(name, *uses)
         self.model = model.name
+        if self.trace is not None and self.trace.is_sampled:
+            self.trace.tell(of_model(model.name, model.bundle.task != "score"))
         _turn_away(self, [model], self.held)
         model.usage.begin()
         self.used.append(model)
@@ -162,6 +171,15 @@ class Call:
         model = self.used[-1]
         if not isinstance(result, TokenResult) or model.bundle.task == "tokens":  # or it is not of the main queue
             model.expected.learn(self.route, self.held, tokens)
+        if self.trace is not None and self.trace.is_sampled:
+            self.trace.enter(ENCODE)
+            self.trace.tell(of_result(result, self.model))
+
+    @property
+    def ids(self) -> dict[str, str]:
+        """Its own and its trace's, for log lines."""
+        own = {"request_id": self.request_id}
+        return own if self.trace is None else own | self.trace.ids
 
 
 class Reply(NamedTuple):
@@ -230,6 +248,11 @@ class Endpoint:
         exchange = Exchange.of(scope)
         call = _read_head(scope, exchange, self._service, self._route)
         operation = self._operations.get(call.method) or self._refuser(scope["path"])
+        is_probe = bool(operation.method) and not operation.needs_key
+        tracer = self._service.tracer
+        if tracer is not None and not is_probe:
+            route = None if self._route is NO_ROUTE else self._route
+            call.trace = tracer.begin(scope["headers"], *of_request(scope, route, operation.paths), call.started)
         self._in_flight.inc()
         try:
             reply = await self._answer(operation, call, exchange, receive)
@@ -237,8 +260,11 @@ class Endpoint:
         finally:
             self._in_flight.inc(-1)
             call.release()
-        is_probe = bool(operation.method) and not operation.needs_key
         _observe(call, exchange, reply.status, is_probe)
+        if tracer is not None and call.trace is not None:
+            if call.trace.is_sampled:
+                call.trace.tell(of_answer(reply.status, call.request_id, call.facts))
+            tracer.finish(call.trace)
 
     def _refuser(self, path: str) -> Operation:
         async def refuse(call: Call) -> Reply:
@@ -280,7 +306,7 @@ class Endpoint:
         except BaseException as error:
             if not isinstance(error, Exception) and type(error).__name__ != _PANIC:
                 raise
-            LOGGER.exception("unexpected error", extra={"fields": {"request_id": call.request_id}})
+            LOGGER.exception("unexpected error", extra={"fields": call.ids})
             hidden = EmbedserveError("The server had an error while processing your request.")
             return refusal(call, hidden, self._dialect)
 
@@ -294,7 +320,7 @@ def refusal(call: Call, error: EmbedserveError, dialect: Dialect) -> Reply:
         call.spending.give_back()  # it was not for the client to prevent
     if status.http >= 500:
         detail = error.detail if isinstance(error, InferenceError) else str(error)
-        event(logging.ERROR, detail, request_id=call.request_id, reason=error.reason)
+        event(logging.ERROR, detail, **call.ids, reason=error.reason)
     headers = retry_headers(error)
     if isinstance(error, MethodNotAllowed):
         headers["allow"] = ", ".join(error.allowed)
@@ -392,6 +418,8 @@ def _headers(reply: Reply, call: Call) -> list[tuple[str, str]]:
     ]
     if call.spending is not None:
         headers += call.spending.headers()
+    if call.trace is not None:
+        headers.append(("traceresponse", call.trace.response))
     return headers
 
 
@@ -471,13 +499,13 @@ def _observe(call: Call, exchange: Exchange, status: int, is_probe: bool) -> Non
     seconds = call.seconds()
     requests, duration = metrics.of_requests(call.model, call.route, status)
     requests.inc()
-    duration.observe(seconds)
+    duration.observe(seconds, call.trace.ids if call.trace is not None and call.trace.is_sampled else None)
     if call.spending is not None and (name := call.spending.account.name) is not None:
         call.spending.count()
         call.facts["key"] = name
     if call.service.settings.access_log and not is_probe:  # probes and scrapes would drown the rest
         fields = {
-            "request_id": call.request_id,
+            **call.ids,
             "method": call.method,
             "route": call.route,
             "status": status,

@@ -46,7 +46,7 @@ def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if name == "EMBEDSERVE_CACHE_DIR" or not name.startswith(("EMBEDSERVE_", "AIP_"))
+        if name == "EMBEDSERVE_CACHE_DIR" or not name.startswith(("EMBEDSERVE_", "AIP_", "OTEL_"))
     }
     return kept | dict(extra or {})
 

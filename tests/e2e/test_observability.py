@@ -19,6 +19,7 @@ FAMILIES = {
     "embedserve_request_duration_seconds": "histogram",
     "embedserve_requests_in_flight": "gauge",
     "embedserve_rejections": "counter",
+    "embedserve_spans": "counter",
     "embedserve_key_requests": "counter",
     "embedserve_key_tokens": "counter",
     "embedserve_key_rate_limited": "counter",

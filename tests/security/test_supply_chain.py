@@ -19,7 +19,7 @@ from tests.clients.environments import Python
 
 ROOT = Path(__file__).parents[2]
 LOCKS = ROOT / "deploy" / "requirements"
-EXTRAS = {"server-cpu.txt": "cpu", "server-gpu.txt": "gpu", "test.txt": "test"}
+EXTRAS = {"server-cpu.txt": ("cpu", "otel"), "server-gpu.txt": ("gpu", "otel"), "test.txt": ("test",)}
 PIN = re.compile(
     r"^(?P<requirement>[^\s#][^\\]*==[^\\]*?) \\\n(?P<hashes>(?: +--hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", re.M
 )
@@ -49,12 +49,13 @@ def test_every_line_of_a_lock_is_a_version_with_hashes(name: str) -> None:
     assert "://" not in text
 
 
-@pytest.mark.parametrize(("name", "extra"), EXTRAS.items())
-def test_a_lock_has_what_pyproject_asks_for(name: str, extra: str) -> None:
+@pytest.mark.parametrize(("name", "extras"), EXTRAS.items())
+def test_a_lock_has_what_pyproject_asks_for(name: str, extras: tuple[str, ...]) -> None:
     """`make lock` is due where it has not."""
     project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     locked = pins(LOCKS / name)
-    for text in (*project["dependencies"], *project["optional-dependencies"][extra]):
+    of_extras = [text for extra in extras for text in project["optional-dependencies"][extra]]
+    for text in (*project["dependencies"], *of_extras):
         wanted = Requirement(text)
         if wanted.name == "embedserve":
             continue

@@ -1,0 +1,80 @@
+"""OpenTelemetry's own variables, as far as a wrong one has to be refused here. Pure: no library is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from service.errors import StartupError
+
+_ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+_OF_TRACES = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
+_PROTOCOLS = "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"
+_SPOKEN = "http/protobuf"
+_SAMPLERS = ("always_on", "always_off", "traceidratio")
+
+
+class Sending(NamedTuple):
+    """Where spans go, for people; and how: by the specification's defaults where nothing is said."""
+
+    endpoint: str
+    most_waiting: int  # spans
+    most_at_once: int  # spans in one message
+    delay: float  # seconds that a span may wait for others
+
+
+def sending(variables: Mapping[str, str]) -> Sending | None:
+    """None where no endpoint is named, or tracing is switched off. Raises StartupError."""
+    told = {name: value.strip() for name, value in variables.items() if value.strip()}
+    endpoint = told.get(_OF_TRACES) or told.get(_ENDPOINT)
+    exporter = told.get("OTEL_TRACES_EXPORTER", "otlp").lower()
+    if not endpoint or exporter == "none" or told.get("OTEL_SDK_DISABLED", "").lower() == "true":
+        return None
+    if exporter != "otlp":
+        raise StartupError(
+            f"OTEL_TRACES_EXPORTER is {exporter!r}; traces go out by otlp alone", "set it to otlp or none"
+        )
+    _check_endpoint(_OF_TRACES if _OF_TRACES in told else _ENDPOINT, endpoint)
+    _check_protocol(told)
+    _check_sampler(told)
+    waiting = _whole(told, "OTEL_BSP_MAX_QUEUE_SIZE", 2048)
+    at_once = min(waiting, _whole(told, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512))
+    return Sending(endpoint, waiting, at_once, _whole(told, "OTEL_BSP_SCHEDULE_DELAY", 5000) / 1000)
+
+
+def _check_endpoint(name: str, value: str) -> None:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise StartupError(f"{name} is {value!r}, which is no URL", "write it like http://collector:4318")
+
+
+def _check_protocol(told: Mapping[str, str]) -> None:
+    name = next((one for one in _PROTOCOLS if one in told), None)
+    if name is not None and told[name].lower() != _SPOKEN:
+        remedy = f"set it to {_SPOKEN}, and the endpoint to the collector's port for that, usually 4318"
+        raise StartupError(f"{name} is {told[name]!r}; spans are sent by {_SPOKEN} alone", remedy)
+
+
+def _check_sampler(told: Mapping[str, str]) -> None:
+    name = told.get("OTEL_TRACES_SAMPLER", "always_on").lower()
+    if name.removeprefix("parentbased_") not in _SAMPLERS:
+        known = ", ".join([*_SAMPLERS, *(f"parentbased_{one}" for one in _SAMPLERS)])
+        raise StartupError(f"OTEL_TRACES_SAMPLER is {name!r}, which is unknown", f"set it to one of {known}")
+    share = told.get("OTEL_TRACES_SAMPLER_ARG", "1")
+    if name.endswith("traceidratio") and not _is_share(share):
+        raise StartupError(f"OTEL_TRACES_SAMPLER_ARG is {share!r}", "set it to a share of all traces, from 0 to 1")
+
+
+def _is_share(value: str) -> bool:
+    try:
+        return 0 <= float(value) <= 1
+    except ValueError:
+        return False
+
+
+def _whole(told: Mapping[str, str], name: str, default: int) -> int:
+    value = told.get(name, str(default))
+    if not value.isdecimal() or int(value) < 1:
+        raise StartupError(f"{name} is {value!r}", "set it to a whole number from 1 on")
+    return int(value)
