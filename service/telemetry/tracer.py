@@ -53,10 +53,11 @@ class _LastWords(logging.Handler):
     """What the library last complained of, and never its lines: a client can cause one with each request."""
 
     said = ""
+    form = ""  # the same, without the values in it: a header that is not understood may be a key
 
     def emit(self, record: logging.LogRecord) -> None:
         """Called by logging."""
-        self.said = record.getMessage()
+        self.said, self.form = record.getMessage(), str(record.msg)
 
 
 class Tracer:
@@ -74,6 +75,9 @@ class Tracer:
         self._propagator, self._getter = TraceContextTextMapPropagator(), _HeaderGetter()
         self._exporter = OTLPSpanExporter()
         self._spans = Spans(resource, InstrumentationScope("embedserve", service.__version__))
+        if self._words.form:
+            event(logging.WARNING, f"a variable OTEL_* is not understood: {self._words.form}")
+        self._words.said = ""
         self._warn_at = 0.0
         self._outbox: Outbox[Finished] = Outbox(
             self._send, lambda one: size_of(one[0]), sending.most_waiting, sending.most_at_once, sending.delay

@@ -1,0 +1,63 @@
+"""OpenTelemetry's variables: what they switch on, and what is refused with a remedy."""
+
+from __future__ import annotations
+
+import pytest
+
+from service.errors import StartupError
+from service.telemetry.variables import Sending, sending
+
+ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {},
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": " "},
+        {"OTEL_TRACES_SAMPLER": "always_on"},
+        ENDPOINT | {"OTEL_SDK_DISABLED": "true"},
+        ENDPOINT | {"OTEL_TRACES_EXPORTER": "none"},
+    ],
+)
+def test_off(variables: dict[str, str]) -> None:
+    assert sending(variables) is None
+
+
+def test_on_with_the_specifications_defaults() -> None:
+    assert sending(ENDPOINT) == Sending("http://collector:4318", 2048, 512, 5.0)
+
+
+def test_what_is_said_of_traces_wins() -> None:
+    found = sending(
+        ENDPOINT
+        | {
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "https://traces.example/v1/traces",
+            "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
+            "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",
+            "OTEL_BSP_MAX_QUEUE_SIZE": "100",
+            "OTEL_BSP_SCHEDULE_DELAY": "250",
+        }
+    )
+    assert found == Sending("https://traces.example/v1/traces", 100, 100, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318"),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+        ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/json"),
+        ("OTEL_TRACES_EXPORTER", "zipkin"),
+        ("OTEL_TRACES_SAMPLER", "sometimes"),
+        ("OTEL_TRACES_SAMPLER_ARG", "a lot"),
+        ("OTEL_TRACES_SAMPLER_ARG", "1.5"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "0"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "-1"),
+    ],
+)
+def test_refused_by_name(name: str, value: str) -> None:
+    with pytest.raises(StartupError, match=name) as refused:
+        sending({**ENDPOINT, "OTEL_TRACES_SAMPLER": "parentbased_traceidratio", name: value})
+    assert refused.value.remedy
