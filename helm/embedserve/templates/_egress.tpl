@@ -1,12 +1,20 @@
 {{/* Where pods may go. A server of models that lie beside it needs nobody, and so may reach nobody. */}}
 {{- define "embedserve.egress" -}}
-{{- if and (has .Values.modelSource.type (list "download" "s3")) .Values.networkPolicy.egressPorts }}
+{{- $fetches := and (has .Values.modelSource.type (list "download" "s3")) .Values.networkPolicy.egressPorts }}
+{{- if or $fetches .Values.tracing.endpoint }}
 {{ include "embedserve.dnsEgress" . }}
+{{- end }}
+{{- if $fetches }}
 - ports:
     {{- range .Values.networkPolicy.egressPorts }}
     - port: {{ . }}
       protocol: TCP
     {{- end }}
+{{- end }}
+{{- if .Values.tracing.endpoint }}
+- ports: # the collector of traces
+    - port: {{ include "embedserve.tracingPort" . }}
+      protocol: TCP
 {{- end }}
 {{- if include "embedserve.workloadIdentity" . }}
 - ports: # who the pod is to a cloud: EKS (80), Google's (80) and GKE's (988) metadata
