@@ -12,7 +12,9 @@ The last line printed is a JSON object of the versions that gave them.
 from __future__ import annotations
 
 import json
+import math
 import sys
+from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -98,7 +100,10 @@ _ROLES = {"pad": PAD, "bos": FIRST, "eos": LAST, "cls": FIRST, "sep": LAST}
 
 
 def train_tokenizer(kind: str, texts: list[str]) -> Any:
-    """A tokenizer of its kind as large models have them, with some hundred tokens learnt from `texts`."""
+    """A tokenizer of its kind as large models have them, with some hundred tokens learnt from `texts`: always the same.
+
+    The library's trainers for WordPiece and Unigram are not asked: they break ties in another way in each process.
+    """
     from tokenizers import (
         Tokenizer,
         decoders,
@@ -109,35 +114,56 @@ def train_tokenizer(kind: str, texts: list[str]) -> Any:
         trainers,
     )
 
-    plain: dict[str, Any] = {"special_tokens": SPECIAL, "show_progress": False}
     match kind:
         case "wordpiece":
-            tokenizer = Tokenizer(models.WordPiece(unk_token=UNKNOWN))
+            tokenizer = Tokenizer(models.WordPiece())
             tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
             tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
             tokenizer.decoder = decoders.WordPiece()
-            trainer: Any = trainers.WordPieceTrainer(vocab_size=TOKENS, **plain)
+            names = [*SPECIAL, *_pieces(tokenizer, texts, "##")]
+            tokenizer.model = models.WordPiece({name: i for i, name in enumerate(names)}, unk_token=UNKNOWN)
         case "bpe":
             tokenizer = Tokenizer(models.BPE())
             tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
             tokenizer.decoder = decoders.ByteLevel()
             alphabet = pre_tokenizers.ByteLevel.alphabet()
-            trainer = trainers.BpeTrainer(vocab_size=TOKENS, initial_alphabet=alphabet, **plain)
+            trainer = trainers.BpeTrainer(
+                vocab_size=TOKENS, initial_alphabet=alphabet, special_tokens=SPECIAL, show_progress=False
+            )
+            tokenizer.train_from_iterator(texts, trainer)
         case "unigram":
             tokenizer = Tokenizer(models.Unigram())
             tokenizer.normalizer = normalizers.NFKC()
             tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
             tokenizer.decoder = decoders.Metaspace()
-            trainer = trainers.UnigramTrainer(vocab_size=TOKENS, unk_token=UNKNOWN, **plain)
+            counts = _pieces(tokenizer, texts, "")
+            scores = [(piece, math.log(count / counts.total())) for piece, count in counts.items()]
+            tokenizer.model = models.Unigram([*((name, 0.0) for name in SPECIAL), *scores], SPECIAL.index(UNKNOWN))
         case _:
             raise ValueError(f"tokenizer {kind}")
-    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.add_special_tokens(SPECIAL)
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{FIRST} $A {LAST}",
         pair=f"{FIRST} $A {LAST} $B:1 {LAST}:1",
         special_tokens=[(token, tokenizer.token_to_id(token)) for token in (FIRST, LAST)],
     )
     return tokenizer
+
+
+def _pieces(tokenizer: Any, texts: list[str], continuing: str) -> Counter[str]:
+    """All letters of the texts, and the commonest beginnings and ends of their words, the commonest first.
+
+    What does not begin a word is marked with `continuing`.
+    """
+    letters, longer = Counter[str](), Counter[str]()
+    for text in texts:
+        for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(tokenizer.normalizer.normalize_str(text)):
+            letters.update([word[0], *(continuing + letter for letter in word[1:])])
+            longer.update(word[:end] for end in range(2, len(word) + 1))
+            longer.update(continuing + word[begin:] for begin in range(1, len(word) - 1))
+    ranked = sorted(longer.items(), key=lambda item: (-item[1], item[0]))
+    room = max(0, TOKENS - len(SPECIAL) - len(letters))
+    return Counter(dict([*sorted(letters.items()), *ranked[:room]]))
 
 
 def save_tokenizer(tokenizer: Any, folder: str) -> None:

@@ -102,8 +102,16 @@ def encode_late(place: Path, texts: list[str]) -> None:
 
 
 def save_encoder(row: dict[str, Any], texts: list[str], place: str) -> None:
+    import torch
+
     tokenizer = train_tokenizer(row["tokenizer"], texts)
-    make_encoder(row, tokenizer).save_pretrained(place)
+    encoder = make_encoder(row, tokenizer)
+    if "logits" in row:
+        *_, last = (module for module in encoder.modules() if isinstance(module, torch.nn.LayerNorm))
+        with torch.no_grad():
+            last.weight.mul_(row["logits"])
+            last.bias.mul_(row["logits"])
+    encoder.save_pretrained(place)
     save_tokenizer(tokenizer, place)
 
 
