@@ -45,7 +45,7 @@ def test_a_missing_secret_is_named(helm: Helm, address: str, values: Values, wor
 @pytest.mark.parametrize("helm", HELMS, ids=lambda helm: helm.name)
 def test_those_that_are_there_will_do(helm: Helm, address: str) -> None:
     named = {"auth": {"apiKeys": {"existingSecret": "clients"}}, "tls": {"existingSecret": "certificate"}}
-    assert "secretName: certificate" in install(helm, address, named)
+    assert 'secretName: "certificate"' in install(helm, address, named)
 
 
 @pytest.mark.parametrize("helm", HELMS, ids=lambda helm: helm.name)

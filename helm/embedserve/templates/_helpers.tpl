@@ -17,8 +17,8 @@
 
 {{/* What a Deployment can never change, and Services look for. `component` keeps pods of tests and loads out. */}}
 {{- define "embedserve.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "embedserve.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "embedserve.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/component: server
 {{- end }}
 
@@ -26,8 +26,8 @@ app.kubernetes.io/component: server
 {{- define "embedserve.labelsOf" -}}
 {{- $root := first . -}}
 helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
-app.kubernetes.io/name: {{ include "embedserve.name" $root }}
-app.kubernetes.io/instance: {{ $root.Release.Name }}
+app.kubernetes.io/name: {{ include "embedserve.name" $root | quote }}
+app.kubernetes.io/instance: {{ $root.Release.Name | quote }}
 app.kubernetes.io/component: {{ last . }}
 app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
 app.kubernetes.io/part-of: embedserve

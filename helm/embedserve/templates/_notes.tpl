@@ -47,6 +47,9 @@ in the image {{ include "embedserve.image" . }}
 {{- if and .Values.ingress.enabled (not .Values.ingress.tls) }}
 - The Ingress has no certificate (ingress.tls), so what it takes is readable on the way, keys and texts.
 {{- end }}
+{{- if and (eq (include "embedserve.scheme" .) "https") (or .Values.ingress.enabled .Values.httpRoute.enabled) }}
+- Pods speak HTTPS: the ingress controller must be told by an annotation of its own, a gateway by a BackendTLSPolicy.
+{{- end }}
 {{- if lt (include "embedserve.minReplicas" . | int) 2 }}
 - There may be a single replica: nothing is served while it starts anew, or its node is drained.
 {{- end }}

@@ -1,31 +1,42 @@
 {{/* Parts of the pod that the Deployment, its init containers and tests have in common. */}}
 
-{{/* Where and on what a process works. These win over what an image says; the settings file has the rest. */}}
+{{/* Where and on what a process works. These win over what an image says; the settings file has the rest, and extraEnv
+wins over both: no name may be there twice. Called with (list $ more), `more` being a list of variables as well. */}}
 {{- define "embedserve.env" -}}
-- name: EMBEDSERVE_CONFIG
-  value: /etc/embedserve/config/embedserve.toml
-- name: EMBEDSERVE_HOST
-  value: {{ dig "host" "0.0.0.0" .Values.settings | quote }}
-- name: EMBEDSERVE_PORT
-  value: {{ .Values.service.containerPort | quote }}
-- name: EMBEDSERVE_ADMIN_PORT
-  value: {{ .Values.admin.port | quote }}
-- name: EMBEDSERVE_CACHE_DIR
-  value: /cache
-- name: HOME
-  value: /tmp
-{{- if .Values.models }}
-- name: EMBEDSERVE_MODEL
-  value: ""
-{{- else }}
-{{- with include "embedserve.modelPath" (list . .Values.model.name) }}
-- name: EMBEDSERVE_MODEL
-  value: {{ . | quote }}
+{{- $root := first . -}}
+{{- $own := list
+      (dict "name" "EMBEDSERVE_CONFIG" "value" "/etc/embedserve/config/embedserve.toml")
+      (dict "name" "EMBEDSERVE_HOST" "value" (dig "host" "0.0.0.0" $root.Values.settings))
+      (dict "name" "EMBEDSERVE_PORT" "value" (toString $root.Values.service.containerPort))
+      (dict "name" "EMBEDSERVE_ADMIN_PORT" "value" (toString $root.Values.admin.port))
+      (dict "name" "EMBEDSERVE_CACHE_DIR" "value" "/cache")
+      (dict "name" "HOME" "value" "/tmp") -}}
+{{- $model := $root.Values.models | empty | ternary (include "embedserve.modelPath" (list $root $root.Values.model.name)) "" -}}
+{{- if or $model $root.Values.models -}}
+{{- $own = append $own (dict "name" "EMBEDSERVE_MODEL" "value" $model) -}}
+{{- end -}}
+{{- $theirs := list -}}
+{{- range $root.Values.extraEnv }}{{ $theirs = append $theirs .name }}{{ end -}}
+{{- $all := list -}}
+{{- range concat $own (last .) -}}
+{{- if not (has .name $theirs) }}{{ $all = append $all . }}{{ end -}}
+{{- end -}}
+{{- toYaml (concat $all $root.Values.extraEnv) }}
 {{- end }}
-{{- end }}
-{{- with .Values.extraEnv }}
-{{ toYaml . }}
-{{- end }}
+
+{{/* Where a model is fetched from, and with whose rights. */}}
+{{- define "embedserve.downloadEnv" -}}
+{{- $download := .Values.modelSource.download -}}
+{{- $env := list (dict "name" "HF_HOME" "value" "/cache/huggingface") -}}
+{{- with $download.endpoint -}}
+{{- $env = append $env (dict "name" "HF_ENDPOINT" "value" .) -}}
+{{- end -}}
+{{- with $download.tokenSecret -}}
+{{- if .name -}}
+{{- $env = append $env (dict "name" "HF_TOKEN" "valueFrom" (dict "secretKeyRef" (dict "name" .name "key" .key))) -}}
+{{- end -}}
+{{- end -}}
+{{- toJson $env -}}
 {{- end }}
 
 {{/* What every container that runs embedserve sees. */}}
@@ -46,7 +57,7 @@
   mountPath: /models
   readOnly: true
   {{- with include "embedserve.modelSubPath" . }}
-  subPath: {{ . }}
+  subPath: {{ . | quote }}
   {{- end }}
 {{- end }}
 {{- end }}
@@ -66,12 +77,12 @@
 {{- if eq $source.type "pvc" }}
 - name: models
   persistentVolumeClaim:
-    claimName: {{ $source.pvc.claimName }}
+    claimName: {{ $source.pvc.claimName | quote }}
     readOnly: true
 {{- else if and (eq $source.type "oci") (eq (include "embedserve.ociMode" .) "volume") }}
 - name: models
   image:
-    reference: {{ $source.oci.reference }}
+    reference: {{ $source.oci.reference | quote }}
     pullPolicy: {{ $source.oci.pullPolicy }}
 {{- else if has $source.type (list "oci" "s3") }}
 - name: models
@@ -85,26 +96,11 @@
 {{- $source := .Values.modelSource }}
 {{- if eq $source.type "download" }}
 - name: model
-  image: {{ include "embedserve.image" . }}
+  image: {{ include "embedserve.image" . | quote }}
   imagePullPolicy: {{ .Values.image.pullPolicy }}
   args: [compile, --config, /etc/embedserve/config/embedserve.toml]
   env:
-    {{- include "embedserve.env" . | nindent 4 }}
-    - name: HF_HOME
-      value: /cache/huggingface
-    {{- with $source.download.endpoint }}
-    - name: HF_ENDPOINT
-      value: {{ . | quote }}
-    {{- end }}
-    {{- with $source.download.tokenSecret }}
-    {{- if .name }}
-    - name: HF_TOKEN
-      valueFrom:
-        secretKeyRef:
-          name: {{ .name }}
-          key: {{ .key }}
-    {{- end }}
-    {{- end }}
+    {{- include "embedserve.env" (list . (include "embedserve.downloadEnv" . | fromJsonArray)) | nindent 4 }}
   {{- with .Values.extraEnvFrom }}
   envFrom:
     {{- toYaml . | nindent 4 }}
@@ -114,7 +110,7 @@
     {{- include "embedserve.mounts" . | nindent 4 }}
 {{- else if and (eq $source.type "oci") (eq (include "embedserve.ociMode" .) "copy") }}
 - name: model
-  image: {{ $source.oci.reference }}
+  image: {{ $source.oci.reference | quote }}
   imagePullPolicy: {{ $source.oci.pullPolicy }}
   command: [cp, -R, {{ printf "%s/." (trimSuffix "/" $source.oci.path) | quote }}, /mnt/models]
   {{- include "embedserve.initRest" . | nindent 2 }}
@@ -123,7 +119,7 @@
       mountPath: /mnt/models
 {{- else if eq $source.type "s3" }}
 - name: model
-  image: {{ $source.s3.image }}
+  image: {{ $source.s3.image | quote }}
   imagePullPolicy: {{ .Values.image.pullPolicy }}
   {{- with $source.s3.command }}
   command:
@@ -141,7 +137,7 @@
   {{- with $source.s3.existingSecret }}
   envFrom:
     - secretRef:
-        name: {{ . }}
+        name: {{ . | quote }}
   {{- end }}
   {{- include "embedserve.initRest" . | nindent 2 }}
   volumeMounts:

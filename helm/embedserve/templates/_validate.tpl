@@ -1,7 +1,14 @@
 {{/* Values that contradict each other, each with the remedy. The schema says what each of them may be alone. */}}
 {{- define "embedserve.validate" -}}
-{{- range list "scaling" "disruptions" "sources" "models" "gpu" "access" "network" "resources" "lifetimes" "secrets" "monitoring" "tracing" }}
+{{- range list "names" "scaling" "disruptions" "sources" "models" "variables" "gpu" "access" "network" "resources" "lifetimes" "secrets" "monitoring" "tracing" }}
 {{- include (printf "embedserve.validate.%s" .) $ }}
+{{- end }}
+{{- end }}
+
+{{- define "embedserve.validate.names" -}}
+{{- $name := include "embedserve.fullname" . }}
+{{- if not (regexMatch "^[a-z]([a-z0-9-]*[a-z0-9])?$" $name) }}
+{{- fail (printf "%s cannot be a Service's name, which begins with a letter and has small letters, digits and - alone: set fullnameOverride, or give the release another name." $name) }}
 {{- end }}
 {{- end }}
 
@@ -115,6 +122,25 @@
 {{- range $key, $value := .Values.settings }}
 {{- with get $elsewhere $key }}
 {{- fail (printf "settings.%s is the chart's own to say: use %s." $key .) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Of variables: those that the chart says itself, and secrets in plain text. */}}
+{{- define "embedserve.validate.variables" -}}
+{{- $elsewhere := dict "EMBEDSERVE_PORT" "service.containerPort" "EMBEDSERVE_ADMIN_PORT" "admin.port" "EMBEDSERVE_CONFIG" "settings" "EMBEDSERVE_CACHE_DIR" "cache.existingClaim" "EMBEDSERVE_MODEL" "model.name" "EMBEDSERVE_MODELS" "models" "EMBEDSERVE_DRAIN_GRACE" "drain.graceSeconds" "EMBEDSERVE_DRAIN_TIMEOUT" "drain.timeoutSeconds" }}
+{{- $secret := dict "EMBEDSERVE_API_KEYS" "auth.apiKeys.existingSecret" "EMBEDSERVE_ADMIN_KEYS" "auth.adminKeys.existingSecret" "HF_TOKEN" "modelSource.download.tokenSecret" }}
+{{- $seen := list }}
+{{- range .Values.extraEnv }}
+{{- if has .name $seen }}
+{{- fail (printf "extraEnv has %s twice: leave one of them out." .name) }}
+{{- end }}
+{{- $seen = append $seen .name }}
+{{- with get $elsewhere .name }}
+{{- fail (printf "extraEnv has a variable of the chart's own, and the pod would not be as its objects say: use %s." .) }}
+{{- end }}
+{{- if and .value (hasKey $secret .name) }}
+{{- fail (printf "extraEnv has %s in plain text, which all who may read the release can read: name a Secret in %s." .name (get $secret .name)) }}
 {{- end }}
 {{- end }}
 {{- end }}
