@@ -30,6 +30,14 @@ RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip,target
     && python ${COMPILE_ALL} /opt/embedserve \
     && find /opt/embedserve -exec touch --no-dereference --date=${FILE_DATE} {} +
 
+FROM builder AS packages-loadtest
+COPY deploy/requirements/loadtest.txt ./
+RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip,target=/etc/pip.conf \
+    python -m pip --python /opt/embedserve/bin/python install --no-deps --only-binary :all: --require-hashes \
+        --requirement loadtest.txt \
+    && python ${COMPILE_ALL} /opt/embedserve \
+    && find /opt/embedserve -exec touch --no-dereference --date=${FILE_DATE} {} +
+
 # The project alone, in folders as the virtual environment has them: a layer of its own, the last one.
 FROM builder AS project
 COPY deploy/requirements/build.txt ./
@@ -83,6 +91,16 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=5s --start-period=120s --retries=3 CMD ["embedserve", "health"]
 ENTRYPOINT ["embedserve"]
 CMD ["serve"]
+
+# locust and its scenarios, for the chart's Job: no server.
+FROM runtime AS loadtest
+COPY --from=packages-loadtest /opt/embedserve /opt/embedserve
+COPY loadtest/__init__.py loadtest/locustfile.py loadtest/shapes.py loadtest/thresholds.py \
+    /opt/loadtest/loadtest/
+ENV PYTHONPATH=/opt/loadtest
+HEALTHCHECK NONE
+ENTRYPOINT ["locust"]
+CMD ["--help"]
 
 FROM runtime AS gpu
 # For NVIDIA's container runtime, which brings the driver. CUDA's libraries are among the packages.

@@ -12,7 +12,8 @@ are (from the folder above this one):
     EMBEDSERVE_LOAD_FAIL_RATIO     share of requests that may fail (0.01): where it or one of the next two is missed,
     EMBEDSERVE_LOAD_P95_MS         locust's exit status is 1, and a line on stderr says which
     EMBEDSERVE_LOAD_MIN_RPS        answers a second
-    EMBEDSERVE_BENCH_DIMENSIONS    of the vectors that must come
+    EMBEDSERVE_LOAD_API_KEY        sent as Authorization: Bearer, where the server wants one
+    EMBEDSERVE_BENCH_DIMENSIONS    of the vectors that must come (384); 0: whatever they are
 
 Every answer is looked at: its status, and that it holds as many vectors of one length as were asked for. The numbers
 of a Python load generator on the server's own machine say what users feel, not what the server can do: for that
@@ -37,6 +38,8 @@ from loadtest.thresholds import Measured, from_environment
 
 DIMENSIONS = int(os.environ.get("EMBEDSERVE_BENCH_DIMENSIONS", "384"))
 SHAPE = os.environ.get("EMBEDSERVE_LOAD_SHAPE", "")
+_KEY = os.environ.get("EMBEDSERVE_LOAD_API_KEY")
+_HEADERS = {"Authorization": f"Bearer {_KEY}"} if _KEY else {}
 THRESHOLDS = from_environment(os.environ)
 _BURST = 20
 _WORDS = " ".join(topics.values()).split()
@@ -91,7 +94,7 @@ class Client(FastHttpUser):
         self._post(path, f"vertex {name}", body, len(texts), lengths)
 
     def _post(self, path: str, name: str, body: Any, count: int, lengths: Callable[[Any], list[int]]) -> None:
-        with self.client.post(path, json=body, name=name, catch_response=True) as response:
+        with self.client.post(path, json=body, name=name, headers=_HEADERS, catch_response=True) as response:
             if response.status_code != 200:
                 response.failure(f"status {response.status_code}: {(response.text or '')[:200]}")
                 return
@@ -100,8 +103,9 @@ class Client(FastHttpUser):
             except _SHAPE_ERRORS as error:
                 response.failure(f"not an answer to {name}: {error!r}")
                 return
-            if found != [DIMENSIONS] * count:
-                response.failure(f"{count} vectors of {DIMENSIONS} were asked for, lengths {found[:5]} came")
+            wanted = DIMENSIONS or max(found, default=0)
+            if not wanted or found != [wanted] * count:
+                response.failure(f"{count} vectors of {wanted} were asked for, lengths {found[:5]} came")
 
 
 def _length(embedding: str | Sequence[float]) -> int:

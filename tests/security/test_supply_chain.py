@@ -40,7 +40,7 @@ def installed_from(lock: Path) -> Python:
     return Python(f"locked-{lock.stem}-{digest}", ("--no-deps", "--verify-hashes", "-r", str(lock)))
 
 
-@pytest.mark.parametrize("name", [*EXTRAS, "audit.txt"])
+@pytest.mark.parametrize("name", [*EXTRAS, "audit.txt", "loadtest.txt"])
 def test_every_line_of_a_lock_is_a_version_with_hashes(name: str) -> None:
     text = (LOCKS / name).read_text("utf-8")
     rest = [line for line in PIN.sub("", text).splitlines() if line.strip() and not line.lstrip().startswith("#")]
