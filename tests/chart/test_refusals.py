@@ -50,6 +50,7 @@ BAD: tuple[tuple[Values, str], ...] = (
     ({"extraEnv": [{"name": "A"}, {"name": "A"}]}, "leave one of them out"),
     ({"extraEnv": [{"name": "EMBEDSERVE_API_KEYS", "value": "secret"}]}, "name a Secret in auth.apiKeys"),
     ({"fullnameOverride": "1st"}, "fullnameOverride"),
+    ({"podLabels": {"app.kubernetes.io/name": "mine"}}, "leave it out of commonLabels"),
     ({"nameOverride": "a.b"}, "set fullnameOverride"),
     ({"settings": {"device": "cuda"}}, "gpu.enabled=true"),
     ({"models": [{"model": "a", "device": "tensorrt:0"}]}, "gpu.enabled=true"),

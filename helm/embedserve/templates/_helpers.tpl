@@ -37,6 +37,13 @@ app.kubernetes.io/managed-by: {{ $root.Release.Service }}
 {{- end }}
 {{- end }}
 
+{{/* Without the chart's version: another one alone is no reason to start pods anew. */}}
+{{- define "embedserve.podLabels" -}}
+{{- $own := include "embedserve.selectorLabels" . | fromYaml -}}
+{{- $own = merge $own (dict "app.kubernetes.io/version" .Chart.AppVersion "app.kubernetes.io/part-of" "embedserve") -}}
+{{- toYaml (merge $own .Values.podLabels .Values.commonLabels) }}
+{{- end }}
+
 {{- define "embedserve.labels" -}}
 {{- include "embedserve.labelsOf" (list . "server") }}
 {{- end }}

@@ -71,6 +71,9 @@ in the image {{ include "embedserve.image" . }}
 {{- if and (eq .Values.modelSource.type "download") (not .Values.cache.existingClaim) }}
 - Each new pod fetches its models anew, and none starts while the hub is away: modelSource.type image, oci or pvc for production, or cache.existingClaim.
 {{- end }}
+{{- if or (ne (toString .Values.podSecurityContext.runAsNonRoot) "true") (ne (toString .Values.securityContext.allowPrivilegeEscalation) "false") }}
+- Pods are not those of the Pod Security Standard "restricted" any more (podSecurityContext, securityContext).
+{{- end }}
 {{- if not .Values.networkPolicy.enabled }}
 - There is no network policy: whoever is in the cluster reaches the admin port {{ .Values.admin.port }} (metrics{{ if .Values.auth.adminKeys.existingSecret }}, loading of models{{ end }}).
 {{- end }}

@@ -10,6 +10,11 @@
 {{- if not (regexMatch "^[a-z]([a-z0-9-]*[a-z0-9])?$" $name) }}
 {{- fail (printf "%s cannot be a Service's name, which begins with a letter and has small letters, digits and - alone: set fullnameOverride, or give the release another name." $name) }}
 {{- end }}
+{{- range $label := concat (keys .Values.commonLabels) (keys .Values.podLabels) }}
+{{- if or (hasPrefix "app.kubernetes.io/" $label) (eq $label "helm.sh/chart") }}
+{{- fail (printf "%s is a label of the chart's own, by which objects find each other: leave it out of commonLabels and podLabels (nameOverride changes the name)." $label) }}
+{{- end }}
+{{- end }}
 {{- end }}
 
 {{- define "embedserve.validate.scaling" -}}
