@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 .DEFAULT_GOAL := help
 SHAPE ?= ramp
-.PHONY: help serve test test-clients lint types format docs matrix bench bench-peers load soak fuzz evaluate lock audit sbom dist kustomize clean
+.PHONY: help serve test test-clients pod-test lint types format docs matrix bench bench-peers load soak fuzz evaluate lock audit sbom dist kustomize clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -23,6 +23,12 @@ test: $(VENV)/.installed-test  ## run the whole test suite (ARGS="-k chunking" f
 
 test-clients: $(VENV)/.installed-test  ## every SDK, locust and family of models, against a real server; makes environments for them in .venv-clients
 	@$(PYTEST) -m heavy tests $(ARGS)
+
+POD_TOOLS := buildah podman runc debootstrap ip
+pod-test: $(VENV)/.installed-test  ## the chart's pods with the real image under podman: probes, updates, drains, limits (Debian, root: it installs its tools)
+	@which $(POD_TOOLS) >/dev/null || { echo "embedserve: installing $(POD_TOOLS:ip=iproute2)"; \
+		apt-get -q update && apt-get -q -y install --no-install-recommends $(POD_TOOLS:ip=iproute2); }
+	@$(BIN)/python -m pytest -m heavy tests/pods $(ARGS)
 
 lint: $(VENV)/.installed-test  ## style, and that imports go downward only
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
