@@ -26,13 +26,18 @@ def schema(values: str, written: str) -> str:
     """values.schema.json from values.yaml's text and its own, as it stands. Raises KeyError: a value is not in it."""
     found = json.loads(written)
     for path, description in _PARAM.findall(values):
-        place = found
-        for name in path.split("."):
-            place = place["properties"][name]
-        place["description"] = description
+        _property(found, path)["description"] = description
     found["definitions"]["settings"] = _settings()
     found["definitions"]["servedModel"] = _served_model()
     return json.dumps(found, indent=2, ensure_ascii=False) + "\n"
+
+
+def _property(schema: dict[str, Any], path: str) -> dict[str, Any]:
+    for name in path.split("."):
+        if name not in schema.get("properties", {}):
+            raise KeyError(f"values.schema.json does not say what {path} may be")
+        schema = schema["properties"][name]
+    return schema
 
 
 def _settings() -> dict[str, Any]:
