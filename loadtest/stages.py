@@ -49,7 +49,10 @@ _STAGES: Sequence[tuple[str, Sequence[str]]] = (
     ("vectors → JSON", ("_body (", "_encode (", "(service/api/wire.py", "(service/postprocess.py")),
     (
         "metrics, log line",
-        ("Call.count (", "_observe (", "(service/metrics.py", "(service/tallies.py", "(service/logs.py"),
+        (
+            *("Call.count (", "_observe (", "(service/metrics.py", "(service/tallies.py", "(service/logs.py"),
+            *("(service/tracing.py", "(service/telemetry/", "(service/api/traced.py"),
+        ),
     ),
     (
         "route, request id, key, headers",
