@@ -8,7 +8,7 @@
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS builder
-ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_COMPILE=1 PIP_ROOT_USER_ACTION=ignore PYTHONDONTWRITEBYTECODE=1
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PYTHONDONTWRITEBYTECODE=1
 # Dates of files would make every build another one. Bytecode that is never compared with its source needs none.
 ENV FILE_DATE=@315532800 COMPILE_ALL="-m compileall -q --invalidation-mode unchecked-hash"
 WORKDIR /src
@@ -17,16 +17,16 @@ RUN python -m venv --without-pip /opt/embedserve
 FROM builder AS packages-cpu
 COPY deploy/requirements/server-cpu.txt ./
 RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip,target=/etc/pip.conf \
-    python -m pip --python /opt/embedserve/bin/python install --no-deps --only-binary :all: --require-hashes \
-        --requirement server-cpu.txt \
+    python -m pip --python /opt/embedserve/bin/python install --no-compile --no-deps --only-binary :all: \
+        --require-hashes --requirement server-cpu.txt \
     && python ${COMPILE_ALL} /opt/embedserve \
     && find /opt/embedserve -exec touch --no-dereference --date=${FILE_DATE} {} +
 
 FROM builder AS packages-gpu
 COPY deploy/requirements/server-gpu.txt ./
 RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip,target=/etc/pip.conf \
-    python -m pip --python /opt/embedserve/bin/python install --no-deps --only-binary :all: --require-hashes \
-        --requirement server-gpu.txt \
+    python -m pip --python /opt/embedserve/bin/python install --no-compile --no-deps --only-binary :all: \
+        --require-hashes --requirement server-gpu.txt \
     && python ${COMPILE_ALL} /opt/embedserve \
     && find /opt/embedserve -exec touch --no-dereference --date=${FILE_DATE} {} +
 
@@ -47,7 +47,8 @@ COPY LICENSE NOTICE README.md pyproject.toml ./
 COPY models models
 COPY service service
 RUN python -m pip wheel --quiet --no-deps --no-build-isolation --no-index --wheel-dir dist . \
-    && python -m pip --python /opt/embedserve/bin/python install --no-deps --no-index --prefix /project dist/*.whl \
+    && python -m pip --python /opt/embedserve/bin/python install --no-compile --no-deps --no-index --prefix /project \
+        dist/*.whl \
     && python ${COMPILE_ALL} -s /project -p /opt/embedserve /project \
     && find /project -exec touch --no-dereference --date=${FILE_DATE} {} +
 
@@ -56,24 +57,18 @@ FROM packages-cpu AS model
 COPY --from=project /project /opt/embedserve
 ARG MODEL=
 ARG COMPILE_FLAGS=
+WORKDIR /context
 RUN --mount=type=bind,target=/context --mount=type=secret,id=pip,target=/etc/pip.conf \
     --mount=type=secret,id=hf_token \
     mkdir /models \
     && if [ -n "${MODEL}" ]; then \
         /opt/embedserve/bin/python -m ensurepip > /dev/null \
-        && cd /context \
         && HF_TOKEN_PATH=/run/secrets/hf_token /opt/embedserve/bin/embedserve compile "${MODEL}" ${COMPILE_FLAGS} \
             --output /models/baked --cache-dir /tmp/cache; \
     fi \
     && find /models -exec touch --no-dereference --date=${FILE_DATE} {} +
 
 FROM ${PYTHON_IMAGE} AS runtime
-# pip and what it would install itself from have no use here. No useradd: it writes dates.
-RUN python -m pip uninstall --quiet --yes --root-user-action ignore pip setuptools wheel \
-    && rm -rf "$(python -c 'import ensurepip; print(ensurepip.__path__[0])')" \
-    && echo 'embedserve:x:10001:10001::/tmp:/usr/sbin/nologin' >> /etc/passwd \
-    && echo 'embedserve:x:10001:' >> /etc/group \
-    && install --directory --owner 10001 --group 10001 /cache
 ENV PATH=/opt/embedserve/bin:${PATH} \
     HOME=/tmp \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -81,6 +76,14 @@ ENV PATH=/opt/embedserve/bin:${PATH} \
     EMBEDSERVE_HOST=0.0.0.0 \
     EMBEDSERVE_ADMIN_PORT=9090 \
     EMBEDSERVE_CACHE_DIR=/cache
+# pip and what it would install itself from have no use here, and bytecode that is missing would be made at each start.
+# No useradd: it writes dates.
+RUN python -m pip uninstall --quiet --yes --root-user-action ignore pip setuptools wheel \
+    && rm -rf "$(python -c 'import ensurepip; print(ensurepip.__path__[0])')" \
+    && python -m compileall -q --invalidation-mode unchecked-hash -x lib2to3 "$(python -c 'import os; print(os.__file__[:-6])')" \
+    && echo 'embedserve:x:10001:10001::/tmp:/usr/sbin/nologin' >> /etc/passwd \
+    && echo 'embedserve:x:10001:' >> /etc/group \
+    && install --directory --owner 10001 --group 10001 /cache
 LABEL org.opencontainers.image.title="embedserve" \
     org.opencontainers.image.description="An embedding inference server: ONNX encoder models behind OpenAI's and Vertex's wire protocols" \
     org.opencontainers.image.licenses="Apache-2.0"

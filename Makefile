@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 .DEFAULT_GOAL := help
 SHAPE ?= ramp
-.PHONY: help serve test test-clients pod-test lint types format docs matrix bench bench-peers load soak fuzz evaluate lock audit sbom dist kustomize clean
+.PHONY: help serve test test-clients pod-test lint types format docs image image-test matrix bench bench-peers load soak fuzz evaluate lock audit sbom dist kustomize clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -64,6 +64,24 @@ fuzz: $(VENV)/.installed-test  ## spoilt requests to every route of a real serve
 
 evaluate: $(VENV)/.installed-evaluate  ## what finds passages of long documents, into docs/ (ARGS=--quick for a look)
 	@$(BIN)/python -m loadtest.long_documents $(ARGS)
+
+# Whatever builds images here; docker counts where its engine answers.
+ENGINE ?= $(shell docker info >/dev/null 2>&1 && echo docker || command -v podman || command -v buildah)
+IMAGE ?= embedserve
+TARGET ?= cpu
+image:  ## build the container image (TARGET=gpu, IMAGE=name:tag, ARGS="--build-arg MODEL=all-MiniLM-L6-v2")
+	@test -n "$(ENGINE)" || { echo "embedserve: images need docker (running), podman or buildah" >&2; exit 1; }
+	BUILDAH_FORMAT=docker $(ENGINE) build --target $(TARGET) --tag $(IMAGE) \
+		--build-arg VERSION="$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' service/__init__.py)" \
+		--build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null)" \
+		--build-arg SOURCE_DATE_EPOCH="$$(git log -1 --format=%ct 2>/dev/null)" $(ARGS) .
+
+IMAGE_TOOLS := buildah podman runc debootstrap
+image-test: $(VENV)/.installed-test  ## build the image on a stand-in base and run it, without a registry (Debian, root: it installs its tools)
+	@which $(IMAGE_TOOLS) >/dev/null || { echo "embedserve: installing $(IMAGE_TOOLS)"; \
+		apt-get -q update && apt-get -q -y install --no-install-recommends $(IMAGE_TOOLS); }
+	@$(BIN)/python -m pytest -m heavy tests/image $(ARGS)
+	@$(BIN)/python -m deploy.image.layers
 
 LOCKS := deploy/requirements
 COMPILE := $(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

@@ -68,17 +68,9 @@ def _make(suite: str, archive: Path) -> None:
     """About a minute. What is half made never has the archive's name."""
     with tempfile.TemporaryDirectory(dir=archive.parent, prefix="making-") as temporary:
         root = Path(temporary) / "root"
-        packages = ",".join([*_PACKAGES, *sorted(set(_libraries()))])
-        _run(
-            "unshare",
-            "--mount",
-            "debootstrap",
-            "--variant=minbase",
-            f"--include={packages}",
-            suite,
-            str(root),
-            _mirror(),
-        )
+        packages = f"--include={','.join([*_PACKAGES, *sorted(set(_libraries()))])}"
+        # debootstrap mounts /proc and /sys into it: in a namespace of its own they are gone when it is.
+        _run("unshare", "--mount", "debootstrap", "--variant=minbase", packages, suite, str(root), _mirror())
         _copy_python(root)
         for folder in _NOT_IN_SLIM:
             shutil.rmtree(root / folder, ignore_errors=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 from deploy.image.base import NoStandIn, stand_in
 
 ROOT = Path(__file__).parents[2]
-TAG = "localhost/embedserve:test"
+TAG, BAKED_TAG = "localhost/embedserve:test", "localhost/embedserve:test-baked"
 # overlay takes no second copy of each layer; chroot needs no namespaces, which containers rarely may make.
 ENVIRONMENT = {"STORAGE_DRIVER": "overlay", "BUILDAH_ISOLATION": "chroot", "BUILDAH_FORMAT": "docker"}
 _CERTIFICATES = Path("/etc/ssl/certs")
@@ -28,7 +28,7 @@ class BuildFailed(Exception):
     """The end of what buildah said."""
 
 
-def build(tag: str, target: str = "cpu", arguments: Mapping[str, str] | None = None) -> str:
+def build(tag: str, target: str = "cpu", arguments: Mapping[str, str] | None = None, context: Path = ROOT) -> str:
     """Builds a target under that name with those build arguments, and returns its log. What is there already is taken
     from buildah's cache. Raises NoStandIn, BuildFailed."""
     told = {"PYTHON_IMAGE": stand_in(), **(arguments or {})}
@@ -40,7 +40,7 @@ def build(tag: str, target: str = "cpu", arguments: Mapping[str, str] | None = N
         command += [word for name, value in told.items() for word in ("--build-arg", f"{name}={value}")]
         done = subprocess.run(
             [*command, "."],
-            cwd=ROOT,
+            cwd=context,
             env=os.environ | ENVIRONMENT,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
