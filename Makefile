@@ -80,7 +80,7 @@ IMAGE_TOOLS := buildah podman runc debootstrap
 image-test: $(VENV)/.installed-test  ## build the image on a stand-in base and run it, without a registry (Debian, root: it installs its tools)
 	@which $(IMAGE_TOOLS) >/dev/null || { echo "embedserve: installing $(IMAGE_TOOLS)"; \
 		apt-get -q update && apt-get -q -y install --no-install-recommends $(IMAGE_TOOLS); }
-	@$(BIN)/python -m pytest -m heavy tests/image $(ARGS)
+	@$(BIN)/python -m pytest -m image tests/image $(ARGS)
 	@$(BIN)/python -m deploy.image.layers
 
 LOCKS := deploy/requirements

@@ -475,7 +475,9 @@ def _add_health(commands: Any) -> None:
     parser = _add(commands, "health", _health, "ask a running server how it is", _HEALTH_HELP)
     parser.add_argument("--live", action="store_true", help="whether the process should go on living (/livez) instead")
     parser.add_argument("--timeout", metavar="SECONDS", type=float, default=3.0, help="for an answer (default: 3)")
-    _add_settings(parser, ["host", "port", "admin_port", "admin_host", "tls_certificate", "tls_client_ca"])
+    _add_settings(
+        parser, ["host", "port", "admin_port", "admin_host", "tls_certificate", "tls_private_key", "tls_client_ca"]
+    )
 
 
 def _add_settings(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:

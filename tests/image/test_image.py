@@ -21,7 +21,7 @@ from tests.image.conftest import VERSION, StartContainer
 from tests.image.containers import CONFINED, Container, podman
 from tests.rolling.proxies import free_port
 
-pytestmark = [pytest.mark.heavy, pytest.mark.timeout(900)]  # the first of them builds
+pytestmark = [pytest.mark.image, pytest.mark.timeout(900)]  # the first of them builds
 
 USER = 10001
 SIGTERM_STATUS = 143
@@ -30,10 +30,11 @@ SIGTERM_STATUS = 143
 class Serving:
     """A container whose server listens on loopback, on two ports of its own."""
 
-    def __init__(self, start: StartContainer, image: str, *words: str, **env: str) -> None:
+    def __init__(
+        self, start: StartContainer, image: str, *words: str, options: Sequence[str] = CONFINED, **env: str
+    ) -> None:
         self.port, self.admin_port = free_port(), free_port()
         places = {"EMBEDSERVE_PORT": str(self.port), "EMBEDSERVE_ADMIN_PORT": str(self.admin_port)}
-        options = env.pop("options", CONFINED)
         self.container: Container = start(
             image, *words, options=options, env={"EMBEDSERVE_HOST": "127.0.0.1", **places, **env}
         )
