@@ -93,6 +93,7 @@ lock: $(VENV)/.installed-test  ## pin every package with hashes, into deploy/req
 	@$(COMPILE) $(ARGS) --extra test pyproject.toml --output-file $(LOCKS)/test.txt
 	@$(COMPILE) $(ARGS) $(LOCKS)/audit.in --output-file $(LOCKS)/audit.txt
 	@$(COMPILE) $(ARGS) $(LOCKS)/loadtest.in --output-file $(LOCKS)/loadtest.txt
+	@$(COMPILE) $(ARGS) $(LOCKS)/build.in --output-file $(LOCKS)/build.txt
 
 audit: $(VENV)/.installed $(VENV)-audit/.installed  ## what is known against the locked packages (pip-audit); fails as well if nobody could be asked, and says so
 	@$(BIN)/python -m deploy.audit $(VENV)-audit/bin/pip-audit $(LOCKS)/server-cpu.txt $(LOCKS)/server-gpu.txt
