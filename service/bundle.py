@@ -12,11 +12,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
 
+import service
 from service.device_name import Target
 from service.errors import BundleError
 from service.precision import Precision
@@ -201,7 +203,18 @@ def read_bundle(folder: Path) -> Bundle:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
-        raise BundleError(f"{path} is not a bundle of format {FORMAT}: {where}: {first['msg']}", RECOMPILE) from error
+        reason = f"{path} is not a bundle of format {FORMAT}: {where}: {first['msg']}{_by_another_version(path)}"
+        raise BundleError(reason, RECOMPILE) from error
+
+
+def _by_another_version(path: Path) -> str:
+    """After an upgrade or a rollback that is the reason, and the rest only what it looks like."""
+    try:
+        maker = json.loads(path.read_bytes())["provenance"]["compiler"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+    own = f"embedserve {service.__version__}"
+    return "" if maker == own else f" (made by {maker}, and this is {own})"
 
 
 def verify_files(folder: Path, bundle: Bundle) -> None:

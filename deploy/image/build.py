@@ -69,7 +69,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m deploy.image.build")
     parser.add_argument("tag", nargs="?", default=TAG)
     parser.add_argument("arguments", metavar="NAME=VALUE", nargs="*", help="build arguments of the Dockerfile")
-    parser.add_argument("--target", choices=["cpu", "gpu"], default="cpu")
+    parser.add_argument("--target", choices=["cpu", "gpu", "loadtest"], default="cpu")
     options = parser.parse_args()
     try:
         print(build(options.tag, options.target, dict(one.split("=", 1) for one in options.arguments)))
