@@ -33,8 +33,8 @@ RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip,target
 FROM builder AS packages-loadtest
 COPY deploy/requirements/loadtest.txt ./
 RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip,target=/etc/pip.conf \
-    python -m pip --python /opt/embedserve/bin/python install --no-deps --only-binary :all: --require-hashes \
-        --requirement loadtest.txt \
+    python -m pip --python /opt/embedserve/bin/python install --no-compile --no-deps --only-binary :all: \
+        --require-hashes --requirement loadtest.txt \
     && python ${COMPILE_ALL} /opt/embedserve \
     && find /opt/embedserve -exec touch --no-dereference --date=${FILE_DATE} {} +
 
