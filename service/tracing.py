@@ -37,29 +37,12 @@ class Run(NamedTuple):
     error: str | None = None
 
 
-class Trace:
-    """The server span of one request, and notes of what will be its children."""
+class Context(NamedTuple):
+    """Ids of a server span, in hexadecimal, and W3C Trace Context's flags."""
 
-    __slots__ = (
-        *("attributes", "begins", "begins_at", "flags", "is_over", "more_runs", "name", "parent", "phases"),
-        *("runs", "span_id", "state", "trace_id"),
-    )
-
-    def __init__(self, name: str, trace_id: int, span_id: int, flags: int, begins: float) -> None:
-        """`flags` are W3C Trace Context's."""
-        self.name = name
-        self.trace_id = trace_id
-        self.span_id = span_id
-        self.flags = flags
-        self.begins = begins
-        self.begins_at = time.time_ns() - int(1e9 * (time.perf_counter() - begins))  # by the clock on the wall
-        self.parent: Any = None  # the library's
-        self.state: Any = None  # likewise, of the vendors on the way
-        self.attributes: dict[str, Any] = {}
-        self.phases: list[Phase] = []
-        self.runs: list[tuple[Run, int]] = []  # and how many of their rows are this request's
-        self.more_runs = 0
-        self.is_over = False
+    trace_id: str
+    span_id: str
+    flags: int
 
     @property
     def is_sampled(self) -> bool:
@@ -69,12 +52,35 @@ class Trace:
     @property
     def ids(self) -> dict[str, str]:
         """For log lines, by OpenTelemetry's names."""
-        return {"trace_id": f"{self.trace_id:032x}", "span_id": f"{self.span_id:016x}"}
+        return {"trace_id": self.trace_id, "span_id": self.span_id}
 
     @property
     def response(self) -> str:
         """The value of `traceresponse`, W3C Trace Context's header of replies."""
-        return f"00-{self.trace_id:032x}-{self.span_id:016x}-{self.flags:02x}"
+        return f"00-{self.trace_id}-{self.span_id}-{self.flags:02x}"
+
+
+class Trace:
+    """The server span of one request that is recorded, and notes of what will be its children."""
+
+    __slots__ = (
+        *("attributes", "begins", "begins_at", "context", "is_over", "more_runs", "name", "parent", "phases"),
+        *("runs", "state"),
+    )
+
+    def __init__(self, context: Context, parent: str | None, state: str, name: str, begins: float) -> None:
+        """`parent` is the id of the caller's span, `state` what vendors on the way have said."""
+        self.context = context
+        self.parent = parent
+        self.state = state
+        self.name = name
+        self.begins = begins
+        self.begins_at = time.time_ns() - int(1e9 * (time.perf_counter() - begins))  # by the clock on the wall
+        self.attributes: dict[str, Any] = {}
+        self.phases: list[Phase] = []
+        self.runs: list[tuple[Run, int]] = []  # and how many of their rows are this request's
+        self.more_runs = 0
+        self.is_over = False
 
     def enter(self, phase: str) -> None:
         """From now on it is at that."""
@@ -97,10 +103,11 @@ class Trace:
 _CURRENT: ContextVar[Trace | None] = ContextVar("trace", default=None)
 
 
-def follow(trace: Trace) -> None:
-    """From here on this task's request is that one. Tasks of pipelined requests begin with the variables of the one
-    before, so that has to be said of a request that is not recorded, too."""
-    _CURRENT.set(trace if trace.is_sampled else None)
+def follow(trace: Trace | None) -> None:
+    """From here on this task's request is that one, or one that is not recorded. Tasks of pipelined requests begin with
+    the variables of the one before, so that has to be said as well."""
+    if trace is not _CURRENT.get():
+        _CURRENT.set(trace)
 
 
 def current() -> Trace | None:

@@ -51,7 +51,8 @@ from service.protocol import Exchange
 from service.registry import Registry
 from service.settings import Settings
 from service.spending import Spending, spending_of
-from service.tracing import ENCODE, Trace
+from service.telemetry.context import parent_of, state_of
+from service.tracing import ENCODE, Context, Trace, follow
 from service.types import EmbedResult, ScoreResult, SparseResult, TokenResult
 
 if TYPE_CHECKING:
@@ -107,7 +108,8 @@ class Call:
     used: list[Model] = field(default_factory=list)
     is_cut_short: bool = False  # the rest of its body is not going to be read
     spending: Spending | None = None  # of its key's, where there are keys or limits
-    trace: Trace | None = None
+    context: Context | None = None  # of its server span, where there is a tracer
+    trace: Trace | None = None  # where that is recorded
 
     def parse(self, schema: type[Schema]) -> Schema:
         """The JSON body as `schema`. Raises MalformedBody, InvalidInput with the field to blame."""
@@ -125,7 +127,7 @@ class Call:
         Overloaded where it has no room for such a body."""
         model = self.service.registry.get(name, *uses)
         self.model = model.name
-        if self.trace is not None and self.trace.is_sampled:
+        if self.trace is not None:
             self.trace.tell(of_model(model.name, model.bundle.task != "score"))
         _turn_away(self, [model], self.held)
         model.usage.begin()
@@ -171,7 +173,7 @@ class Call:
         model = self.used[-1]
         if not isinstance(result, TokenResult) or model.bundle.task == "tokens":  # or it is not of the main queue
             model.expected.learn(self.route, self.held, tokens)
-        if self.trace is not None and self.trace.is_sampled:
+        if self.trace is not None:
             self.trace.enter(ENCODE)
             self.trace.tell(of_result(result, self.model))
 
@@ -179,7 +181,7 @@ class Call:
     def ids(self) -> dict[str, str]:
         """Its own and its trace's, for log lines."""
         own = {"request_id": self.request_id}
-        return own if self.trace is None else own | self.trace.ids
+        return own if self.context is None else own | self.context.ids
 
 
 class Reply(NamedTuple):
@@ -251,8 +253,7 @@ class Endpoint:
         is_probe = bool(operation.method) and not operation.needs_key
         tracer = self._service.tracer
         if tracer is not None and not is_probe:
-            route = None if self._route is NO_ROUTE else self._route
-            call.trace = tracer.begin(scope["headers"], *of_request(scope, route, operation.paths), call.started)
+            self._begin_trace(tracer, call, scope, operation)
         self._in_flight.inc()
         try:
             reply = await self._answer(operation, call, exchange, receive)
@@ -262,9 +263,20 @@ class Endpoint:
             call.release()
         _observe(call, exchange, reply.status, is_probe)
         if tracer is not None and call.trace is not None:
-            if call.trace.is_sampled:
-                call.trace.tell(of_answer(reply.status, call.request_id, call.facts))
+            call.trace.tell(of_answer(reply.status, call.request_id, call.facts))
             tracer.finish(call.trace)
+
+    def _begin_trace(self, tracer: Tracer, call: Call, scope: Scope, operation: Operation) -> None:
+        """Ids of its own for every request, and notes for those that are recorded."""
+        headers = scope["headers"]
+        parent = parent_of(headers) if b"traceparent" in call.headers else None
+        call.context = tracer.context(parent)
+        if call.context.is_sampled:
+            name, attributes = of_request(scope, None if self._route is NO_ROUTE else self._route, operation.paths)
+            caller, state = (parent.span_id, state_of(headers)) if parent else (None, "")
+            call.trace = Trace(call.context, caller, state, name, call.started)
+            call.trace.tell(attributes)
+        follow(call.trace)
 
     def _refuser(self, path: str) -> Operation:
         async def refuse(call: Call) -> Reply:
@@ -418,8 +430,8 @@ def _headers(reply: Reply, call: Call) -> list[tuple[str, str]]:
     ]
     if call.spending is not None:
         headers += call.spending.headers()
-    if call.trace is not None:
-        headers.append(("traceresponse", call.trace.response))
+    if call.context is not None:
+        headers.append(("traceresponse", call.context.response))
     return headers
 
 
@@ -499,7 +511,7 @@ def _observe(call: Call, exchange: Exchange, status: int, is_probe: bool) -> Non
     seconds = call.seconds()
     requests, duration = metrics.of_requests(call.model, call.route, status)
     requests.inc()
-    duration.observe(seconds, call.trace.ids if call.trace is not None and call.trace.is_sampled else None)
+    duration.observe(seconds, None if call.trace is None else call.trace.context.ids)
     if call.spending is not None and (name := call.spending.account.name) is not None:
         call.spending.count()
         call.facts["key"] = name

@@ -15,7 +15,7 @@ from typing import Any
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
+from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 
 from service.tracing import QUEUE, Phase, Run, Trace
 
@@ -31,14 +31,17 @@ class Spans:
 
     def of(self, trace: Trace, ends: float) -> list[ReadableSpan]:
         """The server span comes last, as it ends last."""
-        own = SpanContext(trace.trace_id, trace.span_id, False, TraceFlags(trace.flags), trace.state)
+        of, state = trace.context, TraceState.from_header([trace.state] if trace.state else [])
+        trace_id, flags = int(of.trace_id, 16), TraceFlags(of.flags)
+        own = SpanContext(trace_id, int(of.span_id, 16), False, flags, state)
+        caller = None if trace.parent is None else SpanContext(trace_id, int(trace.parent, 16), True, flags, state)
         error = trace.attributes.get("error.type")
         children = [
             self._span(trace, own, _with_new_id(own), *child)
             for child in (*_phases(trace, ends, error), *map(_run, trace.runs))
         ]
         server = trace.name, trace.begins, ends, trace.attributes, error is not None
-        return [*children, self._span(trace, trace.parent, own, *server, kind=SpanKind.SERVER)]
+        return [*children, self._span(trace, caller, own, *server, kind=SpanKind.SERVER)]
 
     def _span(
         self,

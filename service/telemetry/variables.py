@@ -19,6 +19,8 @@ class Sending(NamedTuple):
     """Where spans go, for people; and how: by the specification's defaults where nothing is said."""
 
     endpoint: str
+    sampler: str  # one of OpenTelemetry's names
+    share: float  # of all traces, for traceidratio
     most_waiting: int  # spans
     most_at_once: int  # spans in one message
     delay: float  # seconds that a span may wait for others
@@ -37,10 +39,9 @@ def sending(variables: Mapping[str, str]) -> Sending | None:
         )
     _check_endpoint(_OF_TRACES if _OF_TRACES in told else _ENDPOINT, endpoint)
     _check_protocol(told)
-    _check_sampler(told)
     waiting = _whole(told, "OTEL_BSP_MAX_QUEUE_SIZE", 2048)
     at_once = min(waiting, _whole(told, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512))
-    return Sending(endpoint, waiting, at_once, _whole(told, "OTEL_BSP_SCHEDULE_DELAY", 5000) / 1000)
+    return Sending(endpoint, *_sampler(told), waiting, at_once, _whole(told, "OTEL_BSP_SCHEDULE_DELAY", 5000) / 1000)
 
 
 def _check_endpoint(name: str, value: str) -> None:
@@ -56,21 +57,20 @@ def _check_protocol(told: Mapping[str, str]) -> None:
         raise StartupError(f"{name} is {told[name]!r}; spans are sent by {_SPOKEN} alone", remedy)
 
 
-def _check_sampler(told: Mapping[str, str]) -> None:
-    name = told.get("OTEL_TRACES_SAMPLER", "always_on").lower()
+def _sampler(told: Mapping[str, str]) -> tuple[str, float]:
+    name = told.get("OTEL_TRACES_SAMPLER", "parentbased_always_on").lower()
     if name.removeprefix("parentbased_") not in _SAMPLERS:
         known = ", ".join([*_SAMPLERS, *(f"parentbased_{one}" for one in _SAMPLERS)])
         raise StartupError(f"OTEL_TRACES_SAMPLER is {name!r}, which is unknown", f"set it to one of {known}")
-    share = told.get("OTEL_TRACES_SAMPLER_ARG", "1")
-    if name.endswith("traceidratio") and not _is_share(share):
-        raise StartupError(f"OTEL_TRACES_SAMPLER_ARG is {share!r}", "set it to a share of all traces, from 0 to 1")
-
-
-def _is_share(value: str) -> bool:
+    if not name.endswith("traceidratio"):
+        return name, 0.0 if name.endswith("off") else 1.0
+    text = told.get("OTEL_TRACES_SAMPLER_ARG", "1")
     try:
-        return 0 <= float(value) <= 1
+        if 0 <= (share := float(text)) <= 1:
+            return name, share
     except ValueError:
-        return False
+        pass
+    raise StartupError(f"OTEL_TRACES_SAMPLER_ARG is {text!r}", "set it to a share of all traces, from 0 to 1")
 
 
 def _whole(told: Mapping[str, str], name: str, default: int) -> int:

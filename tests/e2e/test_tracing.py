@@ -326,7 +326,7 @@ def test_a_share_of_all_traces(start_server: StartServer, collector: Collector) 
     assert collector.whole(trace)
     (line,) = [one for one in server.logged() if one["message"] == "traces"]
     assert line["endpoint"] == collector.endpoint
-    assert "TraceIdRatioBased{0" in line["sampler"]
+    assert (line["sampler"], line["share"]) == ("parentbased_traceidratio", 0)
 
 
 def test_without_an_endpoint_there_is_no_trace(server: Server) -> None:

@@ -25,7 +25,7 @@ def test_off(variables: dict[str, str]) -> None:
 
 
 def test_on_with_the_specifications_defaults() -> None:
-    assert sending(ENDPOINT) == Sending("http://collector:4318", 2048, 512, 5.0)
+    assert sending(ENDPOINT) == Sending("http://collector:4318", "parentbased_always_on", 1.0, 2048, 512, 5.0)
 
 
 def test_what_is_said_of_traces_wins() -> None:
@@ -35,11 +35,13 @@ def test_what_is_said_of_traces_wins() -> None:
             "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "https://traces.example/v1/traces",
             "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
             "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",
+            "OTEL_TRACES_SAMPLER": "traceidratio",
+            "OTEL_TRACES_SAMPLER_ARG": "0.25",
             "OTEL_BSP_MAX_QUEUE_SIZE": "100",
             "OTEL_BSP_SCHEDULE_DELAY": "250",
         }
     )
-    assert found == Sending("https://traces.example/v1/traces", 100, 100, 0.25)
+    assert found == Sending("https://traces.example/v1/traces", "traceidratio", 0.25, 100, 100, 0.25)
 
 
 @pytest.mark.parametrize(
