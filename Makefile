@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 .DEFAULT_GOAL := help
 SHAPE ?= ramp
-.PHONY: help serve test test-clients pod-test lint types format docs image image-test matrix bench bench-peers load soak fuzz evaluate lock audit sbom dist kustomize clean
+.PHONY: help serve test test-clients chart-test chart-docs pod-test lint types format docs image image-test matrix bench bench-peers load soak fuzz evaluate lock audit sbom dist kustomize clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -29,6 +29,12 @@ pod-test: $(VENV)/.installed-test  ## the chart's pods with the real image under
 	@which $(POD_TOOLS) >/dev/null || { echo "embedserve: installing $(POD_TOOLS:ip=iproute2)"; \
 		apt-get -q update && apt-get -q -y install --no-install-recommends $(POD_TOOLS:ip=iproute2); }
 	@$(BIN)/python -m pytest -m heavy tests/pods $(ARGS)
+
+chart-test: $(VENV)/.installed-test  ## the Helm chart by Helm 3 and 4: every example on eleven versions of Kubernetes, schemas, hardening, bad values
+	@$(PYTEST) -m "heavy or not heavy" tests/chart $(ARGS)
+
+chart-docs: $(VENV)/.installed-test  ## write the chart's table of values anew, into helm/embedserve/README.md; needs npm
+	@$(BIN)/python -m tests.chart.readme
 
 lint: $(VENV)/.installed-test  ## style, and that imports go downward only
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports

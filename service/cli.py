@@ -114,7 +114,7 @@ It reads the settings that the server reads. --admin-port is asked where it is s
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0, 1 with a reason and a remedy on stderr, 2 for a wrong command line."""
-    parser = _parser()
+    parser = command_line()
     options = parser.parse_args(arguments)
     try:
         result: int = options.run(options)
@@ -373,7 +373,8 @@ def _settings(options: argparse.Namespace) -> Settings:
     return load_settings({name: given[name] for name in Settings.model_fields if name in given})
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
+    """Every command with its flags."""
     parser = argparse.ArgumentParser(
         prog="embedserve",
         description="Embeddings from ONNX encoder models, over HTTP.",

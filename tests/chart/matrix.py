@@ -8,15 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.chart.helm import CHART, HELM3, HELM4, HELMS, KUBERNETES, Document, Helm, Rendering
+from tests.chart.helm import CHART, HELM4, HELMS, KUBERNETES, Document, Helm, Rendering
 
 HERE = Path(__file__).parent
-EVERYTHING = HERE / "values" / "everything.yaml"
-# With nothing said, and with all that can be said at once; those that are shipped are between.
+EVERYTHING, THE_REST = (HERE / "values" / f"{name}.yaml" for name in ("everything", "the-rest"))
+# With nothing said, and with all that can be said; those that are shipped are between.
 CASES: dict[str, tuple[Path, ...]] = {
     "defaults": (),
     **{file.stem: (file,) for file in sorted((CHART / "examples").glob("*.yaml"))},
     "everything": (EVERYTHING,),
+    "the-rest": (THE_REST,),
 }
 
 
@@ -56,6 +57,3 @@ def _documents(cell: Cell) -> list[Document]:
 def oldest_and_newest() -> dict[Cell, list[Document]]:
     """Enough for what does not depend on Helm, and little on Kubernetes."""
     return render_all(versions=(KUBERNETES[0], KUBERNETES[-1]), helms=(HELM4,))
-
-
-__all__ = ["CASES", "EVERYTHING", "HELM3", "HELM4", "Cell", "oldest_and_newest", "render_all"]

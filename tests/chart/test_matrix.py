@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.chart.conftest import Note
 from tests.chart.helm import CHART, HELM3, HELM4, HELMS, KUBERNETES, Document, Helm, Rendering
 from tests.chart.matrix import CASES, Cell, render_all
 from tests.clients.environments import Python
@@ -39,17 +40,23 @@ def test_helms_lint_has_no_complaint(helm: Helm, case: str) -> None:
     assert "0 chart(s) failed" in helm.run("lint", "--strict", str(CHART), *files)
 
 
-def test_both_helms_render_the_same(rendered: dict[Cell, list[Document]]) -> None:
+def test_both_helms_render_the_same(rendered: dict[Cell, list[Document]], seen: Note) -> None:
+    versions = " and ".join(helm.run("version", "--short").partition("+")[0] for helm in HELMS)
+    seen(f"{len(rendered)} renderings: {len(CASES)} files of values x {len(KUBERNETES)} of Kubernetes, Helm {versions}")
     for cell, documents in rendered.items():
         if cell.helm == HELM3:
             assert documents == rendered[cell._replace(helm=HELM4)], cell
 
 
-def test_the_api_server_of_each_kubernetes_would_take_it(rendered: dict[Cell, list[Document]], tmp_path: Path) -> None:
+def test_the_api_server_of_each_kubernetes_would_take_it(
+    rendered: dict[Cell, list[Document]], tmp_path: Path, seen: Note
+) -> None:
     by_version: dict[str, list[Document]] = defaultdict(list)
     for cell, documents in rendered.items():
         if cell.helm == HELM4:
             by_version[cell.kubernetes] += documents
+    kinds = sorted({document["kind"] for documents in by_version.values() for document in documents})
+    seen(f"{sum(map(len, by_version.values()))} documents against the schemas of their kinds: {', '.join(kinds)}")
     assert complaints(by_version, tmp_path) == []
 
 
