@@ -223,6 +223,7 @@ class Batcher:
             raise
         finally:
             self._deadlines.discard(job.future)
+            del job, future  # which hold an error that holds this frame, and with it the whole request
 
     @property
     def is_overloaded(self) -> bool:

@@ -312,6 +312,8 @@ class LimitedProtocol(HttpToolsProtocol):
             await cycle.run_asgi(app)
         finally:
             self.tasks.discard(asyncio.current_task(self.loop))
+            # Scope, exchange and cycle hold each other: head and body would stay until garbage is collected.
+            cycle.scope.pop("extensions", None)
 
     def data_received(self, data: bytes) -> None:
         """Short requests are parsed at once."""

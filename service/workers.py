@@ -75,6 +75,7 @@ class Workers:
             self._deadlines.discard(ticket.future)
             ticket.is_wanted = False
             self._queue.discard([ticket])
+            del ticket  # its error, if it has one, holds this frame, and with it the whole request
 
     def stalled_for(self) -> float:
         """Seconds that the oldest running work has been running; 0 when idle."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import AsyncIterator
 from functools import partial
 
@@ -88,3 +89,21 @@ def test_while_draining_a_reply_ends_its_connection_after_what_was_sent_already(
         assert [b"connection: close" in one for one in said.split(b"HTTP/1.1 200 OK\r\n")] == [False, False, True]
 
     asyncio.run(main())
+
+
+def test_what_was_answered_leaves_nothing_for_the_garbage_collector() -> None:
+    """Or bodies would stay in memory until it comes by, and it would come by more often."""
+
+    async def main() -> int:
+        async with connected(_slow, keep_alive=30) as (reader, writer):
+            for _ in range(20):
+                writer.write(b"GET /0 HTTP/1.1\r\nhost: a\r\n\r\n")
+                await reader.readuntil(b"ok")
+            return sum(isinstance(one, Exchange) for one in gc.get_objects())
+
+    gc.collect()
+    gc.disable()
+    try:
+        assert asyncio.run(main()) <= 1
+    finally:
+        gc.enable()
