@@ -66,7 +66,7 @@ _STAGES: Sequence[tuple[str, Sequence[str]]] = (
     (
         "queue, batches, threads",
         (
-            *("(service/batcher.py", "(service/executors.py", "(service/queueing.py", "(service/packing.py"),
+            *("(service/batch", "(service/executors.py", "(service/queueing.py", "(service/packing.py"),
             *("(service/scheduling.py", "(service/waiting.py", "(service/cache.py"),
         ),
     ),

@@ -11,130 +11,30 @@ or abandoned (deadline, client gone). Then the rows that nobody else asks for le
 from __future__ import annotations
 
 import asyncio
-import itertools
 import math
 import threading
 import time
 from array import array
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from service import metrics
 from service.admission import Admission, Throughput
+from service.batch import Batch, Job, Lengths, Outcome, Result, Results, Row, Rows, tokens_of
+from service.batch_metrics import BatchMetrics
 from service.cache import Cache
 from service.device import Device
 from service.errors import BadVectors, ClientGone, DeadlineExceeded, InferenceError, Overloaded, Unavailable
-from service.packing import BATCH_OVERHEAD, batch_tokens, computed_tokens
+from service.packing import BATCH_OVERHEAD, computed_tokens
 from service.scheduling import Share, Turn
-from service.tracing import QUEUE, Run, Trace, current
-from service.types import Matrix, TwoPartRow
+from service.tracing import QUEUE, current
+from service.types import TwoPartRow
 from service.vitals import Vitals
 from service.waiting import Deadlines, check
 
-Rows = Sequence[Sequence[int]]
-Result = NDArray[Any]
-Results = Matrix | Sequence[Result]
-"""One array a row: the rows of a matrix (rows, dimensions), or a list of whatever shapes and types."""
-
 _PARTED = array("i", [-1]).tobytes()
-# Seconds after which a batch that has waited for its executor's thread is looked through once more.
-_LOOK_AGAIN_AFTER = 0.001
-_NUMBERS = itertools.count(1)  # of batches that are noted
-
-
-class Outcome(NamedTuple):
-    """What a request gave and what it cost.
-
-    `results[i]` belongs to row i; others may hold the same arrays, so they are read-only. `computed_tokens` counts each
-    row as long as the longest row of the batch that gave its result: padding included, batches that failed left out. A
-    row that several requests asked for is on the account of the first of those that still wait when it is done, once;
-    one from the cache is on nobody's.
-    """
-
-    results: list[Result]
-    computed_tokens: int
-
-
-@dataclass(slots=True, eq=False)
-class _Job:
-    """One request: the result of each of its rows, as far as they are known."""
-
-    future: asyncio.Future[Outcome]
-    results: list[Result | None]
-    missing: int = 0
-    deadline: float = math.inf  # in the event loop's time
-    computed_tokens: int = 0
-    trace: Trace | None = None  # where it is recorded
-
-    def deliver(self, number: int, result: Result) -> None:
-        self.results[number] = result
-        self.missing -= 1
-
-    @property
-    def outcome(self) -> Outcome:
-        """Once nothing is missing."""
-        return Outcome([one for one in self.results if one is not None], self.computed_tokens)
-
-
-@dataclass(slots=True, eq=False)
-class _Row:
-    """Token ids that wait or run, and who asked for them: jobs, and which of its rows each means."""
-
-    key: bytes
-    ids: Sequence[int]
-    queued_at: float
-    askers: list[tuple[_Job, int]] = field(default_factory=list)
-    has_started: bool = False
-    left_by: str = ""  # why the last of them went, where that was after it had started
-    has_failed: bool = False  # with others, or once alone
-
-    def is_wanted(self, now: float = -math.inf) -> bool:
-        """By somebody whose deadline is not past, `now` being the event loop's time."""
-        for job, _ in self.askers:  # noqa: SIM110 - in the path of every row, and `any` takes three times as long
-            if job.deadline > now and not job.future.done():
-                return True
-        return False
-
-
-Lengths = Sequence[tuple[_Row, int]]
-"""Rows, each with its tokens."""
-
-
-@dataclass(slots=True, eq=False)
-class _Batch:
-    turn: Turn[_Row]
-    rows: list[_Row]  # of the turn, those that somebody waits for
-    started_at: float
-    is_lone: bool  # nothing ran or waited beside it when it started
-    left_out: list[_Row] = field(default_factory=list)
-    ran_at: float = 0.0  # by time.perf_counter
-    executor: str = ""  # its thread's name
-
-    def look_again(self) -> None:
-        """Leaves out what nobody waits for any more. On the executor's thread, just before it runs: it may have lain
-        ready for as long as another batch took."""
-        if time.monotonic() - self.started_at > _LOOK_AGAIN_AFTER:
-            self.left_out = [row for row in self.rows if not row.is_wanted()]
-            self.rows = [row for row in self.rows if row not in self.left_out] if self.left_out else self.rows
-
-    def note(self, seconds: float, error: BaseException | None = None) -> None:
-        """For all whose trace is recorded, while they still wait."""
-        run = None
-        for row in self.rows:
-            for job, _ in row.askers:
-                if job.trace is not None and not job.future.done():
-                    job.trace.ran(run := run or self._run(seconds, error))
-
-    def _run(self, seconds: float, error: BaseException | None) -> Run:
-        tokens = batch_tokens([len(row.ids) for row in self.rows])
-        kind = None if error is None else type(error).__name__
-        ends = self.ran_at + seconds
-        return Run(next(_NUMBERS), self.ran_at, ends, len(self.rows), tokens, self.executor, self.is_lone, kind)
 
 
 class Batcher:
@@ -169,19 +69,19 @@ class Batcher:
         self._run_lone = run_lone or run
         self._cache = cache
         self._cache_scope = cache_scope
-        self._device: Device[_Row] = device
+        self._device: Device[Row] = device
         self._share = share or Share()
         self._lane = device.join(self._begin, self._share, max_batch_tokens, batch_overhead)
         self._queue = self._lane.queue
         throughput = Throughput(lambda: device.scheduler.fraction(self._share), first_rate)
         self._admission = Admission(self._queue, max_queue_tokens, max_queue_seconds, throughput)
-        self._rows: dict[bytes, _Row] = {}  # all that wait or run
-        self._running: set[_Batch] = set()
+        self._rows: dict[bytes, Row] = {}  # all that wait or run
+        self._running: set[Batch] = set()
         self._closed = False
         self._deadlines = Deadlines()
         self._idle = asyncio.Event()  # of use once it is closed
         self._vitals = Vitals(lambda: self._submit([probe], None, None)) if probe else None
-        self._metrics = _BatcherMetrics(model)
+        self._metrics = BatchMetrics(model)
         self._metrics.watch(lambda: self._queue.tokens, lambda: len(self._queue), lambda: self._lane.running)
 
     # --- what callers see -------------------------------------------------------------------------------------
@@ -200,7 +100,7 @@ class Batcher:
             raise Unavailable("The server is shutting down.", retry_after=1.0)
         check(deadline)
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        job = _Job(future, [None] * len(rows), len(rows), math.inf if deadline is None else deadline)
+        job = Job(future, [None] * len(rows), len(rows), math.inf if deadline is None else deadline)
         # Arrays make keys and the runtime's input faster than lists do.
         packed = [ids if isinstance(ids, TwoPartRow) else array("i", ids) for ids in rows]
         keys = [self._cache_scope + _content(ids) for ids in packed]
@@ -259,25 +159,25 @@ class Batcher:
 
     # --- the queue --------------------------------------------------------------------------------------------
 
-    def _recall(self, cache: Cache, job: _Job, keys: Sequence[bytes]) -> None:
+    def _recall(self, cache: Cache, job: Job, keys: Sequence[bytes]) -> None:
         """Takes what it can from the cache."""
         for number, key in enumerate(keys):
             if (found := cache.get(key)) is not None:
                 job.deliver(number, found)
         self._metrics.recalled(len(keys) - job.missing, job.missing)
 
-    def _ask(self, job: _Job, rows: Rows, keys: Sequence[bytes]) -> Iterable[_Row]:
+    def _ask(self, job: Job, rows: Rows, keys: Sequence[bytes]) -> Iterable[Row]:
         """For what is missing: the rows that wait or run already, and new ones. Raises Overloaded."""
         now = time.monotonic()
-        asked: dict[bytes, _Row] = {}
-        askers: list[tuple[_Row, int]] = []
-        new: list[tuple[_Row, int]] = []
+        asked: dict[bytes, Row] = {}
+        askers: list[tuple[Row, int]] = []
+        new: list[tuple[Row, int]] = []
         for number, key in enumerate(keys):
             if job.results[number] is not None:
                 continue
             row = asked.get(key) or self._rows.get(key)
             if row is None:
-                row = _Row(key, rows[number], now)
+                row = Row(key, rows[number], now)
                 new.append((row, len(row.ids)))
             asked[key] = row
             askers.append((row, number))
@@ -301,7 +201,7 @@ class Batcher:
             now = asyncio.get_running_loop().time()
             self._admission.check(total, tokens, deadline - now, now)
 
-    def _abandon(self, job: _Job, rows: Iterable[_Row], reason: str) -> None:
+    def _abandon(self, job: Job, rows: Iterable[Row], reason: str) -> None:
         """Whatever nobody but this job asked for leaves the queue, if it has not started."""
         for row in rows:
             row.askers = [one for one in row.askers if one[0] is not job]
@@ -318,22 +218,22 @@ class Batcher:
             self._metrics.dropped(reason, len(unrun))
         self._settle()
 
-    def _forget(self, row: _Row) -> None:
+    def _forget(self, row: Row) -> None:
         """Who asks for the like of it from now on gets a new one."""
         if self._rows.get(row.key) is row:
             del self._rows[row.key]
 
     # --- forming and running batches --------------------------------------------------------------------------
 
-    def _begin(self, turn: Turn[_Row]) -> None:
+    def _begin(self, turn: Turn[Row]) -> None:
         if living := self._living(turn.rows, asyncio.get_running_loop().time()):
             self._start(turn, living)
         else:
             self._device.scheduler.ended(turn)
             self._settle()
 
-    def _start(self, turn: Turn[_Row], rows: list[_Row]) -> None:
-        batch = _Batch(turn, rows, time.monotonic(), self._device.scheduler.is_alone)
+    def _start(self, turn: Turn[Row], rows: list[Row]) -> None:
+        batch = Batch(turn, rows, time.monotonic(), self._device.scheduler.is_alone)
         self._running.add(batch)
         self._metrics.started(batch)
         for row in rows:
@@ -341,7 +241,7 @@ class Batcher:
         run = self._run_lone if batch.is_lone else self._run
         self._device.run(turn, partial(_timed, run, batch), partial(self._finish, batch))
 
-    def _finish(self, batch: _Batch, ran: tuple[Results, float], error: BaseException | None) -> None:
+    def _finish(self, batch: Batch, ran: tuple[Results, float], error: BaseException | None) -> None:
         self._running.discard(batch)
         if batch.left_out:
             self._leave_out(batch)
@@ -365,10 +265,10 @@ class Batcher:
                 self._deliver(row, result, computed_tokens(1, longest, len(row.ids)))
             self._device.dispatch()
             now = asyncio.get_running_loop().time()
-            self._admission.throughput.computed(_tokens(batch.rows), now, bool(self._queue))
+            self._admission.throughput.computed(tokens_of(batch.rows), now, bool(self._queue))
         self._settle()
 
-    def _leave_out(self, batch: _Batch) -> None:
+    def _leave_out(self, batch: Batch) -> None:
         """What did not run with it: dropped, but for rows that somebody has asked for since."""
         if again := self._living(batch.left_out):
             self._device.scheduler.again(batch.turn, again)
@@ -376,7 +276,7 @@ class Batcher:
             if row not in again:
                 self._metrics.dropped(row.left_by or DeadlineExceeded.reason, 1)
 
-    def _deliver(self, row: _Row, result: Result, cost: int) -> None:
+    def _deliver(self, row: Row, result: Result, cost: int) -> None:
         """To all who asked for it and still wait; the first of them is charged."""
         self._forget(row)
         is_claimed = False
@@ -394,7 +294,7 @@ class Batcher:
         if not is_claimed:
             self._metrics.unclaimed(row.left_by or DeadlineExceeded.reason)
 
-    def _split_or_fail(self, batch: _Batch, error: BaseException) -> None:
+    def _split_or_fail(self, batch: Batch, error: BaseException) -> None:
         """Fails the guilty rows of a failed batch, so that their neighbours get their results."""
         guilty = _guilty(batch.rows, error)
         for row in guilty:
@@ -407,13 +307,13 @@ class Batcher:
                 row.has_failed = True
             self._device.scheduler.again(batch.turn, rows)
 
-    def _fail(self, row: _Row, error: BaseException) -> None:
+    def _fail(self, row: Row, error: BaseException) -> None:
         self._forget(row)
         for job, _ in row.askers:
             if not job.future.done():
                 job.future.set_exception(_failure(error))
 
-    def _living(self, rows: Iterable[_Row], now: float = -math.inf) -> list[_Row]:
+    def _living(self, rows: Iterable[Row], now: float = -math.inf) -> list[Row]:
         """Those that somebody still waits for, as is_wanted says; the others are forgotten."""
         living = []
         for row in rows:
@@ -438,11 +338,7 @@ def _content(row: array[int]) -> bytes:
     return _PARTED + row.split.to_bytes(4, "little") + row.tobytes() if isinstance(row, TwoPartRow) else row.tobytes()
 
 
-def _tokens(rows: Iterable[_Row]) -> int:
-    return sum(len(row.ids) for row in rows)
-
-
-def _guilty(rows: Sequence[_Row], error: BaseException) -> list[_Row]:
+def _guilty(rows: Sequence[Row], error: BaseException) -> list[Row]:
     """Those that a failed batch failed for, as far as it is known: those that the error names, or one that has failed
     with others before and now alone, or twice alone."""
     if isinstance(error, BadVectors):
@@ -450,7 +346,7 @@ def _guilty(rows: Sequence[_Row], error: BaseException) -> list[_Row]:
     return [row for row in rows if row.has_failed] if len(rows) == 1 else []
 
 
-def _parts(rows: list[_Row], *, is_tried: bool) -> Iterable[list[_Row]]:
+def _parts(rows: list[Row], *, is_tried: bool) -> Iterable[list[Row]]:
     """What is run next of a failed batch: its rows, rid of the guilty ones; or each half, if those are not known."""
     middle = 0 if is_tried else len(rows) // 2
     return filter(None, (rows[:middle], rows[middle:]))
@@ -466,7 +362,7 @@ def _failure(error: BaseException) -> InferenceError:
     return failure
 
 
-def _timed(run: Callable[[Rows], Results], batch: _Batch) -> tuple[Results, float]:
+def _timed(run: Callable[[Rows], Results], batch: Batch) -> tuple[Results, float]:
     """What `run` gives, and its seconds. On an executor's thread."""
     batch.look_again()
     if not batch.rows:
@@ -476,62 +372,3 @@ def _timed(run: Callable[[Rows], Results], batch: _Batch) -> tuple[Results, floa
     for one in (results,) if isinstance(results, np.ndarray) else results:
         one.flags.writeable = False  # and so are its rows
     return results, time.perf_counter() - batch.ran_at
-
-
-class _BatcherMetrics:
-    """This model's label children, looked up once."""
-
-    def __init__(self, model: str) -> None:
-        self._model = model
-        self._wait = metrics.QUEUE_SECONDS.labels(model)
-        self._inference = metrics.INFERENCE_SECONDS.labels(model)
-        self._tokens = metrics.BATCH_TOKENS.labels(model)
-        self._rows = metrics.BATCH_ROWS.labels(model)
-        self._computed = metrics.COMPUTED_TOKENS.labels(model)
-        self._padding = metrics.PADDING_TOKENS.labels(model)
-        self._ratio = metrics.PADDING_RATIO.labels(model)
-        self._failed = metrics.FAILED_BATCHES.labels(model)
-        self._deduplicated = metrics.DEDUPLICATED_ROWS.labels(model)
-        self._hits = metrics.CACHE_HITS.labels(model)
-        self._misses = metrics.CACHE_MISSES.labels(model)
-        self._evictions = metrics.CACHE_EVICTIONS.labels(model)
-
-    def started(self, batch: _Batch) -> None:
-        for row in batch.rows:
-            if not row.has_started:
-                self._wait.observe(batch.started_at - row.queued_at)
-
-    def finished(self, batch: _Batch, seconds: float) -> None:
-        tokens = batch_tokens([len(row.ids) for row in batch.rows])  # padding counted
-        padding = tokens - _tokens(batch.rows)
-        self._inference.observe(seconds)
-        self._tokens.observe(tokens)
-        self._rows.observe(len(batch.rows))
-        self._computed.inc(tokens)
-        self._padding.inc(padding)
-        self._ratio.observe(padding / tokens)
-
-    def failed(self) -> None:
-        self._failed.inc()
-
-    def dropped(self, reason: str, rows: int) -> None:
-        metrics.DROPPED.labels(self._model, reason).inc(rows)
-
-    def unclaimed(self, reason: str) -> None:
-        metrics.UNCLAIMED.labels(self._model, reason).inc()
-
-    def deduplicated(self, rows: int) -> None:
-        self._deduplicated.inc(rows)
-
-    def recalled(self, hits: int, misses: int) -> None:
-        self._hits.inc(hits)
-        self._misses.inc(misses)
-
-    def evicted(self, entries: int) -> None:
-        self._evictions.inc(entries)
-
-    def watch(self, tokens: Callable[[], int], entries: Callable[[], int], running: Callable[[], int]) -> None:
-        """Of the queue, whenever it is asked for."""
-        metrics.QUEUE_TOKENS.labels(self._model).set_function(tokens)
-        metrics.QUEUE_ENTRIES.labels(self._model).set_function(entries)
-        metrics.RUNNING_BATCHES.labels(self._model).set_function(running)

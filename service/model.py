@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from service import metrics
-from service.batcher import Batcher, Results, Rows
+from service.batch import Results, Rows
+from service.batcher import Batcher
 from service.bundle import OUTPUTS, TOKEN_OUTPUT, Bundle, Task
 from service.bundle_files import BundleFiles
 from service.cache import Cache

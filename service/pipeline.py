@@ -13,7 +13,8 @@ from itertools import accumulate, pairwise
 
 import numpy as np
 
-from service.batcher import Batcher, Outcome
+from service.batch import Outcome
+from service.batcher import Batcher
 from service.bundle import Bundle
 from service.chunking import aggregate, late_vectors
 from service.long_input import Cut

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from service.batcher import Rows
+from service.batch import Rows
 from service.errors import InvalidInput
 from service.reader import Reader
 from service.sparse_vectors import SparseVector, largest, maximum, sparse_rows

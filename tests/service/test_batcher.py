@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from service import metrics
-from service.batcher import Batcher, Outcome
+from service.batch import Outcome
+from service.batcher import Batcher
 from service.cache import Cache
 from service.device import Device
 from service.errors import BadVectors, DeadlineExceeded, InferenceError, Overloaded, Unavailable

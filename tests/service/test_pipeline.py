@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.batcher import Batcher, Outcome, Results, Rows
+from service.batch import Outcome, Results, Rows
+from service.batcher import Batcher
 from service.bundle import Bundle, Provenance
 from service.device import Device
 from service.errors import DimensionsUnsupported, InputTooLong, InvalidInput, TooManyChunks, TooManyTokens

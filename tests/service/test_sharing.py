@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.batcher import Batcher, Rows
+from service.batch import Rows
+from service.batcher import Batcher
 from service.device import Device
 from service.scheduling import Lane, Scheduler, Share, Turn
 from service.types import Matrix
