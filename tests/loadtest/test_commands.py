@@ -79,3 +79,11 @@ def test_every_part_of_the_bench_takes_the_options_it_is_given(module: str) -> N
     assert process.returncode == 0, errors
     for option in ("--model", "--json", *(one for one in part.options if one.startswith("--"))):
         assert option in output
+
+
+def test_what_traces_cost_is_told() -> None:
+    process = _start("trace_cost", "--rounds", "1")
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert len(output.splitlines()) >= 6
+    assert "traces are off" in output
