@@ -22,7 +22,7 @@ test: $(VENV)/.installed-test  ## run the whole test suite (ARGS="-k chunking" f
 	@$(PYTEST) $(ARGS)
 
 test-clients: $(VENV)/.installed-test  ## every SDK, locust and family of models, against a real server; makes environments for them in .venv-clients
-	@$(PYTEST) -m heavy tests $(ARGS)
+	@$(PYTEST) --no-loadscope-reorder -m heavy tests --ignore=tests/e2e --ignore=tests/faults --ignore=tests/service $(ARGS)
 
 POD_TOOLS := buildah podman runc debootstrap ip
 pod-test: $(VENV)/.installed-test  ## the chart's pods with the real image under podman: probes, updates, drains, limits (Debian, root: it installs its tools)

@@ -30,6 +30,11 @@ StartServer = Callable[..., Server]
 MakeBundle = Callable[..., Path]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take minutes begin first, so that no worker is left alone with one in the end."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 @dataclass(frozen=True)
 class Golden:
     """What sentence-transformers gave: `vectors` (texts, dimensions), `tokens` (texts,) with special tokens."""

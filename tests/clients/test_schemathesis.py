@@ -21,7 +21,7 @@ from tests.clients.environments import Python
 from tests.conftest import StartServer
 from tests.e2e.process import MODEL, Server
 
-pytestmark = pytest.mark.heavy
+pytestmark = [pytest.mark.heavy, pytest.mark.long]
 
 VERSION = "4.32.5"
 CLIENT = Python("schemathesis", (f"schemathesis=={VERSION}",))

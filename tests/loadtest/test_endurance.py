@@ -18,7 +18,7 @@ LOCUST = Python("locust", ("locust>=2.32",))
 GROWTH = 10.0
 SECONDS, WARM_UP = 70, 40
 
-pytestmark = [pytest.mark.heavy, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.heavy, pytest.mark.long, pytest.mark.timeout(300)]
 
 
 def test_a_minute_of_everyone(bundle: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from tests.e2e.process import Server, clean_environment
 
 LOCUST = Python("locust", ("locust>=2.32",))
 
-pytestmark = [pytest.mark.heavy, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.heavy, pytest.mark.long, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")

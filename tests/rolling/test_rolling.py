@@ -20,6 +20,7 @@ from tests.rolling.proxies import HAPROXY, PROXIES, free_port, running
 
 pytestmark = [
     pytest.mark.heavy,
+    pytest.mark.long,
     pytest.mark.timeout(400),
     pytest.mark.skipif(not HAPROXY.can_be_had(), reason="needs haproxy: its package, or a Debian to take it from"),
 ]
