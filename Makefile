@@ -24,10 +24,8 @@ test: $(VENV)/.installed-test  ## run the whole test suite (ARGS="-k chunking" f
 test-clients: $(VENV)/.installed-test  ## every SDK, locust and family of models, against a real server; makes environments for them in .venv-clients
 	@$(PYTEST) --no-loadscope-reorder -m heavy tests --ignore=tests/e2e --ignore=tests/faults --ignore=tests/service $(ARGS)
 
-POD_TOOLS := buildah podman runc debootstrap ip
 pod-test: $(VENV)/.installed-test  ## the chart's pods with the real image under podman: probes, updates, drains, limits (Debian, root: it installs its tools)
-	@which $(POD_TOOLS) >/dev/null || { echo "embedserve: installing $(POD_TOOLS:ip=iproute2)"; \
-		apt-get -q update && apt-get -q -y install --no-install-recommends $(POD_TOOLS:ip=iproute2); }
+	@$(call debian,$(IMAGE_TOOLS) ip)
 	@$(BIN)/python -m pytest -m heavy tests/pods $(ARGS)
 
 chart-test: $(VENV)/.installed-test  ## the Helm chart by Helm 3 and 4: every example on eleven versions of Kubernetes, schemas, hardening, bad values
@@ -82,10 +80,13 @@ image:  ## build the container image (TARGET=gpu, IMAGE=name:tag, ARGS="--build-
 		--build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null)" \
 		--build-arg SOURCE_DATE_EPOCH="$$(git log -1 --format=%ct 2>/dev/null)" $(ARGS) .
 
+# A make function: what a target needs of Debian's, by the names of programs (ip is of iproute2).
+debian = which $(1) >/dev/null || { echo "embedserve: installing $(1:ip=iproute2)"; \
+	apt-get -q update && apt-get -q -y install --no-install-recommends $(1:ip=iproute2); }
+
 IMAGE_TOOLS := buildah podman runc debootstrap
 image-test: $(VENV)/.installed-test  ## build the image on a stand-in base and run it, without a registry (Debian, root: it installs its tools)
-	@which $(IMAGE_TOOLS) >/dev/null || { echo "embedserve: installing $(IMAGE_TOOLS)"; \
-		apt-get -q update && apt-get -q -y install --no-install-recommends $(IMAGE_TOOLS); }
+	@$(call debian,$(IMAGE_TOOLS))
 	@$(BIN)/python -m pytest -m image tests/image $(ARGS)
 	@$(BIN)/python -m deploy.image.layers
 

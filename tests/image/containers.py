@@ -37,7 +37,8 @@ LIMITS = ("--ulimit", f"nofile={_FILES}:{_FILES}", "--ulimit", "nproc=4096:4096"
 
 
 @functools.cache
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """Of podman's commands."""
     folder = Path(tempfile.mkdtemp(prefix="podman-"))
     (folder / "containers.conf").write_text(_SETTINGS, "utf-8")
     return {**os.environ, "CONTAINERS_CONF": str(folder / "containers.conf")}
@@ -51,7 +52,7 @@ def podman(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[s
         text=True,
         errors="replace",
         timeout=PATIENCE,
-        env=_environment(),
+        env=environment(),
         check=False,
     )
     assert not check or done.returncode == 0, (

@@ -35,6 +35,15 @@ def cores(pid: int) -> float:
     return int(quota) / int(period)
 
 
+def cpu_seconds(pid: int) -> float:
+    """Of all processes of its group, so far."""
+    folder = _folder(pid, "cpuacct")
+    if (folder / "cpuacct.usage").exists():
+        return int((folder / "cpuacct.usage").read_text()) / 1e9
+    words = dict(line.split() for line in (folder / "cpu.stat").read_text("utf-8").splitlines())
+    return int(words["usage_usec"]) / 1e6
+
+
 def process_status(pid: int) -> dict[str, str]:
     """/proc/PID/status."""
     lines = Path(f"/proc/{pid}/status").read_text("utf-8").splitlines()

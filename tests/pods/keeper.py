@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from signal import Signals
 
 import httpx
 
@@ -210,9 +211,9 @@ class Keeper:
             self._prepare(run, self._about["lifecycle"]["preStop"], grace)
         left = max(until - time.monotonic(), min(grace, _LEAST_SECONDS))
         if left:
-            signal = run.container.inspect()["Config"]["StopSignal"]
-            self._say(f"{self.name}: signal {signal}, {left:.1f} s until SIGKILL")
-            run.container.kill(str(signal))
+            name = Signals(run.container.inspect()["Config"]["StopSignal"]).name
+            self._say(f"{self.name}: {name}, {left:.1f} s until SIGKILL")
+            run.container.kill(name)
         if not run.ended.wait(left):
             self._say(f"{self.name}: SIGKILL")
             run.container.kill("KILL")

@@ -1,51 +1,26 @@
-"""Containers by podman's command line, as a rendered security context and its limits ask for them.
-
-podman's usual settings ask for more than a virtual machine may have: a limit of open files of its own, systemd's
-cgroups, the journal. `settings()` asks for less. What a container may do is not touched by that.
-"""
+"""Containers by podman's command line, as a rendered security context and its limits ask for them."""
 
 from __future__ import annotations
 
-import functools
 import json
-import os
-import resource
 import subprocess
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
+from tests.image.containers import LIMITS, environment
 from tests.pods.objects import NotConfigured, Object, Unsupported
 from tests.pods.quantities import number
 
-_SETTINGS = """\
-[containers]
-cgroupns = "host"
-log_driver = "k8s-file"
-[engine]
-cgroup_manager = "cgroupfs"
-events_logger = "file"
-runtime = "runc"
-"""
-_PROCESSES = 30_000  # podman refuses more than 32768
 _SECONDS = 60
 _CPU_PERIOD = 100_000  # microseconds, as the kubelet's
-
-
-@functools.cache
-def settings() -> dict[str, str]:
-    """The environment of podman's commands."""
-    file = Path(tempfile.mkdtemp(prefix="podman-"), "containers.conf")
-    file.write_text(_SETTINGS, "utf-8")
-    return {**os.environ, "CONTAINERS_CONF": str(file)}
 
 
 def podman(*arguments: str, seconds: float = _SECONDS, check: bool = True) -> subprocess.CompletedProcess[str]:
     """One command. Raises CalledProcessError, which says what podman said, and TimeoutExpired."""
     command = ["podman", *arguments]
     done = subprocess.run(
-        command, capture_output=True, text=True, errors="replace", timeout=seconds, env=settings(), check=False
+        command, capture_output=True, text=True, errors="replace", timeout=seconds, env=environment(), check=False
     )
     if check and done.returncode:
         raise PodmanError(done.returncode, command, done.stdout, done.stderr)
@@ -120,12 +95,6 @@ def limits(container: Object) -> list[str]:
     return options
 
 
-def process_limits() -> list[str]:
-    """No higher than this machine's own."""
-    files = min(resource.getrlimit(resource.RLIMIT_NOFILE)[1], 2**20)
-    return ["--ulimit", f"nofile={files}:{files}", "--ulimit", f"nproc={_PROCESSES}:{_PROCESSES}"]
-
-
 class Container:
     """One that was created; the kubelet makes a new one for every start."""
 
@@ -133,7 +102,7 @@ class Container:
         """`words` take the place of the image's CMD."""
         self.name = name
         plain = ("--pull", "never", "--no-healthcheck", "--name", name)
-        podman("create", *plain, *process_limits(), *options, image, *words)
+        podman("create", *plain, *LIMITS, *options, image, *words)
 
     def start(self) -> None:
         """Returns when its first process runs."""

@@ -20,8 +20,8 @@ SECRET = {
 
 def test_a_hung_server_is_restarted_by_its_liveness_probe(deploy: Deploy) -> None:
     """It is stopped as a debugger stops it: it answers nobody, and no signal ends it but SIGKILL."""
-    liveness = {"periodSeconds": 1, "timeoutSeconds": 1, "failureThreshold": 3}
-    deployment = deploy({"probes": {"liveness": liveness}, "drain": {"graceSeconds": 0, "timeoutSeconds": 0}})
+    liveness = {"periodSeconds": 1, "timeoutSeconds": 1, "failureThreshold": 3, "terminationGracePeriodSeconds": 3}
+    deployment = deploy({"probes": {"liveness": liveness}})
     server = deployment.pods[0].container()
     server.container.kill("STOP")
     wait_until(lambda: server.statuses == [137], "its end", PATIENCE)

@@ -8,8 +8,9 @@ import pytest
 from tests.conftest import Golden
 from tests.e2e.process import MODEL, cosines, openai_vectors, wait_until
 from tests.pods import groups
-from tests.pods.conftest import PATIENCE, Deploy, Render
+from tests.pods.conftest import PATIENCE, Deploy
 from tests.pods.deployment import Deployment
+from tests.pods.release import rendered
 from tests.rolling.load import CLIENTS, Load, steady
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(400)]
@@ -58,7 +59,7 @@ def test_a_deleted_pod_loses_nothing(deployment: Deployment, golden: Golden) -> 
     assert "embedserve: SIGKILL" not in deployment.transcript.of(first.name)
 
 
-def test_a_rolling_update_loses_nothing(deployment: Deployment, rendered: Render, golden: Golden) -> None:
+def test_a_rolling_update_loses_nothing(deployment: Deployment, golden: Golden) -> None:
     """One pod more at a time, and never one less."""
     old = list(deployment.pods)
     with steady([deployment.service.url], golden) as (load,):

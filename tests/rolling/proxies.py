@@ -35,14 +35,16 @@ class Proxy:
         """For people."""
         return f"{self.kind}, {'retries' if self.retries else 'no retries'}"
 
-    def configuration(self, ports: Mapping[str, int]) -> str:
-        """The shipped file with other ports. Without retries only connections that fail are tried again, as is both
-        proxies' default: nothing was sent on them."""
+    def configuration(self, ports: Mapping[str, int], host: Mapping[str, str]) -> str:
+        """The shipped file with other ports, and those of `host` on others than loopback. Without retries only
+        connections that fail are tried again, as is both proxies' default: nothing was sent on them."""
         file, retry = {
             "haproxy": ("haproxy.cfg", (r"retry-on .*", "retry-on conn-failure")),
             "envoy": ("envoy.yaml", (r"retry_on: .*", "retry_on: connect-failure")),
         }[self.kind]
         text = (DEPLOY / self.kind / file).read_text("utf-8")
+        for shipped, address in host.items():
+            text = re.sub(rf"127\.0\.0\.1(:|, port_value: ){shipped}\b", rf"{address}\g<1>{shipped}", text)
         for shipped, port in ports.items():
             text = re.sub(rf"\b{shipped}\b", str(port), text)
         if not self.retries:
@@ -70,13 +72,13 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def running(proxy: Proxy, replicas: Sequence[int], folder: Path) -> Iterator[str]:
-    """The URL of one that sends requests to these ports; returns when it does."""
+def running(proxy: Proxy, replicas: Sequence[int], folder: Path, hosts: Sequence[str] = ()) -> Iterator[str]:
+    """The URL of one that sends requests to these ports, of loopback or of these hosts; returns when it does."""
     folder.mkdir()
     ports = {_LISTEN: free_port(), _ADMIN: free_port(), **dict(zip(_PORTS, replicas, strict=True))}
     file, log = folder / "configuration", folder / "log"
     file = file.with_suffix(".yaml" if proxy.kind == "envoy" else ".cfg")
-    file.write_text(proxy.configuration(ports), "utf-8")
+    file.write_text(proxy.configuration(ports, dict(zip(_PORTS, hosts, strict=bool(hosts)))), "utf-8")
     command, environment = proxy.command(file)
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, env=os.environ | environment)
