@@ -1,8 +1,8 @@
 """A release's number, date and notes: python -m deploy.release VERSION, or --check.
 
-VERSION is written into service/__init__.py, which the wheel, the command and the API read, and into the chart's
-version and appVersion; what CHANGELOG.md has under Unreleased becomes that version's. Nothing is committed, tagged or
-sent anywhere. Exit status 1 with a line for each mistake, and nothing written then.
+VERSION is written into service/__init__.py, which the wheel, the command and the API read, into the chart's version and
+appVersion, and into the images' tags of deploy/; what CHANGELOG.md has under Unreleased becomes that version's. Nothing
+is committed, tagged or sent anywhere. Exit status 1 with a line for each mistake, and nothing written then.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import itertools
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -23,7 +24,15 @@ UNRELEASED = "## [Unreleased]"
 _VERSION = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)")
 _RELEASED = re.compile(rf"## \[(?P<version>{_VERSION.pattern})\] - (?P<date>\d{{4}}-\d\d-\d\d)")
 _IN_PACKAGE = re.compile(r'^__version__ = "(?P<version>[^"]*)"$', re.M)
-_IN_CHART = re.compile(r'^(?P<key>version|appVersion): "?(?P<version>[^"\n]*)"?$', re.M)
+_IN_CHART = re.compile(r'^(?:version|appVersion): "?(?P<version>[^"\n]*)"?$', re.M)
+_TAG = re.compile(rf"^ +(?:image: embedserve:|newTag: )(?P<version>{_VERSION.pattern})", re.M)
+FOLLOWERS = {
+    CHART: _IN_CHART,
+    "deploy/kserve/clusterservingruntime.yaml": _TAG,
+    "deploy/kustomize/overlays/cpu/kustomization.yaml": _TAG,
+    "deploy/kustomize/overlays/gpu/kustomization.yaml": _TAG,
+}
+"""Files that name the package's version, and where."""
 
 
 def numbers(version: str) -> tuple[int, ...]:
@@ -68,9 +77,9 @@ def with_package_version(source: str, version: str) -> str:
     return _IN_PACKAGE.sub(f'__version__ = "{version}"', source)
 
 
-def with_chart_version(chart: str, version: str) -> str:
-    """Chart.yaml: chart and server have one number."""
-    return _IN_CHART.sub(lambda found: f'{found["key"]}: "{version}"', chart)
+def with_followers_version(text: str, where: re.Pattern[str], version: str) -> str:
+    """One of FOLLOWERS."""
+    return where.sub(lambda found: found[0].replace(found["version"], version), text)
 
 
 def disagreements(root: Path) -> Iterator[str]:
@@ -79,9 +88,10 @@ def disagreements(root: Path) -> Iterator[str]:
     if own is None:
         yield f"{PACKAGE} has no __version__"
         return
-    for found in _IN_CHART.finditer((root / CHART).read_text("utf-8")):
-        if found["version"] != own["version"]:
-            yield f"{CHART}: {found['key']} is {found['version']}, {PACKAGE} says {own['version']}"
+    for name, where in FOLLOWERS.items():
+        for found in where.finditer((root / name).read_text("utf-8")):
+            if found["version"] != own["version"]:
+                yield f"{name}: {found[0].strip()}, but {PACKAGE} says {own['version']}"
     for line in mistakes((root / CHANGELOG).read_text("utf-8")):
         yield f"{CHANGELOG}: {line}"
 
@@ -100,7 +110,7 @@ def _write(root: Path, version: str) -> None:
     changes: dict[str, Callable[[str], str]] = {
         CHANGELOG: lambda text: released(text, version, today),
         PACKAGE: lambda text: with_package_version(text, version),
-        CHART: lambda text: with_chart_version(text, version),
+        **{name: partial(with_followers_version, where=where, version=version) for name, where in FOLLOWERS.items()},
     }
     for name, change in changes.items():
         path = root / name

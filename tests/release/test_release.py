@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import service
-from deploy.release import CHANGELOG, CHART, PACKAGE, ROOT, disagreements, main, mistakes, released
+from deploy.release import CHANGELOG, CHART, FOLLOWERS, PACKAGE, ROOT, disagreements, main, mistakes, released
 
 GOOD = """# Changelog
 
@@ -72,7 +72,7 @@ def test_what_was_unreleased_is_the_new_versions() -> None:
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """What a release writes to, as it is here."""
-    for name in (PACKAGE, CHART, CHANGELOG):
+    for name in (PACKAGE, CHANGELOG, *FOLLOWERS):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     return tmp_path
@@ -81,7 +81,11 @@ def tree(tmp_path: Path) -> Path:
 def test_a_release_writes_its_number_everywhere(tree: Path) -> None:
     assert main(["7.0.0"], tree) == 0
     assert '__version__ = "7.0.0"' in (tree / PACKAGE).read_text("utf-8")
-    assert {'version: "7.0.0"', 'appVersion: "7.0.0"'} <= set((tree / CHART).read_text("utf-8").splitlines())
+    assert {"version: 7.0.0", 'appVersion: "7.0.0"'} <= set((tree / CHART).read_text("utf-8").splitlines())
+    for name in FOLLOWERS:
+        text = (tree / name).read_text("utf-8")
+        assert "7.0.0" in text
+        assert service.__version__ not in text
     assert list(disagreements(tree)) == []
 
 
@@ -92,12 +96,16 @@ def test_a_release_that_cannot_be_is_refused_and_nothing_written(
     tree: Path, version: str, words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["7.0.0"], tree) == 0
-    before = {name: (tree / name).read_bytes() for name in (PACKAGE, CHART, CHANGELOG)}
+    before = {name: (tree / name).read_bytes() for name in (PACKAGE, CHANGELOG, *FOLLOWERS)}
     assert main([version], tree) == 1
     assert words in capsys.readouterr().err
     assert {name: (tree / name).read_bytes() for name in before} == before
 
 
-def test_a_place_with_another_version_is_named(tree: Path) -> None:
-    (tree / PACKAGE).write_text('__version__ = "9.9.9"\n')
-    assert f"{CHART}: appVersion is {service.__version__}, {PACKAGE} says 9.9.9" in list(disagreements(tree))
+@pytest.mark.parametrize("name", FOLLOWERS)
+def test_a_place_with_another_version_is_named(tree: Path, name: str) -> None:
+    path = tree / name
+    path.write_text(path.read_text("utf-8").replace(service.__version__, "9.9.9"), "utf-8")
+    found = list(disagreements(tree))
+    assert found
+    assert all(line.startswith(f"{name}: ") and "9.9.9" in line for line in found)
