@@ -29,7 +29,9 @@ A server of its own, users of every dialect, some of whom err, leave or are in a
 a look at the server's process. What was before the warm-up's end does not count. Exit status 1 where a request got
 another answer than it should, or where something grew:
 
-  memory       slope of a straight line, MB an hour, and its 95 % interval
+  memory       of the process's own: slope of a straight line, MB an hour, and its 95 % interval; and of the last half
+               alone: what fills up grows by less and less there, and what leaks by as much as before
+  mapped files weights, libraries: resident pages of the kernel's, which has them back at its need; not judged
   descriptors  and threads: the most in the last fifth of the time, less the most in the first fifth; and what is left
                of them when the load has ended, less what there was before it
 """
@@ -47,14 +49,19 @@ class Soaked(NamedTuple):
     def figures(self, most: float) -> list[Figure]:
         """`most` MB an hour are not too many."""
         memory = trend(self.samples, lambda one: one.memory)
+        late = trend(self.samples[len(self.samples) // 2 :], lambda one: one.memory, BLOCKS // 2)
         parts = blocks(self.samples)
         fifth = BLOCKS // 5
         first, last = parts[:fifth], parts[-fifth:]
         return [
             Figure("memory", "slope", memory.slope, "MB/hour", at_most=most),
             Figure("memory", "± (95 %)", memory.margin, "MB/hour"),
+            Figure("memory", "slope, last half", late.slope, "MB/hour"),
+            Figure("memory", "± (95 %), last half", late.margin, "MB/hour"),
             Figure("memory", "first", parts[0].memory, "MB"),
             Figure("memory", "last", parts[-1].memory, "MB"),
+            Figure("mapped files", "first", parts[0].mapped, "MB"),
+            Figure("mapped files", "last", parts[-1].mapped, "MB"),
             *_counts("descriptors", [one.descriptors for one in first], [one.descriptors for one in last], _SPARE),
             Figure("descriptors", "left", self.after.descriptors - self.before.descriptors, "", at_most=_SPARE),
             *_counts("threads", [one.threads for one in first], [one.threads for one in last], _THREADS),
@@ -116,9 +123,9 @@ def _plot(samples: Sequence[Sample], memory: Trend) -> str:
         [round(one.seconds) for one in parts],
         [
             Lines(
-                f"Memory (RSS), {memory.slope:+.1f} ± {memory.margin:.1f} MB an hour",
+                f"Memory of its own, {memory.slope:+.1f} ± {memory.margin:.1f} MB an hour; mapped files",
                 "MB",
-                {"memory": [one.memory for one in parts]},
+                {"memory": [one.memory for one in parts], "mapped files": [one.mapped for one in parts]},
             ),
             Lines(
                 "Open files and threads",
@@ -138,7 +145,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--warm-up", type=float, default=600, help="seconds that do not count (default: %(default)g)")
     parser.add_argument("--users", type=int, default=12, help="of a request or two a second (default: %(default)s)")
     parser.add_argument(
-        "--max-slope", type=float, default=10.0, metavar="MB", help="an hour of memory (default: %(default)g)"
+        "--max-slope", type=float, default=5.0, metavar="MB", help="an hour of memory (default: %(default)g)"
     )
     command.add_json(parser)
     parser.add_argument("--svg", type=Path, metavar="FILE", help="for the plot")

@@ -15,16 +15,18 @@ import numpy as np
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _EVERY = 1.0  # seconds
 BLOCKS = 20
-_QUANTILE = 2.101  # of Student's t: 0.975, with BLOCKS - 2 degrees of freedom
+_QUANTILES = {BLOCKS: 2.101, BLOCKS // 2: 2.306}  # of Student's t: 0.975, with so many - 2 degrees of freedom
 
 
 class Sample(NamedTuple):
-    """At `seconds` after the first one: resident memory in MB, open descriptors, threads."""
+    """At `seconds` after the first one: resident memory of its own in MB, open descriptors, threads; and apart, in MB,
+    pages of mapped files (weights, libraries), which come when they are looked at and go at the kernel's need."""
 
     seconds: float
     memory: float
     descriptors: int
     threads: int
+    mapped: float = 0.0
 
 
 class Trend(NamedTuple):
@@ -37,10 +39,9 @@ class Trend(NamedTuple):
 def look(pid: int, seconds: float = 0.0) -> Sample:
     """Raises OSError when there is no such process any more."""
     folder = Path("/proc", str(pid))
-    pages = int((folder / "statm").read_text().split()[1])
-    return Sample(
-        seconds, pages * _PAGE / 2**20, len(list((folder / "fd").iterdir())), len(list((folder / "task").iterdir()))
-    )
+    resident, shared = (int(one) * _PAGE / 2**20 for one in (folder / "statm").read_text().split()[1:3])
+    descriptors, threads = (len(list((folder / name).iterdir())) for name in ("fd", "task"))
+    return Sample(seconds, resident - shared, descriptors, threads, shared)
 
 
 @contextmanager
@@ -73,18 +74,19 @@ def blocks(samples: Sequence[Sample], count: int = BLOCKS) -> list[Sample]:
             float(np.mean([one.memory for one in part])),
             max(one.descriptors for one in part),
             max(one.threads for one in part),
+            float(np.mean([one.mapped for one in part])),
         )
         for part in ([samples[i] for i in found] for found in np.array_split(np.arange(len(samples)), count))
     ]
 
 
-def trend(samples: Sequence[Sample], value: Callable[[Sample], float]) -> Trend:
-    """Least squares over the means of BLOCKS stretches, because samples next to each other say the same. The margin
-    is that of a simple regression's slope: t · √(Σ residuals² / (n − 2) / Σ (x − x̄)²)."""
-    parts = blocks(samples)
+def trend(samples: Sequence[Sample], value: Callable[[Sample], float], count: int = BLOCKS) -> Trend:
+    """Least squares over the means of so many stretches (BLOCKS or half of them), because samples next to each other
+    say the same. The margin is that of a simple regression's slope: t · √(Σ residuals² / (n − 2) / Σ (x − x̄)²)."""
+    parts = blocks(samples, count)
     hours = np.array([one.seconds for one in parts]) / 3600
     values = np.array([value(one) for one in parts])
     slope, start = np.polyfit(hours, values, 1)
     residuals = values - (start + slope * hours)
-    spread = float((residuals**2).sum() / (BLOCKS - 2) / ((hours - hours.mean()) ** 2).sum())
-    return Trend(float(slope), _QUANTILE * spread**0.5)
+    spread = float((residuals**2).sum() / (count - 2) / ((hours - hours.mean()) ** 2).sum())
+    return Trend(float(slope), _QUANTILES[count] * spread**0.5)

@@ -34,7 +34,7 @@ def test_a_minute_of_everyone(bundle: Path, tmp_path: Path) -> None:
     print(done.stdout)
     assert done.returncode == 0, done.stdout + done.stderr
     figures, details = read_json(report)
-    assert {one.topic for one in figures} == {"memory", "descriptors", "threads"}
+    assert {one.topic for one in figures} == {"memory", "mapped files", "descriptors", "threads"}
     assert all(one.met is not False for one in figures)
     assert len(details["samples"]) >= SECONDS / 2
     assert "descriptors" in plot.read_text("utf-8")

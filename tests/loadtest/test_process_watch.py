@@ -33,6 +33,8 @@ def test_the_interval_holds_the_slope(slope: float) -> None:
     found = trend(samples(slope), lambda one: one.memory)
     assert abs(found.slope - slope) <= 2 * found.margin
     assert found.margin < 2
+    late = trend(samples(slope)[600:], lambda one: one.memory, BLOCKS // 2)
+    assert abs(late.slope - slope) <= 2 * late.margin
 
 
 def test_blocks_keep_every_sample() -> None:
@@ -66,5 +68,6 @@ def test_a_process_is_looked_at_while_the_block_runs() -> None:
             assert look(os.getpid()).descriptors > 0
     count = len(found)
     assert found[0].memory > 1
+    assert found[0].mapped > 1  # Python itself
     assert found[0].threads >= 2
     assert len(found) == count
