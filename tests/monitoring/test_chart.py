@@ -10,8 +10,9 @@ import promql_parser
 import pytest
 import yaml
 
+from loadtest.adapter import queries
 from tests.chart.helm import HELMS, NAMESPACE, RELEASE, Helm, Refused, Rendering, only, render
-from tests.monitoring.prometheus import PACKAGE, adapter_queries, dashboard, promtool, rules
+from tests.monitoring.prometheus import PACKAGE, dashboard, promtool, rules
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(600)]
 OWN = f'job="embedserve", namespace="{NAMESPACE}", release="{RELEASE}"'
@@ -124,7 +125,7 @@ def test_keda_asks_what_the_adapter_asks() -> None:
     for one in asked.values():
         assert OWN in one["metadata"]["query"]
         promql_parser.parse(one["metadata"]["query"])
-    of_one_pod = adapter_queries("n", "p")["embedserve_utilisation"].replace("sum by (pod)", "sum")
+    of_one_pod = queries("n", "p")["embedserve_utilisation"].replace("sum by (pod)", "sum")
     assert of_one_pod.split("{")[0].removeprefix("sum ") in asked["utilisation"]["metadata"]["query"]
 
 

@@ -10,14 +10,15 @@ import promql_parser
 import pytest
 import yaml
 
+from loadtest.adapter import queries
 from service.metrics import REGISTRY
-from tests.monitoring.prometheus import DEPLOY, adapter_queries, as_grafana, dashboard, panels, rules
+from tests.monitoring.prometheus import DEPLOY, as_grafana, dashboard, panels, rules
 
 ROOT = DEPLOY.parent
 TEMPLATES = ROOT / "helm" / "embedserve" / "templates"
 ALERTS = {rule["alert"]: rule for rule in rules() if "alert" in rule}
 NAMED = re.compile(r"\bembedserve_[a-z0-9_]+\b")
-OF_ADAPTER = set(adapter_queries("n", "p"))
+OF_ADAPTER = set(queries("n", "p"))
 
 
 def exposed() -> set[str]:

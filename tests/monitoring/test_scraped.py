@@ -10,19 +10,11 @@ from typing import Any
 
 import pytest
 
+from loadtest.adapter import queries
+from loadtest.prometheus import Prometheus, scraping
 from tests.conftest import StartServer
 from tests.e2e.process import wait_until
-from tests.monitoring.prometheus import (
-    DEPLOY,
-    PACKAGE,
-    Prometheus,
-    adapter_queries,
-    as_grafana,
-    panels,
-    promtool,
-    rules,
-    scraping,
-)
+from tests.monitoring.prometheus import DEPLOY, PACKAGE, SCRAPE_SECONDS, as_grafana, panels, promtool, rules
 from tests.monitoring.traffic import FLAGS, key_file, send
 
 pytestmark = [
@@ -33,16 +25,23 @@ pytestmark = [
 POD = {"namespace": "vectors", "pod": "emb-embedserve-0", "release": "emb"}
 
 
+def value(prometheus: Prometheus, expression: str) -> float:
+    """Of the only sample that there must be."""
+    ((_, found),) = prometheus.query(expression)
+    return found
+
+
 @pytest.fixture(scope="module")
 def prometheus(launch: StartServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """It has scraped a server before, during and after its load, which still goes on a little."""
     folder = tmp_path_factory.mktemp("prometheus")
     server = launch(*FLAGS, "--api-key-file", str(key_file(folder)))
-    with scraping({server.port: POD}, folder, [DEPLOY / "prometheus" / "rules.yaml"]) as found:
+    program, shipped = PACKAGE.program(), [DEPLOY / "prometheus" / "rules.yaml"]
+    with scraping(program, {server.port: POD}, folder, shipped, SCRAPE_SECONDS) as found:
         wait_until(lambda: bool(found.query("up == 1")), "a scrape")
         send(server)
         with ThreadPoolExecutor(1) as pool:
-            after = found.value("time()")
+            after = value(found, "time()")
             pool.submit(lambda: [server.post("/v1/embeddings", {"input": [f"and {i}"]}) for i in range(400)])
             scraped = f"timestamp(embedserve_ready) > {after + 3}"
             wait_until(lambda: bool(found.query(scraped)), "scrapes after the load")
@@ -53,7 +52,7 @@ def test_every_panel_has_data(prometheus: Prometheus) -> None:
     empty = []
     for panel in panels():
         for target in panel["targets"]:
-            values = [value for _, value in prometheus.query(as_grafana(target["expr"]))]
+            values = [number for _, number in prometheus.query(as_grafana(target["expr"]))]
             if not values or all(map(math.isnan, values)):
                 empty.append(f"{panel['title']}: {target['expr']}")
     assert empty == []
@@ -69,18 +68,18 @@ def test_every_alert_and_recording_rule_is_evaluated(prometheus: Prometheus) -> 
 
 
 def test_the_adapters_queries_give_one_number_for_each_pod(prometheus: Prometheus) -> None:
-    for name, query in adapter_queries(POD["namespace"], POD["pod"]).items():
-        ((labels, value),) = prometheus.query(query)
+    for name, query in queries(POD["namespace"], POD["pod"]).items():
+        ((labels, number),) = prometheus.query(query)
         assert labels == {"pod": POD["pod"]}, name
-        assert 0 < value < math.inf, name
+        assert 0 < number < math.inf, name
 
 
 def test_signals_are_zero_and_not_missing_where_nothing_comes(prometheus: Prometheus) -> None:
     """The HPA does not scale down by a metric that it cannot get."""
-    quiet = {name: query.replace("[1m]", "[4s]") for name, query in adapter_queries("vectors", ".*").items()}
-    wait_until(lambda: prometheus.value(quiet["embedserve_tokens_per_second"]) == 0, "quiet")
-    assert prometheus.value(quiet["embedserve_utilisation"]) == 0
-    assert prometheus.value(quiet["embedserve_queue_wait_seconds"]) == 0
+    quiet = {name: query.replace("[1m]", "[4s]") for name, query in queries("vectors", ".*").items()}
+    wait_until(lambda: value(prometheus, quiet["embedserve_tokens_per_second"]) == 0, "quiet")
+    assert value(prometheus, quiet["embedserve_utilisation"]) == 0
+    assert value(prometheus, quiet["embedserve_queue_wait_seconds"]) == 0
 
 
 def test_rules_and_their_own_tests() -> None:

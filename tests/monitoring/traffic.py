@@ -10,7 +10,7 @@ from service.key_file import line_of
 from tests.e2e.process import Server, full_windows, wait_until
 
 KEY, LIMITED = "k" * 40, "l" * 40
-FLAGS = ("--cache-bytes", "2000000", "--max-queue-tokens", "8000", "--client-timeout", "1")
+FLAGS = ("--cache-bytes", "2000000", "--max-queue-tokens", "3000", "--client-timeout", "1")
 _OPENAI = "/v1/embeddings"
 
 
@@ -50,7 +50,7 @@ def _overload(server: Server) -> None:
 
     def is_refused() -> bool:
         with ThreadPoolExecutor(8) as pool:
-            bodies = [{"input": full_windows(20, next(first))} for _ in range(8)]
+            bodies = [{"input": full_windows(10, next(first))} for _ in range(8)]
             return 429 in [one.status_code for one in pool.map(lambda body: server.post(_OPENAI, body), bodies)]
 
     wait_until(is_refused, "a refusal")
