@@ -1,7 +1,7 @@
 """Replicas that share a load, as a fluid: what one replica was seen to do at each load, times their number. Pure.
 
-Work is in seconds of one replica at its full capacity. All ready replicas have equal parts of what comes. What cannot be
-done at once waits; what would wait for longer than a replica lets it is refused, by service/admission.py's rule: a
+Work is in seconds of one replica at its full capacity. All ready replicas have equal parts of what comes. What cannot
+be done at once waits; what would wait for longer than a replica lets it is refused, by service/admission.py's rule: a
 queue of `max_queue_seconds`, and of CALM as long as something had to be refused in the last seconds.
 
 What the autoscaler reads is what Prometheus would tell it: rates over the last minute as of the last scrape, where the
@@ -27,8 +27,8 @@ _QUIET = 3  # seconds without a refusal, and the overload is over; as in service
 class Replica:
     """One replica: seconds until it is ready, what may wait, and what it was seen to do.
 
-    `loads` ascend and are shares of its capacity; `busy` and `waits` are its busy share and the mean seconds that a chunk
-    waits, at each of them.
+    `loads` ascend and are shares of its capacity; `busy` and `waits` are its busy share and the mean seconds that a
+    chunk waits, at each of them.
     """
 
     loads: Sequence[float]

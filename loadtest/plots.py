@@ -18,6 +18,7 @@ _LEFT, _RIGHT, _HEAD, _FOOT = 80, 600, 40, 52
 _COLOURS = ("#0072b2", "#c25400", "#00805f", "#a8457f")
 _DASHES = ("", "7 4", "2 3", "9 3 2 3")
 _BAR, _GAP, _NAMES = 22, 10, 230
+_LETTERS = 14  # pixels between two lines of text
 _STYLE = """
   text { font: 13px system-ui, sans-serif; fill: #24292f }
   .panel { fill: #ffffff } .grid { stroke: #d0d7de } .title { font-weight: 600; font-size: 15px }
@@ -44,10 +45,11 @@ class Bars:
     values: Mapping[str, float]
 
 
-def lines(title: str, x_axis: str, x: Sequence[int], panels: Sequence[Lines]) -> str:
-    """Panels one below the other over the same x, each twice the one before."""
+def lines(title: str, x_axis: str, x: Sequence[object], panels: Sequence[Lines], every: int = 1) -> str:
+    """Panels one below the other over the same x, which stand at equal distances: each twice the one before, or times.
+    Of many only some are named, `every` so many; the lines then have no marks."""
     height = _HEAD + len(panels) * _PANEL
-    parts = [part for i, one in enumerate(panels) for part in _line_panel(one, x, x_axis, _HEAD + i * _PANEL)]
+    parts = [part for i, one in enumerate(panels) for part in _line_panel(one, x, x_axis, _HEAD + i * _PANEL, every)]
     return _svg(title, height, parts)
 
 
@@ -74,7 +76,7 @@ def _svg(title: str, height: float, parts: Sequence[str]) -> str:
 # --- lines ----------------------------------------------------------------------------------------------------
 
 
-def _line_panel(panel: Lines, x: Sequence[int], x_axis: str, top: float) -> list[str]:
+def _line_panel(panel: Lines, x: Sequence[object], x_axis: str, top: float, every: int) -> list[str]:
     highest = max([*(max(values) for values in panel.series.values()), panel.level[1] if panel.level else 0.0])
     step = _step(highest)
     ceiling = step * math.ceil(highest / step)
@@ -85,15 +87,25 @@ def _line_panel(panel: Lines, x: Sequence[int], x_axis: str, top: float) -> list
 
     xs = [_LEFT + (_RIGHT - _LEFT) * i / max(1, len(x) - 1) for i in range(len(x))]
     parts = [_text(_LEFT, top + 18, f"{panel.title}", "start"), *_axis(panel.y_axis, ceiling, step, y_of)]
-    parts += [_text(at, lower + 18, str(one), "middle") for at, one in zip(xs, x, strict=True)]
+    parts += [_text(at, lower + 18, str(one), "middle") for at, one in list(zip(xs, x, strict=True))[::every]]
     parts.append(_text((_LEFT + _RIGHT) / 2, lower + 36, x_axis, "middle"))
+    named_at: list[float] = []
     for (name, values), colour, dash in zip(panel.series.items(), _COLOURS, _DASHES, strict=False):
         points = [(at, y_of(value)) for at, value in zip(xs, values, strict=True)]
-        parts += _line(name, points, colour, dash)
+        named_at.append(_free(points[-1][1], named_at))
+        parts += _line(name, points, colour, dash, named_at[-1], marks=every == 1)
     if panel.level:
         name, value = panel.level
-        parts += _line(name, [(_LEFT, y_of(value)), (_RIGHT, y_of(value))], "#57606a", "2 3", marks=False)
+        points = [(_LEFT, y_of(value)), (_RIGHT, y_of(value))]
+        parts += _line(name, points, "#57606a", "2 3", _free(y_of(value), named_at), marks=False)
     return parts
+
+
+def _free(y: float, taken: Sequence[float]) -> float:
+    """Where a name can stand, as near to `y` as those before it leave: above it."""
+    while any(abs(y - other) < _LETTERS for other in taken):
+        y -= 1
+    return y
 
 
 def _axis(name: str, ceiling: float, step: float, y_of: Callable[[float], float]) -> list[str]:
@@ -107,13 +119,15 @@ def _axis(name: str, ceiling: float, step: float, y_of: Callable[[float], float]
     return parts
 
 
-def _line(name: str, points: Sequence[tuple[float, float]], colour: str, dash: str, marks: bool = True) -> list[str]:
+def _line(
+    name: str, points: Sequence[tuple[float, float]], colour: str, dash: str, named_at: float, marks: bool
+) -> list[str]:
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    x, y = points[-1]
+    x = points[-1][0]
     parts = [f'<polyline class="line" stroke="{colour}" stroke-dasharray="{dash}" points="{path}"/>']
     if marks:
         parts += [f'<circle cx="{at:.1f}" cy="{height:.1f}" r="3.5" fill="{colour}"/>' for at, height in points]
-    parts.append(f'<text x="{x + 12:.1f}" y="{y + 4:.1f}" style="fill: {colour}">{escape(name)}</text>')
+    parts.append(f'<text x="{x + 12:.1f}" y="{named_at + 4:.1f}" style="fill: {colour}">{escape(name)}</text>')
     return parts
 
 
