@@ -92,6 +92,7 @@ def scraping(
     file, log, port = folder / "prometheus.yaml", folder / "prometheus.log", _free_port()
     file.write_text(json.dumps(configuration), "utf-8")  # which is YAML
     command = [str(program), f"--config.file={file}", f"--storage.tsdb.path={folder / 'data'}"]
+    command += ["--enable-feature=exemplar-storage"]
     with log.open("wb") as output:
         process = subprocess.Popen([*command, f"--web.listen-address=127.0.0.1:{port}"], stdout=output, stderr=output)
     try:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlencode
 
 import pytest
 
+from loadtest.prometheus import scraping
 from tests.conftest import StartServer
 from tests.e2e.collector import Collector
 from tests.e2e.process import wait_until
-from tests.monitoring.prometheus import PACKAGE, scraping
+from tests.monitoring.prometheus import PACKAGE
 
 pytestmark = [
     pytest.mark.heavy,
@@ -19,7 +19,7 @@ pytestmark = [
 ]
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
-ASKED = urlencode({"query": "embedserve_request_duration_seconds_bucket", "start": "0", "end": "9999999999"})
+ASKED = {"query": "embedserve_request_duration_seconds_bucket", "start": "0", "end": "9999999999"}
 
 
 @pytest.fixture
@@ -33,11 +33,11 @@ def test_prometheus_keeps_exemplars(start_server: StartServer, collector: Collec
     server = start_server(env={"OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint})
     reply = server.post("/v1/embeddings", {"input": "a"}, traceparent=f"00-{TRACE}-00f067aa0ba902b7-01")
     assert reply.status_code == 200
-    with scraping({server.port: {}}, tmp_path) as prometheus:
+    with scraping(PACKAGE.program(), {server.port: {}}, tmp_path) as prometheus:
 
         def traces() -> set[str]:
-            series = prometheus.get(f"query_exemplars?{ASKED}")
+            series = prometheus.get("query_exemplars", **ASKED)
             return {found["labels"]["trace_id"] for one in series for found in one["exemplars"]}
 
         wait_until(lambda: TRACE in traces(), "the trace among Prometheus's exemplars")
-        assert prometheus.value("up") == 1
+        assert [up for _, up in prometheus.query("up")] == [1]
