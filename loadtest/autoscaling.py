@@ -23,11 +23,12 @@ import yaml
 from loadtest import adapter, client, command, plots, prometheus
 from loadtest.client import Job
 from loadtest.command import MeasurementError
-from loadtest.figures import Figure, table
+from loadtest.figures import Figure, number, table
 from loadtest.fleet import Fleet, Read, Replica, Second, simulate
 from loadtest.flood import Flood, Flooded, Plan
 from loadtest.generator import checked
 from loadtest.hpa import Autoscaler, Behavior, ExternalMetric, Metric, PodsMetric, Policy, Rules, reversals
+from loadtest.long_report import with_tables
 from loadtest.paced_server import paced_server
 from loadtest.report import machine
 from loadtest.server import embedserve, find_bundle
@@ -274,6 +275,17 @@ def rated(
     return found
 
 
+def markdown(found: Sequence[Figure]) -> str:
+    """The figures of the variants, a row for each."""
+    rows: list[list[str]] = []
+    for one in found[1:]:
+        if one.topic:
+            rows.append([one.topic])
+        rows[-1].append(f"{number(one.value)} {one.unit}".strip())
+    head = ["by", *(one.name for one in found[1 : len(rows[0])])]
+    return "".join(f"| {' | '.join(row)} |\n" for row in [head, ["---"] * len(head), *rows])
+
+
 def plot(recorded: Recorded, runs: Mapping[str, Sequence[Second]]) -> str:
     """The load, what each variant made of it, and the model beside what was recorded; a point for each second that was
     recorded."""
@@ -309,7 +321,11 @@ def _measure(options: argparse.Namespace) -> None:
         recorded = record(options.model, options.serve_options, prometheus.find(), options.pace)
         options.json.write_text(json.dumps(asdict(recorded)) + "\n", "utf-8")
     runs = run(recorded)
-    print(table(rated(recorded, runs, turns(recorded))))
+    found = rated(recorded, runs, turns(recorded))
+    print(table(found))
+    if options.document:
+        document = options.document.read_text("utf-8")
+        options.document.write_text(with_tables(document, markdown(found), "autoscaling"), "utf-8")
     if options.svg:
         options.svg.write_text(plot(recorded, runs), "utf-8")
 
@@ -327,6 +343,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--pace", type=float, default=0.0, help="milliseconds a token (default: the model's own time)")
     parser.add_argument("--replay", action="store_true", help="simulate on that file, without a server")
     parser.add_argument("--svg", type=Path, help="draw it there")
+    parser.add_argument("--document", type=Path, help="write the table into it, between its marks")
     return parser
 
 
