@@ -58,7 +58,9 @@ COPY --from=project /project /opt/embedserve
 ARG MODEL=
 ARG COMPILE_FLAGS=
 WORKDIR /context
-RUN --mount=type=bind,target=/context --mount=type=secret,id=pip,target=/etc/pip.conf \
+# A file that is always there keeps the pattern, which may match nothing, from failing.
+COPY LICENSE checkpoint[s] checkpoints/
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     --mount=type=secret,id=hf_token \
     mkdir /models \
     && if [ -n "${MODEL}" ]; then \

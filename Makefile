@@ -78,6 +78,7 @@ image:  ## build the container image (TARGET=gpu, IMAGE=name:tag, ARGS="--build-
 	BUILDAH_FORMAT=docker $(ENGINE) build --target $(TARGET) --tag $(IMAGE) \
 		--build-arg VERSION="$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' service/__init__.py)" \
 		--build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null)" \
+		--build-arg SOURCE="$$(git remote get-url origin 2>/dev/null | sed -n 's#^https://\([^/]*@\)\{0,1\}#https://#p')" \
 		--build-arg SOURCE_DATE_EPOCH="$$(git log -1 --format=%ct 2>/dev/null)" $(ARGS) .
 
 # A make function: what a target needs of Debian's, by the names of programs (ip is of iproute2).

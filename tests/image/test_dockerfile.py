@@ -26,6 +26,7 @@ def test_hadolint_finds_nothing(content: str, status: int) -> None:
 
 def test_what_is_copied_is_there_and_not_ignored() -> None:
     copied = [word for line in re.findall(r"^COPY (?!--from)(.*) \S+$", DOCKERFILE, re.M) for word in line.split()]
+    copied.remove("checkpoint[s]")  # a user's own, if there are any
     assert len(copied) > 5
     allowed = [line[1:] for line in (ROOT / ".dockerignore").read_text("utf-8").splitlines() if line.startswith("!")]
     for name in copied:

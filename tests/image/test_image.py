@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -239,29 +239,59 @@ def test_without_a_place_for_a_cache_it_says_what_is_missing(image: str, start: 
     assert "/cache" in serving.container.logs()
 
 
-def test_a_change_of_code_changes_the_last_layer_alone(image: str, described: Any, tmp_path: Path) -> None:
-    """And a copy of the sources with other dates changes nothing."""
-    context = tmp_path / "context"
+@pytest.fixture
+def context(tmp_path: Path) -> Path:
+    """A copy of what images are built from, with other dates."""
+    folder = tmp_path / "context"
+    (folder / "deploy").mkdir(parents=True)
     for name in ("Dockerfile", ".dockerignore", "LICENSE", "NOTICE", "README.md", "pyproject.toml"):
-        context.mkdir(exist_ok=True)
-        shutil.copyfile(ROOT / name, context / name)
+        shutil.copyfile(ROOT / name, folder / name)
+    ignored = shutil.ignore_patterns("__pycache__")
     for name in ("service", "models", "deploy/requirements"):
-        shutil.copytree(
-            ROOT / name, context / name, copy_function=shutil.copyfile, ignore=shutil.ignore_patterns("__pycache__")
-        )
+        shutil.copytree(ROOT / name, folder / name, copy_function=shutil.copyfile, ignore=ignored)
+    return folder
+
+
+@pytest.fixture
+def built(context: Path) -> Iterator[Callable[..., str]]:
+    """built(**arguments) → the name of an image of that context, which loses it when the test ends."""
+    tag = f"{TAG}-changed"
+
+    def make(**arguments: str) -> str:
+        build(tag, arguments=arguments, context=context)
+        return tag
+
+    yield make
+    podman("untag", tag, tag)  # without the second one an image would lose all of its names
+
+
+def test_a_change_of_code_changes_the_last_layer_alone(
+    described: Any, context: Path, built: Callable[..., str]
+) -> None:
+    """And a copy of the sources with other dates changes nothing."""
     layers = described["RootFS"]["Layers"]
-    assert _layers(context, VERSION) == layers
-    (context / "service" / "__init__.py").write_text(
-        (ROOT / "service/__init__.py").read_text("utf-8") + "# changed\n", "utf-8"
-    )
-    changed = _layers(context, VERSION)
+    assert _layers(built(VERSION=VERSION)) == layers
+    with (context / "service" / "__init__.py").open("a") as file:
+        file.write("# changed\n")
+    changed = _layers(built(VERSION=VERSION))
     assert changed[:-1] == layers[:-1]
     assert changed[-1] != layers[-1]
 
 
-def _layers(context: Path, version: str) -> list[str]:
-    tag = f"{TAG}-changed"
-    build(tag, arguments={"VERSION": version}, context=context)
+def _layers(tag: str) -> list[str]:
     found: list[str] = json.loads(podman("image", "inspect", tag).stdout)[0]["RootFS"]["Layers"]
-    podman("untag", tag, tag)  # without its own name it would lose all of them
     return found
+
+
+def test_a_checkpoint_of_ones_own_is_baked_as_it_is_now(
+    base: str, context: Path, built: Callable[..., str], start: StartContainer
+) -> None:
+    """No builder's cache takes an older one of the same name for it."""
+    words = context / "checkpoints" / "words.txt"
+    words.parent.mkdir()
+    for vector in ([1, 0, 0], [0, 0, 1]):
+        words.write_text(f"cat {' '.join(map(str, vector))}\ndog 0 1 0\n", "utf-8")
+        image = built(MODEL="checkpoints/words.txt")
+    serving = Serving(start, image).wait_ready()
+    assert vectors(serving.embed(["cat"])).tolist() == [[0, 0, 1]]
+    assert serving.container.run("ls", "/context").returncode != 0
