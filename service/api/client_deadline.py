@@ -11,13 +11,23 @@ client relies on.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from service.errors import InvalidInput
 
 _IN_MILLISECONDS = b"x-request-timeout-ms"
 _IN_SECONDS = b"x-server-timeout"
 _DECIMAL = re.compile(rb"[0-9]{1,15}(\.[0-9]{1,15})?")
+
+
+def repeated(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Each of these headers with all of its values, as RFC 9110, 5.3 joins those of one that is there several times:
+    what is no number then is refused, where the last of them would have been taken."""
+    return {
+        name: b", ".join(values)
+        for name in (_IN_MILLISECONDS, _IN_SECONDS)
+        if (values := [value for one, value in headers if one == name])
+    }
 
 
 def client_seconds(headers: Mapping[bytes, bytes]) -> float | None:

@@ -25,7 +25,7 @@ from starlette.types import Receive, Scope, Send
 from service import metrics
 from service.api.auth import Keys
 from service.api.body_bounds import check_bounds
-from service.api.client_deadline import client_seconds
+from service.api.client_deadline import client_seconds, repeated
 from service.api.errors import Status, own_statuses, retry_headers, status_of
 from service.api.traced import of_answer, of_model, of_request, of_result
 from service.api.wire import to_json
@@ -465,6 +465,8 @@ def _of_forms(field: tuple[int | str, ...], complaints: Sequence[ErrorDetails]) 
 
 def _read_head(scope: Scope, exchange: Exchange, service: Service, route: str) -> Call:
     headers = dict(scope["headers"])
+    if len(headers) < len(scope["headers"]):
+        headers |= repeated(scope["headers"])
     return Call(
         service,
         route,

@@ -180,3 +180,9 @@ def test_what_was_abandoned_never_reaches_the_runtime(server: Server) -> None:
     assert ran(server) - ran_before == 24
     assert dropped(server, "client_gone") - gone <= 12 * 60
     server.assert_well()
+
+
+def test_two_deadlines_of_one_kind_are_refused(server: Server) -> None:
+    with Raw(server.port) as raw:
+        raw.post(b'{"input": "a"}', "x-request-timeout-ms: 50", "X-Request-Timeout-Ms: 60000")
+        assert raw.reply()[0] == 400

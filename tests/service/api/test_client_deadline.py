@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.api.client_deadline import client_seconds
+from service.api.client_deadline import client_seconds, repeated
 from service.errors import InvalidInput
 
 MS, S = b"x-request-timeout-ms", b"x-server-timeout"
@@ -35,3 +35,12 @@ def test_the_shorter_wish_counts(headers: dict[bytes, bytes], seconds: float | N
 def test_what_is_no_such_number_is_refused_by_name(name: bytes, value: bytes) -> None:
     with pytest.raises(InvalidInput, match=name.decode()):
         client_seconds({name: value, b"x-other": b"1"})
+
+
+@pytest.mark.parametrize("name", [MS, S])
+def test_one_that_is_there_twice_is_refused(name: bytes) -> None:
+    found = repeated([(b"x-other", b"1"), (name, b"50"), (b"x-other", b"2"), (name, b"60000")])
+    assert found == {name: b"50, 60000"}
+    with pytest.raises(InvalidInput, match=name.decode()):
+        client_seconds(found)
+    assert repeated([(name, b"50"), (b"x-other", b"1"), (b"x-other", b"2")]) == {name: b"50"}
