@@ -143,8 +143,8 @@ class Keeper:
         self._say(f"{self.name}: {self.waiting}")
         if run.status not in _OF_SIGNALS and (lines := self._last_words.splitlines()):
             self._say(f"{self.name}: {lines[-1]}")
-        self.statuses.append(run.status)
         self._run = None
+        self.statuses.append(run.status)
         self.started = False
         self._set_ready(False, "it has ended")
         run.ended.set()

@@ -21,6 +21,7 @@ from tests.pods.keeper import Keeper, backoff
 from tests.pods.network import PodNetwork
 from tests.pods.objects import NotConfigured, Object, Objects, Unsupported
 from tests.pods.podman import Container, limits, security, settle_environment
+from tests.pods.service import Service
 from tests.pods.transcript import Transcript
 from tests.pods.volumes import Volumes
 
@@ -33,9 +34,11 @@ _UNKNOWN_OF_CONTAINER = ("volumeDevices", "tty", "stdin", "resizePolicy")
 
 @dataclass
 class Node:
-    """What a pod finds where it runs. `claims` are folders in the place of PersistentVolumeClaims."""
+    """What a pod finds where it runs. `claims` are folders in the place of PersistentVolumeClaims; `services` are those
+    that pods reach, by name and port."""
 
     claims: Mapping[str, Path] = field(default_factory=dict)
+    services: dict[tuple[str, int], Service] = field(default_factory=dict)
     transcript: Transcript = field(default_factory=Transcript)
     folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="pods-")))
     namespace: str = "default"
@@ -53,6 +56,8 @@ class Pod:
         spec = template["spec"]
         if unknown := [name for name in _UNKNOWN if spec.get(name)]:
             raise Unsupported(f"a pod with {unknown[0]}")
+        if spec.get("restartPolicy", "Always") not in ("Always", "Never"):
+            raise Unsupported(f"restartPolicy {spec['restartPolicy']}")
         if any("restartPolicy" in one for one in spec.get("initContainers", ())):
             raise Unsupported("an init container with a restartPolicy")
         self.name = f"{template['metadata'].get('name', 'pod')}-{uuid.uuid4().hex[:5]}"
@@ -60,6 +65,8 @@ class Pod:
             raise Unsupported(f"a container with {unknown[0]}")
         self._network = PodNetwork()
         self.address = self._network.address
+        for (_, port), service in node.services.items():
+            service.listen(self._network.host, port)
         metadata = {**template["metadata"], "name": self.name, "namespace": node.namespace, "uid": str(uuid.uuid4())}
         self._pod: Object = {"metadata": metadata, "spec": spec, "status": {"podIP": self.address}}
         self._objects, self._node, self._changed = objects, node, changed
@@ -129,7 +136,9 @@ class Pod:
         self.waiting = ""
         if not all(self._initialise(one) for one in self._inits):
             return
-        threads = [threading.Thread(target=one.keep, name=one.name, daemon=True) for one in self._keepers]
+        once = self._pod["spec"].get("restartPolicy") == "Never"
+        lives = [one.run_once if once else one.keep for one in self._keepers]
+        threads = [threading.Thread(target=life, name=self.name, daemon=True) for life in lives]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -174,6 +183,7 @@ class Pod:
         variables = environment(about, self._pod, self._objects)
         options = [
             *("--network", f"ns:{self._network.path}", "--hostname", self.name),
+            *(word for name, _ in self._node.services for word in ("--add-host", f"{name}:{self._network.host}")),
             *security(self._pod, about),
             *limits(about),
             *self._volumes.options(about, variables),

@@ -11,18 +11,18 @@ _numbers = itertools.count(os.getpid() % 2048 * 16)
 
 
 class PodNetwork:
-    """What the pod sandbox is elsewhere. Needs root."""
+    """What the pod sandbox is elsewhere. `address` is the pod's, `host` the machine's own in it. Needs root."""
 
     def __init__(self) -> None:
         """Raises CalledProcessError where the kernel forbids it."""
         number = next(_numbers) % 32768
         self.name = f"embedserve-{os.getpid()}-{number}"
-        self.address, host = _address(number, 2), _address(number, 1)
+        self.address, self.host = _address(number, 2), _address(number, 1)
         link = f"emb{number}"
         _ip("netns", "add", self.name)
         try:
             _ip("link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", self.name)
-            _ip("addr", "add", f"{host}/30", "dev", link)
+            _ip("addr", "add", f"{self.host}/30", "dev", link)
             _ip("link", "set", link, "up")
             _ip("-n", self.name, "addr", "add", f"{self.address}/30", "dev", "eth0")
             for device in ("lo", "eth0"):

@@ -12,7 +12,7 @@ from typing import Any
 from deploy.image.build import build
 from tests.chart.helm import render
 from tests.pods.network import PodNetwork
-from tests.pods.objects import Objects
+from tests.pods.objects import Object, Objects
 
 CLAIM, MODEL = "models", "minilm"
 _IMAGE, _TAG = "localhost/embedserve", "pods"
@@ -54,8 +54,14 @@ def fill_claim(folder: Path, bundle: Path) -> Mapping[str, Path]:
 
 
 def rendered(values: Values | None = None) -> Objects:
-    """What the chart makes of these values over those of every test. Raises Refused."""
+    """What the chart makes of these values over those of every test, without its hooks. Raises Refused."""
     return Objects(render(_over(_COMMON, values or {}), extra=["--no-hooks"]))
+
+
+def smoke_test(values: Values | None = None) -> Object:
+    """The pod that `helm test` starts. Raises Refused."""
+    (found,) = Objects(render(_over(_COMMON, values or {}))).of_kind("Pod")
+    return found
 
 
 def _over(common: Values, values: Values) -> dict[str, Any]:

@@ -18,7 +18,7 @@ _READ = 1 << 16
 
 
 class Service:
-    """Listens on loopback. `lag` is in seconds from a change of the endpoints to its effect."""
+    """Listens on loopback, and where it is told to. `lag` is in seconds, from a change of endpoints to its effect."""
 
     def __init__(self, lag: float) -> None:
         self.connections: Counter[Endpoint] = Counter()  # opened so far, by endpoint
@@ -28,10 +28,14 @@ class Service:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="service", daemon=True)
         self._thread.start()
-        starting = asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{self.listen('127.0.0.1')}"
+
+    def listen(self, host: str, port: int = 0) -> int:
+        """On one more address of this machine; returns the port, which 0 leaves to the kernel."""
+        starting = asyncio.start_server(self._serve, host, port)
         server = asyncio.run_coroutine_threadsafe(starting, self._loop).result()
-        self.port: int = server.sockets[0].getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
+        found: int = server.sockets[0].getsockname()[1]
+        return found
 
     def set(self, endpoints: Sequence[Endpoint]) -> None:
         """Takes effect after the lag."""

@@ -10,7 +10,9 @@ from tests.e2e.process import MODEL, cosines, openai_vectors, wait_until
 from tests.pods import groups
 from tests.pods.conftest import PATIENCE, Deploy
 from tests.pods.deployment import Deployment
-from tests.pods.release import rendered
+from tests.pods.kubelet import Node, Pod
+from tests.pods.objects import Objects
+from tests.pods.release import rendered, smoke_test
 from tests.rolling.load import CLIENTS, Load, steady
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(400)]
@@ -43,6 +45,22 @@ def test_a_pod_serves_right_vectors_under_its_rendered_limits(deployment: Deploy
     assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
     assert groups.memory_limit(pid) == 2**30
     assert groups.cores(pid) == 2
+
+
+def test_helm_test_gets_a_vector_through_the_service(deployment: Deployment) -> None:
+    """The hook's own pod, under its own security context and limits, finds the Service by its name."""
+    asking = rendered().find("Service", "emb-embedserve")
+    assert asking is not None
+    node = Node(services={("emb-embedserve", asking["spec"]["ports"][0]["port"]): deployment.service})
+    pod = Pod(smoke_test(), Objects([]), node).start()
+    try:
+        wait_until(lambda: bool(pod.container().statuses), "the end of the test", PATIENCE)
+        assert pod.container().statuses == [0], pod.container().logs()
+        assert "384 numbers" in pod.container().logs()
+    finally:
+        pod.delete(grace=0)
+        wait_until(pod.gone.is_set, "its end", PATIENCE)
+        node.remove()
 
 
 def test_a_deleted_pod_loses_nothing(deployment: Deployment, golden: Golden) -> None:
