@@ -71,7 +71,7 @@ def bring(uri: str, cache_dir: Path, say: Say) -> Path:
         raise SourceError(
             f"{uri} could not be read: status {error.code} ({error.reason})", _remedy(error.code)
         ) from error
-    except (http.client.HTTPException, TimeoutError, urllib.error.URLError, _Broken) as error:
+    except (http.client.HTTPException, TimeoutError, ConnectionError, urllib.error.URLError, _Broken) as error:
         raise SourceError(f"{uri} could not be read: {error}", "try again, or look at the network's rules") from error
     return final
 

@@ -125,10 +125,8 @@ def test_googles_package_takes_every_argument() -> None:
         "Model.deploy": {"endpoint": "e", **deploy_arguments(PLAN)},
         "Endpoint.predict": PLAN.request,
     }
-    found = AIPLATFORM.run("vertex_signatures.py", json.dumps(calls))
-    assert found["wrong"] == []
+    broken = {"Model.deploy misspelt": {"endpoint": "e", "machine": "m"}}
+    found = AIPLATFORM.run("vertex_signatures.py", json.dumps(calls | broken))
+    assert found["wrong"] == ["Model.deploy misspelt: got an unexpected keyword argument 'machine'"]
     assert found["spec"]["healthRoute"] == HEALTH_ROUTE
     assert found["spec"]["ports"][0]["containerPort"] == PORT
-    broken = {**calls, "Model.deploy": {"endpoint": "e", "machine": "m"}}
-    [wrong] = AIPLATFORM.run("vertex_signatures.py", json.dumps(broken))["wrong"]
-    assert wrong == "Model.deploy: got an unexpected keyword argument 'machine'"

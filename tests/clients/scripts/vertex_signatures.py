@@ -1,6 +1,6 @@
-"""Binds arguments to google-cloud-aiplatform's own functions: {"Model.upload": {…}, …} as JSON → a list of complaints.
+"""Binds arguments to google-cloud-aiplatform's own functions: {"Model.upload": {…}, …} as JSON, complaints come back.
 
-Each request is also built as the message that would be sent, of which the last line gives the container's part.
+A second word of a name is only for people. The upload is also built as the message that would be sent.
 """
 
 import inspect
@@ -10,25 +10,21 @@ import sys
 from google.cloud import aiplatform
 from google.cloud.aiplatform_v1.types import ModelContainerSpec
 
-FUNCTIONS = {
-    "Model.upload": aiplatform.Model.upload,
-    "Endpoint.create": aiplatform.Endpoint.create,
-    "Model.deploy": lambda **given: None,
-    "Endpoint.predict": lambda **given: None,
-}
-FUNCTIONS["Model.deploy"].__signature__ = inspect.signature(aiplatform.Model.deploy).replace(
-    parameters=list(inspect.signature(aiplatform.Model.deploy).parameters.values())[1:]
-)
-FUNCTIONS["Endpoint.predict"].__signature__ = inspect.signature(aiplatform.Endpoint.predict).replace(
-    parameters=list(inspect.signature(aiplatform.Endpoint.predict).parameters.values())[1:]
-)
-given = json.loads(sys.argv[1])
-wrong = []
-for name, arguments in given.items():
+METHODS = ("Model.deploy", "Endpoint.predict")  # called on an object, which is their first argument
+
+
+def complaint(name, arguments):
+    path = name.split()[0]
+    cls, _, function = path.partition(".")
+    signature = inspect.signature(getattr(getattr(aiplatform, cls), function))
     try:
-        inspect.signature(FUNCTIONS[name]).bind(**arguments)
+        signature.bind(*[None] * (path in METHODS), **arguments)
     except TypeError as error:
-        wrong.append(f"{name}: {error}")
+        return f"{name}: {error}"
+    return None
+
+
+given = json.loads(sys.argv[1])
 upload = given["Model.upload"]
 spec = ModelContainerSpec(
     image_uri=upload["serving_container_image_uri"],
@@ -37,4 +33,5 @@ spec = ModelContainerSpec(
     ports=[{"container_port": port} for port in upload["serving_container_ports"]],
     env=[{"name": k, "value": v} for k, v in (upload["serving_container_environment_variables"] or {}).items()],
 )
+wrong = [found for name, arguments in given.items() if (found := complaint(name, arguments))]
 print(json.dumps({"wrong": wrong, "spec": json.loads(ModelContainerSpec.to_json(spec))}))
