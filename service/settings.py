@@ -465,6 +465,9 @@ def _check_models(settings: Settings, config: str | None) -> None:
             raise StartupError(reason, "set executors above the first [[models]]; weight says what a model has of them")
         if not one.load_at_start and one.name is None:
             raise StartupError(f"{where}: a model that is loaded later needs a name", 'add name = "…" to its table')
+        if not one.load_at_start and one.model.startswith("gs://"):
+            reason = f"{where}: a model in a bucket is read at the start alone"
+            raise StartupError(reason, "leave load_at_start out, or name a folder that it was brought to")
     if not any(one.load_at_start for one in settings.models):
         raise StartupError(f"{config}: no model is loaded at the start", "leave load_at_start out of one of the tables")
 

@@ -191,6 +191,7 @@ def test_one_model_is_one_that_is_served(monkeypatch: pytest.MonkeyPatch) -> Non
         ('[[models]]\nmodel = "a"\n[[models]]\nmodel = "b"\nprecision = "int4"\n', 5, "precision"),
         ('max_batch = 7\n[[models]]\nmodel = "a"\n', 1, "no setting named 'max_batch'"),
         ('[[models]]\nmodel = "a"\nload_at_start = false\n', 2, "needs a name"),
+        ('[[models]]\nmodel = "gs://b/f"\nname = "a"\nload_at_start = false\n', 2, "read at the start alone"),
         ('# x\nhost = "::"\n[x]\ny = 1\n', 3, "no setting named 'x'"),
     ],
 )
