@@ -134,8 +134,8 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 @cache
 def _alone() -> dict[str, str]:
-    """Without this machine's plugins, kubeconfig and cache."""
-    return {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "HELM_NO_PLUGINS": "1"}
+    """Without this machine's plugins, kubeconfig and cache; and no collection of garbage in so short a life."""
+    return {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "HELM_NO_PLUGINS": "1", "GOGC": "off"}
 
 
 def _unpack(requirement: str, folder: Path, program: str) -> None:

@@ -83,6 +83,12 @@ BAD: tuple[tuple[Values, str], ...] = (
     ({"progressDeadlineSeconds": 600}, "raise it"),
     ({"auth": {"apiKeys": {"existingSecret": "Has Space"}}}, "existingSecret"),
     ({"image": {"digest": "sha256:12"}}, "digest"),
+    ({"resources": None}, "resources"),
+    ({"extraEnv": [{"name": "WORKERS", "value": 4}]}, "extraEnv"),
+    ({"podLabels": {"team search": "yes"}}, "team search"),
+    ({"commonLabels": {"team": "search and more"}}, "commonLabels"),
+    ({"podAnnotations": {"two words": "yes"}}, "two words"),
+    ({"modelSource": {"type": "pvc", "pvc": {"claimName": "c", "subPath": "a/../../b"}}}, "subPath"),
 )
 # Beside those refused, and right.
 GOOD: tuple[Values, ...] = (
