@@ -105,10 +105,10 @@ def test_it_does_not_flap_in_fleets_of_other_sizes_and_moments(recorded: Recorde
 def test_each_of_the_two_signals_alone_is_worse(runs: dict[str, list[Second]], recorded: Recorded) -> None:
     """The busy share ends at 1 and asks for too few; the wait alone shrinks into a backlog, and turns."""
 
-    def lost(name: str) -> float:
-        return sum(one.refused for one in runs[name])
+    def waited(name: str) -> float:
+        return sum(one.wait * one.done for one in runs[name]) / sum(one.done for one in runs[name])
 
-    assert lost("busy share alone") > lost("HPA")
+    assert waited("HPA") < waited("busy share alone") / 2
     found = turns(recorded)
     assert sum(found["wait alone"]) > sum(found["HPA"])
 
