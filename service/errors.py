@@ -42,6 +42,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
+_SHOWN = 200  # characters of a name that there is not
+
 
 class EmbedserveError(Exception):
     """Base of all; `str()` is fit for the person who caused it."""
@@ -189,8 +191,9 @@ class ModelNotFound(RequestError):
     reason = "model_not_found"
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"The model `{name}` does not exist or you do not have access to it.", "model")
-        self.name = name
+        """Of a long `name` the beginning is shown: nobody's megabyte comes back as an error."""
+        self.name = name if len(name) <= _SHOWN else f"{name[:_SHOWN]}…"
+        super().__init__(f"The model `{self.name}` does not exist or you do not have access to it.", "model")
 
 
 class WrongTask(RequestError):

@@ -152,7 +152,8 @@ def test_number_of_five_thousand_digits(server: Server) -> None:
 def test_unknown_model(server: Server, name: str) -> None:
     error = refuse(server, {"input": "a", "model": name}, 404)
     assert error["code"] == "model_not_found"
-    assert error["message"] == f"The model `{name}` does not exist or you do not have access to it."
+    shown = name if len(name) <= 200 else f"{name[:200]}…"
+    assert error["message"] == f"The model `{shown}` does not exist or you do not have access to it."
 
 
 ACCEPTED = {

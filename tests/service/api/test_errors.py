@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import pytest
 from pydantic import BaseModel, ValidationError
 
@@ -11,6 +13,7 @@ from service.api.cohere import CohereRerankRequest
 from service.api.errors import retry_headers, status_of
 from service.api.http import explain
 from service.api.pair_scores import ScorePairsRequest
+from service.app import DIALECTS
 
 EXAMPLES: list[tuple[errors.EmbedserveError, int, str]] = [
     (errors.InvalidInput("m", "input"), 400, "INVALID_ARGUMENT"),
@@ -150,3 +153,10 @@ def test_a_field_of_several_forms_is_explained_by_the_nearest_one(
     with pytest.raises(ValidationError) as caught:
         model.model_validate(body)
     assert str(explain(caught.value)).startswith(said)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda one: str(one.NAME))
+def test_a_long_name_of_no_model_comes_back_shortened(dialect: ModuleType) -> None:
+    error = errors.ModelNotFound("n" * 100_000)
+    said = str(dialect.error_body(error, status_of(error)))
+    assert len(said) < 1_000
