@@ -44,7 +44,7 @@ tokens over {_CONNECTIONS[0]} to {_CONNECTIONS[1]} connections; figures are medi
   per core     answered for each second of CPU time of the server: what a core does that it has to itself
   replica      per core × the cores of a replica
 
-The table of docs/CAPACITY.md goes by the last, which hardly depends on what else the machine does:
+The table of docs/CAPACITY.md goes by the last, which depends far less on what else the machine does:
 
   replicas = ceil(rate ÷ (replica × utilisation)), utilisation {UTILISATION}
   cost of a million texts = price of a replica's hour ÷ 3,600 × 1,000,000 ÷ (replica × utilisation)
