@@ -41,6 +41,7 @@ BUDGETS = (256, 512, 1024)
 PATH = "/v1/embeddings"
 SEED = 20_240_229
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+_PATIENT = ("--request-timeout", "3600", "--max-queue-seconds", "3600")  # nothing is refused, however slow the machine
 _SPARE = 1.3  # texts drawn over what the ceiling could use up
 _AROUND = 3.0  # seconds that a load begins before and lasts after its window
 SAMPLES = 4  # answers of each load that are compared with the ceiling's vectors
@@ -140,7 +141,7 @@ def _subjects(folders: Sequence[Path], serve_options: Sequence[str]) -> Iterator
         for folder in folders:
             bundle = read_bundle(folder)
             ceiling = Ceiling(folder, bundle, usable_cores())
-            server = stack.enter_context(embedserve(folder, serve_options))
+            server = stack.enter_context(embedserve(folder, (*_PATIENT, *serve_options)))
             found.append(Subject(bundle.precision, bundle, ceiling, server))
         yield found
 

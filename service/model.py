@@ -94,8 +94,11 @@ class Model:
         return self.batchers[0].is_overloaded
 
     def turns_away(self, route: str, size: int) -> bool:
-        """Whether a body of so many bytes need not be read: its request would be refused. On a route that it knows."""
-        return self.is_overloaded and self.batchers[0].turns_away(self.expected.of(route, size))
+        """Whether a body of so many bytes need not be read: its request would be refused. Never on a route that it does
+        not know."""
+        if not self.is_overloaded or not self.expected.knows(route):
+            return False
+        return self.batchers[0].turns_away(self.expected.of(route, size))
 
     def refusal(self, route: str, size: int) -> Overloaded:
         """For one that is turned away."""

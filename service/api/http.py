@@ -342,15 +342,13 @@ def refusal(call: Call, error: EmbedserveError, dialect: Dialect) -> Reply:
 
 
 def _turn_away(call: Call, models: Sequence[Model], size: int | None) -> None:
-    """Raises Overloaded where the length of its body says that a request stands no chance: each of these models that
-    answers at its route has just refused others, and would refuse it as well, whatever else is in it."""
-    if not size or not [one for one in models if one.is_overloaded]:
-        return
-    asked = [one for one in models if one.expected.knows(call.route)]
-    if asked and all(one.turns_away(call.route, size) for one in asked):
-        if len(asked) == 1:
-            call.model = asked[0].name
-        raise asked[0].refusal(call.route, size)
+    """Raises Overloaded where the length of its body says that a request stands no chance: each of these models has
+    just refused others, and would refuse it as well, whatever else is in it. One that has not answered enough at its
+    route to know might let it in."""
+    if size and models and all(one.turns_away(call.route, size) for one in models):
+        if len(models) == 1:
+            call.model = models[0].name
+        raise models[0].refusal(call.route, size)
 
 
 def _declared_size(call: Call) -> int | None:

@@ -7,6 +7,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -19,6 +21,7 @@ KEY = "k-0123456789abcdef"
 AUTHORIZATION = f"authorization: Bearer {KEY}"
 CLIENTS = 24
 TRIES = 400
+REFUSED = "embedserve_rejections_total"
 NOT_JSON = b"x" * 1_000  # of about the size of the others
 
 
@@ -34,7 +37,7 @@ def narrow(launch: StartServer) -> Iterator[Server]:
 
 
 @contextmanager
-def flooded(server: Server) -> Iterator[None]:
+def flooded(server: Server, **fields: str) -> Iterator[None]:
     """While the block is running, more comes than it can do."""
     over = threading.Event()
     texts = full_windows(CLIENTS * 50)
@@ -44,13 +47,13 @@ def flooded(server: Server) -> Iterator[None]:
             while not over.is_set():
                 for text in texts[number::CLIENTS]:
                     if not over.is_set():
-                        client.post("/v1/embeddings", json={"input": text})
+                        client.post("/v1/embeddings", json={"input": text, **fields})
 
     threads = [threading.Thread(target=ask, args=(number,)) for number in range(CLIENTS)]
     for one in threads:
         one.start()
     try:
-        wait_until(lambda: server.metric("embedserve_rejections_total", reason="overloaded") > 0, "an overload")
+        wait_until(partial(is_refusing, server, 0), "an overload")
         yield
     finally:
         over.set()
@@ -123,3 +126,27 @@ def test_short_requests_and_others_than_those_that_are_too_many_are_let_in(narro
     assert cosines(narrow.embed(text), alone).min() >= 0.999999
     assert np.isfinite(alone).all()
     assert narrow.metric("embedserve_requests_in_flight", route="/v1/embeddings") == 0
+
+
+def is_refusing(server: Server, before: float) -> bool:
+    return server.metric(REFUSED) > before
+
+
+def test_a_model_that_is_idle_is_not_judged_by_another_that_is_overloaded(
+    launch: StartServer, bundle: Path, tmp_path: Path
+) -> None:
+    """It has answered nothing yet, and so does not know what a body will be."""
+    file = tmp_path / "models.toml"
+    file.write_text("".join(f'[[models]]\nmodel = "{bundle}"\nname = "{name}"\n' for name in ("busy", "idle")))
+    flags = ("--config", str(file), "--executors", "1", "--max-queue-seconds", "0.2")
+    server = launch(*flags, model=None, no_model=True)
+    for text in full_windows(10, 5_000):
+        assert server.post("/v1/embeddings", {"input": text, "model": "busy"}).status_code == 200
+    replies = []
+    with flooded(server, model="busy"):
+        for text in full_windows(10, 6_000):
+            wait_until(partial(is_refusing, server, server.metric(REFUSED)), "others being refused")
+            replies.append(server.post("/v1/embeddings", {"input": text, "model": "idle"}))
+    assert [reply.status_code for reply in replies] == [200] * len(replies)
+    assert server.metric(REFUSED, model="idle") == 0
+    server.stop()
