@@ -13,11 +13,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from service.app import own_paths
 from service.settings import ServedModel, Settings
 
 CHART = Path(__file__).parent.parent / "helm" / "embedserve"
 _PARAM = re.compile(r"^\s*## @param (\S+) (?:\[[^]]*\] )?(.+)$", re.MULTILINE)
-_USED = ("type", "enum", "minimum", "maximum", "exclusiveMinimum", "minLength", "items", "additionalProperties")
+_USED = (
+    "type",
+    "enum",
+    "minimum",
+    "maximum",
+    "exclusiveMinimum",
+    "minLength",
+    "items",
+    "additionalProperties",
+    "pattern",
+)
 # Shared by the models of a process (service/settings.py refuses them in a table).
 _NOT_OF_ONE_MODEL = ("executors",)
 
@@ -43,7 +54,10 @@ def _property(schema: dict[str, Any], path: str) -> dict[str, Any]:
 def _settings() -> dict[str, Any]:
     """Those that the chart says itself are in it as well: templates/_validate.tpl refuses them with a remedy."""
     told = Settings.model_json_schema()
-    return _object(told["properties"], told["$defs"])
+    found = _object(told["properties"], told["$defs"])
+    for name in ("predict_route", "health_route"):
+        found["properties"][name]["not"] = {"enum": sorted(path for path in own_paths() if "{" not in path)}
+    return found
 
 
 def _served_model() -> dict[str, Any]:
@@ -64,7 +78,8 @@ def _plain(told: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[str,
     if "$ref" in told:
         told = {**definitions[told["$ref"].rpartition("/")[2]], **told}
     if told.get("type") == "array":
-        told = {**told, "items": {"type": "string"}}
+        pattern = {name: one for name, one in told.get("items", {}).items() if name == "pattern"}
+        told = {**told, "items": {"type": "string", **pattern}}
     return {name: told[name] for name in (*_USED, "description") if name in told}
 
 

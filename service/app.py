@@ -106,6 +106,11 @@ class _Stray:
         await endpoint(scope, receive, send)
 
 
+def own_paths() -> set[str]:
+    """Those that no setting may give to something else."""
+    return {path for module in DIALECTS for one in module.OPERATIONS for path in one.paths}
+
+
 def operations(settings: Settings, place: Place | None = None) -> list[tuple[Dialect, tuple[Operation, ...]]]:
     """Every operation of a place, or of both, those that settings add included."""
     extra = {
@@ -113,7 +118,7 @@ def operations(settings: Settings, place: Place | None = None) -> list[tuple[Dia
         health.NAME: health.container_operations(settings.health_route),
         kserve.NAME: repository.OPERATIONS if settings.admin_keys or settings.admin_key_file else (),
     }
-    taken = {path for module in DIALECTS for one in module.OPERATIONS for path in one.paths}
+    taken = own_paths()
     for name in ("predict_route", "health_route"):
         if getattr(settings, name) in taken:
             raise StartupError(f"{name} {getattr(settings, name)} is a path of this server's own", "pick another path")

@@ -23,6 +23,7 @@ from pydantic import (
     SecretStr,
     ValidationError,
     ValidationInfo,
+    WithJsonSchema,
     field_validator,
 )
 from pydantic_settings import (
@@ -82,8 +83,18 @@ def _none_of_kubernetes(value: object) -> object:
     return None if isinstance(value, str) and value.startswith("tcp://") else value
 
 
+_ROUTE = r"/[^{}?#]*"
+_ORIGIN = r"\*|[a-z][a-z0-9+.-]*://[^/\s?#@A-Z*]+"
+_DEVICE = r"auto|cpu|(cuda|tensorrt)(:[0-9]{1,3})?"
+
+
+def _text(pattern: str) -> dict[str, Any]:
+    """JSON Schema of texts that match all of it."""
+    return {"type": "string", "pattern": f"^({pattern})$"}
+
+
 def _absolute(value: str | None) -> str | None:
-    if value is not None and (not value.startswith("/") or set(value) & set("{}?#")):
+    if value is not None and not re.fullmatch(_ROUTE, value):
         raise ValueError("a path begins with / and holds no braces, ? or #")
     return value
 
@@ -91,7 +102,7 @@ def _absolute(value: str | None) -> str | None:
 def _origins(values: tuple[str, ...]) -> tuple[str, ...]:
     """As browsers write them; they are compared letter by letter."""
     for value in values:
-        if value != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/\s?#@A-Z*]+", value):
+        if not re.fullmatch(_ORIGIN, value):
             raise ValueError("an origin is * or like https://example.org, without a path, in small letters")
     if "*" in values and len(values) > 1:
         raise ValueError("* stands for all origins, and so alone")
@@ -109,13 +120,13 @@ def default_cache_dir() -> Path:
 
 
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
-Origins = Annotated[Names, AfterValidator(_origins)]
+Origins = Annotated[Names, AfterValidator(_origins), WithJsonSchema({"type": "array", "items": _text(_ORIGIN)})]
 Texts = Annotated[dict[str, str], NoDecode, BeforeValidator(_table)]
 Secrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split_keys)]
 Port = Annotated[int, BeforeValidator(_not_kubernetes)]
 AdminPort = Annotated[int | None, BeforeValidator(_none_of_kubernetes)]
-Route = Annotated[str | None, AfterValidator(_absolute)]
-DeviceText = Annotated[str, AfterValidator(_device)]
+Route = Annotated[str | None, AfterValidator(_absolute), WithJsonSchema(_text(_ROUTE))]
+DeviceText = Annotated[str, AfterValidator(_device), WithJsonSchema(_text(_DEVICE))]
 
 
 class ModelSettings(BaseModel):

@@ -14,6 +14,7 @@ import yaml
 import service
 from service import metrics
 from service.api import health
+from service.app import operations
 from service.cli import command_line
 from service.settings import ENV_PREFIX, Settings, load_settings, unknown_variables
 from tests.chart.helm import Document, only, render
@@ -89,6 +90,7 @@ def test_the_server_reads_the_settings_that_are_rendered(
 ) -> None:
     for cell, documents in rendered.items():
         settings = told(documents)
+        assert operations(settings), cell  # which refuses routes that are its own
         spec, server = server_of(documents)
         ports = {port["name"]: port["containerPort"] for port in server["ports"]}
         assert (settings.host, settings.port, settings.admin_port) == ("0.0.0.0", ports["http"], ports["admin"]), cell

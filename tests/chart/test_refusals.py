@@ -46,6 +46,14 @@ BAD: tuple[tuple[Values, str], ...] = (
     ({"settings": {"port": 1}}, "containerPort"),
     ({"settings": {"api_keys": ["a"]}}, "from a Secret"),
     ({"settings": {"max_batch": 1}}, "max_batch"),
+    ({"settings": {"health_route": "/health"}}, "health_route"),
+    ({"settings": {"health_route": "health"}}, "health_route"),
+    ({"settings": {"predict_route": "/predict"}}, "predict_route"),
+    ({"settings": {"predict_route": "/{name}"}}, "predict_route"),
+    ({"settings": {"cors_origins": ["example.org"]}}, "cors_origins"),
+    ({"settings": {"cors_origins": ["*", "https://example.org"]}}, "stands for all"),
+    ({"settings": {"device": "gpu"}}, "device"),
+    ({"models": [{"model": "a", "device": "cuda:x"}], "gpu": {"enabled": True}}, "device"),
     ({"extraEnv": [{"name": "EMBEDSERVE_PORT", "value": "1"}]}, "use service.containerPort"),
     ({"extraEnv": [{"name": "A"}, {"name": "A"}]}, "leave one of them out"),
     ({"extraEnv": [{"name": "EMBEDSERVE_API_KEYS", "value": "secret"}]}, "name a Secret in auth.apiKeys"),
@@ -105,6 +113,7 @@ GOOD: tuple[Values, ...] = (
     {"resources": {"limits": {"cpu": None}, "requests": {"cpu": "3500m"}}},
     {"podSecurityContext": {"runAsUser": None}},
     {"replicaCount": 0},
+    {"settings": {"cors_origins": ["*"], "health_route": "/healthy", "predict_route": "/v1/mine:predict"}},
 )
 
 

@@ -205,6 +205,10 @@
 {{- else if and (eq $auth.apiKeys.existingSecret $auth.adminKeys.existingSecret) (eq $auth.apiKeys.key $auth.adminKeys.key) }}
 {{- fail "auth.apiKeys and auth.adminKeys are the same key of the same Secret, and no client's key may be an administrator's: give them a key each." }}
 {{- end }}
+{{- $origins := get .Values.settings "cors_origins" | default list }}
+{{- if and (has "*" $origins) (gt (len $origins) 1) }}
+{{- fail "settings.cors_origins has * beside others, and it stands for all: leave it or the others out." }}
+{{- end }}
 {{- if and .Values.tls.clientCA.existingSecret (not .Values.tls.existingSecret) }}
 {{- fail "tls.clientCA asks clients for certificates, and the server has none itself: name a Secret in tls.existingSecret." }}
 {{- end }}
