@@ -104,6 +104,7 @@ examples:
   embedserve key --hash < a-key-of-mine >> keys          (of a random key only: a password could be guessed)
   embedserve serve --api-key-file keys
 """
+_LONGEST = 3600.0  # seconds that `health` may wait
 _HEALTH_HELP = """\
 Ask the server that these settings describe, on this machine, whether it accepts requests (/readyz), and exit with 0 if
 it does and with 1 if not: for the HEALTHCHECK of containers, and whatever else runs a command.
@@ -137,6 +138,8 @@ def _serve(options: argparse.Namespace) -> int:
     settings = _settings(options)
     served = [one for one in settings.served() if one.load_at_start]
     bundles = [_bundle(one, settings) for one in served]
+    # FastAPI imports OpenTelemetry, which raises ValueError for names that are not installed. Here it reads no header.
+    os.environ.pop("OTEL_PROPAGATORS", None)
     # Only now, so that `--help` and mistakes do not wait for onnxruntime.
     from service.server import serve
 
@@ -475,10 +478,17 @@ def _add_key(commands: Any) -> None:
 def _add_health(commands: Any) -> None:
     parser = _add(commands, "health", _health, "ask a running server how it is", _HEALTH_HELP)
     parser.add_argument("--live", action="store_true", help="whether the process should go on living (/livez) instead")
-    parser.add_argument("--timeout", metavar="SECONDS", type=float, default=3.0, help="for an answer (default: 3)")
+    parser.add_argument("--timeout", metavar="SECONDS", type=_seconds, default=3.0, help="for an answer (default: 3)")
     _add_settings(
         parser, ["host", "port", "admin_port", "admin_host", "tls_certificate", "tls_private_key", "tls_client_ca"]
     )
+
+
+def _seconds(text: str) -> float:
+    """Raises ValueError, which argparse tells."""
+    if not 0 < (seconds := float(text)) <= _LONGEST:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and {_LONGEST:g}")
+    return seconds
 
 
 def _add_settings(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ import os
 from typing import TYPE_CHECKING
 
 from service.errors import StartupError
-from service.telemetry.variables import sending
+from service.telemetry.variables import ENDPOINTS, sending
 
 if TYPE_CHECKING:
     from service.telemetry.tracer import Tracer
@@ -20,6 +20,9 @@ def open_tracer() -> Tracer | None:
     told = sending(os.environ)
     if told is None:
         return None
+    for name in ENDPOINTS:  # the exporter reads them itself, spaces around them included
+        if name in os.environ:
+            os.environ[name] = os.environ[name].strip()
     try:
         from service.telemetry.tracer import Tracer
     except ImportError as error:

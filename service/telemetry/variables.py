@@ -12,6 +12,8 @@ _ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 _OF_TRACES = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
 _PROTOCOLS = "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"
 _SPOKEN = "http/protobuf"
+ENDPOINTS = (_OF_TRACES, _ENDPOINT)
+_MOST = 2**31 - 1  # what a thread can wait for, in milliseconds, and by far more than any of these is good for
 _SAMPLERS = ("always_on", "always_off", "traceidratio")
 
 
@@ -45,8 +47,12 @@ def sending(variables: Mapping[str, str]) -> Sending | None:
 
 
 def _check_endpoint(name: str, value: str) -> None:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(value)
+        is_one = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # half an address in brackets, or a port that is none
+        is_one = False
+    if not is_one:
         raise StartupError(f"{name} is {value!r}, which is no URL", "write it like http://collector:4318")
 
 
@@ -75,6 +81,6 @@ def _sampler(told: Mapping[str, str]) -> tuple[str, float]:
 
 def _whole(told: Mapping[str, str], name: str, default: int) -> int:
     value = told.get(name, str(default))
-    if not value.isdecimal() or int(value) < 1:
-        raise StartupError(f"{name} is {value!r}", "set it to a whole number from 1 on")
+    if not value.isdecimal() or len(value) > len(str(_MOST)) or not 1 <= int(value) <= _MOST:
+        raise StartupError(f"{name} is {value[:40]!r}", f"set it to a whole number from 1 to {_MOST}")
     return int(value)

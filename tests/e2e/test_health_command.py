@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import socket
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -69,6 +71,41 @@ def test_one_that_never_answers() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         status, said = health("--port", (port := str(silent.getsockname()[1])), "--timeout", "0.2")
     assert (status, said) == (1, f"no answer at 127.0.0.1:{port}: timed out")
+
+
+def test_one_that_never_ends_its_answer() -> None:
+    """A byte now and then begins a socket's time anew."""
+    over = threading.Event()
+
+    def trickle(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection, suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nx: ")
+            while not over.wait(0.1):
+                connection.sendall(b"x")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=trickle, args=(listener,))
+        thread.start()
+        status, said = health("--port", (port := str(listener.getsockname()[1])), "--timeout", "1")
+        over.set()
+        thread.join()
+    assert (status, said) == (1, f"no answer at 127.0.0.1:{port}: timed out")
+
+
+@pytest.mark.parametrize("seconds", ["inf", "nan", "-1"])
+def test_a_time_that_is_none(seconds: str) -> None:
+    status, said = health(f"--timeout={seconds}")
+    assert status == 2
+    assert "argument --timeout" in said.splitlines()[-1]
+
+
+@pytest.mark.parametrize("host", ["a b", "a..b"])
+def test_a_host_that_is_none(host: str) -> None:
+    status, said = health("--host", host, "--port", str(free_port()))
+    assert status == 1
+    assert "Traceback" not in said
+    assert "another server" not in said
 
 
 def test_a_port_that_may_be_any() -> None:

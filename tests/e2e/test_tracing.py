@@ -37,8 +37,10 @@ def collector() -> Iterator[Collector]:
 
 
 def variables(collector: Collector, **more: str) -> dict[str, str]:
-    """Of a server whose spans go there soon; FastAPI is asked to send its own, which it must not."""
-    own = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint, "OTEL_BSP_SCHEDULE_DELAY": "50"}
+    """Of a server whose spans go there soon; FastAPI is asked to send its own, which it must not, and to read headers
+    by what is not installed."""
+    own = {"OTEL_EXPORTER_OTLP_ENDPOINT": f" {collector.endpoint} ", "OTEL_BSP_SCHEDULE_DELAY": "50"}
+    own["OTEL_PROPAGATORS"] = "tracecontext,baggage,b3"
     return own | {"FASTAPI_OTEL_AUTO_CONFIGURE": "true"} | more
 
 
