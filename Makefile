@@ -26,7 +26,7 @@ test-clients: $(VENV)/.installed-test  ## every SDK, locust and family of models
 
 pod-test: $(VENV)/.installed-test  ## the chart's pods with the real image under podman: probes, updates, drains, limits (Debian, root: it installs its tools)
 	@$(call debian,$(IMAGE_TOOLS) ip)
-	@$(BIN)/python -m pytest -m heavy tests/pods $(ARGS)
+	@$(BIN)/python -m pytest -m image tests/pods $(ARGS)
 
 chart-test: $(VENV)/.installed-test  ## the Helm chart by Helm 3 and 4: every example on eleven versions of Kubernetes, schemas, hardening, bad values
 	@$(PYTEST) -m "heavy or not heavy" tests/chart $(ARGS)

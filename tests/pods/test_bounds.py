@@ -16,7 +16,7 @@ from tests.pods import groups
 from tests.pods.conftest import Deploy
 from tests.pods.deployment import Deployment
 
-pytestmark = [pytest.mark.heavy, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.image, pytest.mark.timeout(400)]
 
 REQUESTS, AT_ONCE = 60, 6
 _SHORT = ("cat", "dog", "A sentence of some words, as people ask.")

@@ -8,7 +8,7 @@ import pytest
 from tests.e2e.process import wait_until
 from tests.pods.conftest import PATIENCE, Deploy
 
-pytestmark = [pytest.mark.heavy, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.image, pytest.mark.timeout(400)]
 
 SECRET = {
     "apiVersion": "v1",

@@ -15,7 +15,7 @@ from tests.pods.objects import Objects
 from tests.pods.release import rendered, smoke_test
 from tests.rolling.load import CLIENTS, Load, steady
 
-pytestmark = [pytest.mark.heavy, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.image, pytest.mark.timeout(400)]
 
 REPLICAS = 2
 
