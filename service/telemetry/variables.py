@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from service.errors import StartupError
 
 _ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 _OF_TRACES = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
 _PROTOCOLS = "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"
+_HEADERS = "OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"
 _SPOKEN = "http/protobuf"
 ENDPOINTS = (_OF_TRACES, _ENDPOINT)
 _MOST = 2**31 - 1  # what a thread can wait for, in milliseconds, and by far more than any of these is good for
@@ -39,21 +41,33 @@ def sending(variables: Mapping[str, str]) -> Sending | None:
         raise StartupError(
             f"OTEL_TRACES_EXPORTER is {exporter!r}; traces go out by otlp alone", "set it to otlp or none"
         )
-    _check_endpoint(_OF_TRACES if _OF_TRACES in told else _ENDPOINT, endpoint)
+    place = _place(_OF_TRACES if _OF_TRACES in told else _ENDPOINT, endpoint)
+    _check_headers(told)
     _check_protocol(told)
     waiting = _whole(told, "OTEL_BSP_MAX_QUEUE_SIZE", 2048)
     at_once = min(waiting, _whole(told, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512))
-    return Sending(endpoint, *_sampler(told), waiting, at_once, _whole(told, "OTEL_BSP_SCHEDULE_DELAY", 5000) / 1000)
+    return Sending(place, *_sampler(told), waiting, at_once, _whole(told, "OTEL_BSP_SCHEDULE_DELAY", 5000) / 1000)
 
 
-def _check_endpoint(name: str, value: str) -> None:
+def _place(name: str, value: str) -> str:
+    """The endpoint without a name and a password in it."""
+    shown = re.sub(r"(//|^)[^/]*@", r"\1", value)
     try:
         parts = urlsplit(value)
         is_one = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:  # half an address in brackets, or a port that is none
         is_one = False
     if not is_one:
-        raise StartupError(f"{name} is {value!r}, which is no URL", "write it like http://collector:4318")
+        raise StartupError(f"{name} is {shown!r}, which is no URL", "write it like http://collector:4318")
+    return shown
+
+
+def _check_headers(told: Mapping[str, str]) -> None:
+    """The library says what it cannot send, and that may be a key."""
+    for name in _HEADERS:
+        if not unquote(told.get(name, "")).isprintable():
+            remedy = "leave it out: a key from a file often ends with a line break (%0A)"
+            raise StartupError(f"{name} has a character that no header can have", remedy)
 
 
 def _check_protocol(told: Mapping[str, str]) -> None:

@@ -68,3 +68,24 @@ def test_refused_by_name(name: str, value: str) -> None:
     with pytest.raises(StartupError, match=name) as refused:
         sending({**ENDPOINT, "OTEL_TRACES_SAMPLER": "parentbased_traceidratio", name: value})
     assert refused.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20secret%0A"),
+        ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "a=b,authorization=secret\rx"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "ftp://me:secret@collector:4318"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "me:secret@collector:4318"),
+    ],
+)
+def test_a_refusal_tells_no_secret(name: str, value: str) -> None:
+    with pytest.raises(StartupError, match=name) as refused:
+        sending({**ENDPOINT, name: value})
+    assert "secret" not in str(refused.value)
+
+
+def test_what_is_told_of_the_endpoint_holds_no_password() -> None:
+    found = sending({"OTEL_EXPORTER_OTLP_ENDPOINT": "https://me:secret@collector:4318/path"})
+    assert found is not None
+    assert found.endpoint == "https://collector:4318/path"
