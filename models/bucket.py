@@ -52,6 +52,8 @@ def bring(uri: str, cache_dir: Path, say: Say) -> Path:
     It has the name of the URI's last part. Raises SourceError, and StartupError where the disk is full.
     """
     bucket, _, prefix = uri.removeprefix(SCHEME).strip("/").partition("/")
+    if not bucket or {"", ".", ".."} & set(uri.removeprefix(SCHEME).strip("/").split("/")):
+        raise SourceError(f"{uri} names no folder of a bucket", "write it like gs://BUCKET/FOLDER")
     headers = _authorization()
     try:
         found = sorted(_listed(bucket, prefix, headers), key=lambda one: one.path)
@@ -106,15 +108,30 @@ def _listed(bucket: str, prefix: str, headers: Mapping[str, str]) -> Iterator[_O
     asked = {"prefix": folder, "fields": "nextPageToken,items(name,generation,size,md5Hash)"}
     while True:
         with _open(f"/storage/v1/b/{quote(bucket, safe='')}/o?{urlencode(asked)}", headers) as reply:
-            page: dict[str, Any] = json.load(reply)
-        for one in page.get("items", []):
-            path = one["name"].removeprefix(folder)
-            if path and not path.endswith("/"):
-                _refuse_to_leave(path)
-                yield _Object(one["name"], path, one["generation"], int(one["size"]), one.get("md5Hash"))
-        if "nextPageToken" not in page:
+            found, following = _page(reply, folder)
+        yield from found
+        if following is None:
             return
-        asked["pageToken"] = page["nextPageToken"]
+        if following == asked.get("pageToken"):
+            raise _Broken("the list of files has no end")
+        asked["pageToken"] = following
+
+
+def _page(reply: BinaryIO, folder: str) -> tuple[list[_Object], str | None]:
+    """Its files, and the token of the next page."""
+    try:
+        page: dict[str, Any] = json.load(reply)
+        found = [
+            _Object(name, name.removeprefix(folder), one["generation"], int(one["size"]), one.get("md5Hash"))
+            for one in page.get("items", [])
+            if not (name := one["name"]).endswith("/")
+        ]
+        following = page.get("nextPageToken")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _Broken("what answered is no list of Cloud Storage") from error
+    for one in found:
+        _refuse_to_leave(one.path)
+    return found, following
 
 
 def _refuse_to_leave(path: str) -> None:
@@ -144,7 +161,9 @@ def _fetch(bucket: str, one: _Object, path: Path, headers: Mapping[str, str]) ->
 def _open(path: str, headers: Mapping[str, str]) -> BinaryIO:
     """An answer with status 200; what may pass is tried again. Raises HTTPError, URLError."""
     endpoint = (os.environ.get("STORAGE_EMULATOR_HOST") or "https://storage.googleapis.com").rstrip("/")
-    asked = urllib.request.Request(endpoint + path, headers=dict(headers))
+    asked = urllib.request.Request((endpoint if "://" in endpoint else f"http://{endpoint}") + path)
+    for name, value in headers.items():
+        asked.add_unredirected_header(name, value)  # the token is nobody's business but the storage's
     for attempt in range(_ATTEMPTS):
         try:
             reply: BinaryIO = urllib.request.urlopen(asked, timeout=_SECONDS)

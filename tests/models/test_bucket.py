@@ -32,6 +32,8 @@ class Cloud(ThreadingHTTPServer):
         self.troubles: list[int] = []
         self.fetched: list[str] = []
         self.spoil = False
+        self.elsewhere = ""  # where the bucket has moved
+        self.page: bytes | None = None  # in place of a list
 
     @property
     def variables(self) -> dict[str, str]:
@@ -52,6 +54,12 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(200 if self.headers["Metadata-Flavor"] == "Google" else 403, {"access_token": TOKEN})
         elif self.headers["Authorization"] != f"Bearer {TOKEN}":
             self._answer(401, {})
+        elif self.server.elsewhere:
+            self.send_response(302)
+            self.send_header("location", self.server.elsewhere + self.path)
+            self.end_headers()
+        elif self.server.page is not None:
+            self._answer(200, self.server.page)
         elif self.server.troubles:
             self._answer(self.server.troubles.pop(0), {})
         elif url.path == "/storage/v1/b/models/o":
@@ -188,3 +196,41 @@ def test_a_bucket_that_cannot_be_read_ends_the_start(cloud: Cloud, tmp_path: Pat
     done = run_command("serve", "--port", "0", env=env)
     assert done.returncode == 1
     assert b"gs://models/mine holds no file" in done.stderr
+
+
+def test_the_token_does_not_go_where_a_redirect_leads(cloud: Cloud, tmp_path: Path) -> None:
+    """There it would be answered with the files."""
+    cloud.objects = {"m/a": b"1"}
+    with Cloud() as other:
+        other.objects = cloud.objects
+        thread = threading.Thread(target=other.serve_forever)
+        thread.start()
+        cloud.elsewhere = f"http://localhost:{other.server_port}"
+        with pytest.raises(SourceError, match="status 401"):
+            bring("gs://models/m", tmp_path, _quiet)
+        other.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    "page",
+    [b"<html>", b"[]", b'{"items": [{"name": "m/a"}]}', b'{"items": [], "nextPageToken": "again"}'],
+)
+def test_what_is_no_list_is_refused(cloud: Cloud, tmp_path: Path, page: bytes) -> None:
+    cloud.page = page
+    with pytest.raises(SourceError, match="could not be read"):
+        bring("gs://models/m", tmp_path, _quiet)
+
+
+@pytest.mark.parametrize("uri", ["gs://", "gs:///", "gs://models/..", "gs://models/a//b"])
+def test_what_names_no_folder_is_refused_unasked(tmp_path: Path, uri: str) -> None:
+    with pytest.raises(SourceError, match="names no folder"):
+        bring(uri, tmp_path, _quiet)
+
+
+def test_another_storage_may_be_named_without_a_scheme(
+    cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"127.0.0.1:{cloud.server_port}")
+    cloud.objects = {"m/a": b"1"}
+    assert (bring("gs://models/m", tmp_path, _quiet) / "a").read_bytes() == b"1"
