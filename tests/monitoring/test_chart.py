@@ -34,6 +34,13 @@ def test_a_release_has_all_rules_and_each_tells_of_itself() -> None:
     assert all("embedserve_" not in rule["expr"] or OWN in rule["expr"] for rule in rendered)
 
 
+def test_a_probes_own_route_is_no_request() -> None:
+    groups = spec("PrometheusRule", monitoring=MONITORING, settings={"health_route": "/a.b"})["groups"]
+    rates = [rule["expr"] for group in groups for rule in group["rules"] if "route!~" in rule["expr"]]
+    assert rates
+    assert all('|unmatched|/a\\\\.b"' in rate for rate in rates)
+
+
 @pytest.mark.skipif(not PACKAGE.can_be_had(), reason="needs Prometheus: its package, or a Debian to take it from")
 def test_promtool_takes_a_releases_rules(tmp_path: Path) -> None:
     file = tmp_path / "rules.yaml"
