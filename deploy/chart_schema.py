@@ -17,7 +17,7 @@ from service.app import own_paths
 from service.settings import ServedModel, Settings
 
 CHART = Path(__file__).parent.parent / "helm" / "embedserve"
-_PARAM = re.compile(r"^\s*## @param (\S+) (?:\[[^]]*\] )?(.+)$", re.MULTILINE)
+_PARAM = re.compile(r"^\s*## @param (\S+) (?:\[([^]]*)\] )?(.+)$", re.MULTILINE)
 _USED = (
     "type",
     "enum",
@@ -36,8 +36,9 @@ _NOT_OF_ONE_MODEL = ("executors",)
 def schema(values: str, written: str) -> str:
     """values.schema.json from values.yaml's text and its own, as it stands. Raises KeyError: a value is not in it."""
     found = json.loads(written)
-    for path, description in _PARAM.findall(values):
+    for path, kind, description in _PARAM.findall(values):
         _property(found, path)["description"] = description
+        _require(found, path, nullable=kind == "nullable")
     found["definitions"]["settings"] = _settings()
     found["definitions"]["servedModel"] = _served_model()
     return json.dumps(found, indent=2, ensure_ascii=False) + "\n"
@@ -49,6 +50,14 @@ def _property(schema: dict[str, Any], path: str) -> dict[str, Any]:
             raise KeyError(f"values.schema.json does not say what {path} may be")
         schema = schema["properties"][name]
     return schema
+
+
+def _require(schema: dict[str, Any], path: str, *, nullable: bool) -> None:
+    """All of the path. Every value has a default, so what is missing was set to null, for which no template is made."""
+    *groups, last = path.split(".")
+    for name in groups if nullable else (*groups, last):
+        schema["required"] = sorted({*schema.get("required", ()), name})
+        schema = schema["properties"][name]
 
 
 def _settings() -> dict[str, Any]:

@@ -29,6 +29,14 @@ BAD: tuple[tuple[Values, str], ...] = (
     ({"modelSource": {"type": "oci", "oci": {"reference": "c", "path": "/", "mode": "copy"}}}, "folder of it"),
     ({"networkPolicy": {"egressPorts": []}}, "egressPorts"),
     ({"networkPolicy": {"adminFrom": []}}, "adminFrom"),
+    ({"networkPolicy": {"adminFrom": None}}, "adminFrom"),
+    ({"networkPolicy": {"enabled": None}}, "enabled"),
+    ({"podLabels": None}, "podLabels"),
+    ({"replicaCount": None}, "replicaCount"),
+    ({"drain": {"graceSeconds": None}}, "graceSeconds"),
+    ({"image": {"repository": None}}, "repository"),
+    ({"autoscaling": {"targets": None}}, "targets"),
+    ({"image": {"repository": "registry.example.org:5000/embedserve:0.1.0"}}, "repository"),
     ({"model": {"name": "./x"}}, "is a path"),
     ({"models": [{"model": "a", "name": "x"}], "model": {"name": "x"}}, "model.name"),
     ({"models": [{"model": "a", "name": "x", "load_at_start": False}]}, "adminKeys"),
@@ -73,6 +81,23 @@ BAD: tuple[tuple[Values, str], ...] = (
     ({"gpu": {"enabled": True}, "model": {"precision": "int8"}}, "fp16"),
     ({"gpu": {"enabled": True, "count": 2}}, "one GPU"),
     ({"gpu": {"enabled": True, "count": 0}}, "count"),
+    (
+        {
+            "gpu": {"enabled": True},
+            "models": [
+                {"model": "a", "device": "cuda:0", "name": "a"},
+                {"model": "b", "device": "cuda:1", "name": "b"},
+            ],
+        },
+        "gpu.count is 1",
+    ),
+    (
+        {
+            "monitoring": {"interval": "60s", "serviceMonitor": {"enabled": True}},
+            "autoscaling": {"hpa": {"enabled": True}},
+        },
+        "lower it to 15s",
+    ),
     ({"settings": {"requests_per_minute": 5}}, "apiKeys"),
     (
         {"auth": {"apiKeys": {"existingSecret": "a", "key": "k"}, "adminKeys": {"existingSecret": "a", "key": "k"}}},
@@ -87,6 +112,8 @@ BAD: tuple[tuple[Values, str], ...] = (
     ({"resources": {"requests": {"memory": "2Gi"}, "limits": {"memory": "1500Mi"}}}, "raise the limit"),
     ({"resources": {"requests": {"cpu": "2500m"}}}, "raise the limit"),
     ({"drain": {"terminationGracePeriodSeconds": 60}}, "= 75"),
+    ({"drain": {"timeoutSeconds": 30}}, "Raise drain.timeoutSeconds"),
+    ({"settings": {"request_timeout": 120}}, "Raise drain.timeoutSeconds"),
     ({"drain": {"preStopSeconds": 5}, "lifecycle": {"preStop": {"sleep": {"seconds": 1}}}}, "one preStop"),
     ({"progressDeadlineSeconds": 600}, "raise it"),
     ({"auth": {"apiKeys": {"existingSecret": "Has Space"}}}, "existingSecret"),
@@ -105,6 +132,10 @@ GOOD: tuple[Values, ...] = (
     {"podDisruptionBudget": {"minAvailable": "50%", "maxUnavailable": None}, "replicaCount": 4},
     {"drain": {"terminationGracePeriodSeconds": 75}},
     {"drain": {"graceSeconds": 2.5}},
+    {"drain": {"timeoutSeconds": 30}, "settings": {"request_timeout": 30}},
+    {"image": {"repository": "registry.example.org:5000/team/embedserve"}},
+    {"resources": {"limits": None}},
+    {"monitoring": {"interval": "60s", "serviceMonitor": {"enabled": True}}},
     {
         "gpu": {"enabled": True, "count": 2},
         "models": [{"model": "a", "device": "cuda:0", "name": "a"}, {"model": "b", "device": "cuda:1", "name": "b"}],

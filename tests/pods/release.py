@@ -22,6 +22,7 @@ _COMMON = {
     "modelSource": {"type": "pvc", "pvc": {"claimName": CLAIM}},
     "model": {"name": MODEL},
     "drain": {"graceSeconds": 4, "timeoutSeconds": 30},
+    "settings": {"request_timeout": 30},
 }
 
 Values = Mapping[str, Any]

@@ -6,14 +6,14 @@
 {{- end }}
 {{- if $fetches }}
 - ports:
-    {{- range .Values.networkPolicy.egressPorts }}
+    {{- range include "embedserve.fetchPorts" . | fromJsonArray }}
     - port: {{ . }}
       protocol: TCP
     {{- end }}
 {{- end }}
 {{- if .Values.tracing.endpoint }}
 - ports: # the collector of traces
-    - port: {{ include "embedserve.tracingPort" . }}
+    - port: {{ include "embedserve.portOf" .Values.tracing.endpoint }}
       protocol: TCP
 {{- end }}
 {{- if include "embedserve.workloadIdentity" . }}
@@ -29,6 +29,16 @@
 {{- with .Values.networkPolicy.extraEgress }}
 {{ toYaml . }}
 {{- end }}
+{{- end }}
+
+{{/* Those that are told, and that of the endpoint. */}}
+{{- define "embedserve.fetchPorts" -}}
+{{- $ports := list }}
+{{- range .Values.networkPolicy.egressPorts }}{{ $ports = append $ports (toString .) }}{{ end }}
+{{- with dig .Values.modelSource.type "endpoint" "" .Values.modelSource }}
+{{- $ports = append $ports (include "embedserve.portOf" .) }}
+{{- end }}
+{{- uniq $ports | toJson }}
 {{- end }}
 
 {{/* Whether models are fetched by the pod's own rights. */}}

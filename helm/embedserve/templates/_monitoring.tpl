@@ -18,7 +18,7 @@ tlsConfig:
   {{- else }}
   ca:
     secret:
-      name: {{ . }}
+      name: {{ . | quote }}
       key: ca.crt
   serverName: {{ include "embedserve.fullname" $ }}-admin.{{ $.Release.Namespace }}.svc
   {{- end }}
@@ -28,5 +28,5 @@ relabelings:
   - targetLabel: job
     replacement: embedserve
   - targetLabel: release
-    replacement: {{ .Release.Name }}
+    replacement: {{ .Release.Name | quote }}
 {{- end }}

@@ -65,9 +65,6 @@ in the image {{ include "embedserve.image" . }}
 {{- if and (not (dig "limits" "cpu" "" .Values.resources)) (not (dig "requests" "cpu" "" .Values.resources)) (not (hasKey .Values.settings "executors")) (not .Values.gpu.enabled) }}
 - Without CPU in resources each pod takes a thread for every core of its node: set resources.requests.cpu.
 {{- end }}
-{{- if lt (float64 .Values.drain.timeoutSeconds) (dig "request_timeout" 60 .Values.settings | float64) }}
-- A request may take longer (settings.request_timeout) than a drain waits (drain.timeoutSeconds): such ones are cut off.
-{{- end }}
 {{- if and (eq .Values.modelSource.type "download") (not .Values.cache.existingClaim) }}
 - Each new pod fetches its models anew, and none starts while the hub is away: modelSource.type image, oci or pvc for production, or cache.existingClaim.
 {{- end }}

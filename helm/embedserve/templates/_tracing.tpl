@@ -20,8 +20,8 @@
 - name: OTEL_EXPORTER_OTLP_HEADERS
   valueFrom:
     secretKeyRef:
-      name: {{ .headers.existingSecret }}
-      key: {{ .headers.key }}
+      name: {{ .headers.existingSecret | quote }}
+      key: {{ .headers.key | quote }}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -33,9 +33,9 @@ k8s.namespace.name={{ .Release.Namespace }},k8s.pod.name=$(POD_NAME)
 {{- range $name, $value := .Values.tracing.resourceAttributes }},{{ $name }}={{ $value | urlquery | replace "+" "%20" }}{{ end }}
 {{- end }}
 
-{{/* The port of the endpoint, for the way out. */}}
-{{- define "embedserve.tracingPort" -}}
-{{- $url := urlParse .Values.tracing.endpoint }}
+{{/* The port of an URL, for the way out. */}}
+{{- define "embedserve.portOf" -}}
+{{- $url := urlParse . }}
 {{- $port := regexFind ":[0-9]+$" $url.host | trimPrefix ":" }}
 {{- default (ternary "443" "80" (eq $url.scheme "https")) $port }}
 {{- end }}

@@ -186,6 +186,11 @@
 {{- if and (gt (int $gpu.count) 1) (lt (len (uniq (without $devices "" "auto" "cpu"))) 2) }}
 {{- fail (printf "gpu.count is %d, and one process serves one GPU: set it to 1 and raise replicaCount, or give models a device each (cuda:0, cuda:1)." (int $gpu.count)) }}
 {{- end }}
+{{- $numbered := list }}
+{{- range uniq $devices }}{{ if contains ":" . }}{{ $numbered = append $numbered (regexFind "[0-9]+$" .) }}{{ end }}{{ end }}
+{{- if gt (len (uniq $numbered)) (int $gpu.count) }}
+{{- fail (printf "models are on %d GPUs (%s), and gpu.count is %d: raise it." (len (uniq $numbered)) (join ", " (uniq $devices | compact)) (int $gpu.count)) }}
+{{- end }}
 {{- range list "limits" "requests" }}
 {{- if hasKey (get $.Values.resources . | default dict) $gpu.resourceName }}
 {{- fail (printf "resources.%s has %s, and gpu.enabled is set as well: leave it to gpu.count." . $gpu.resourceName) }}
@@ -246,6 +251,10 @@
 {{- $needed := include "embedserve.leastGracePeriod" . | int }}
 {{- if and (not (kindIs "invalid" $drain.terminationGracePeriodSeconds)) (lt (int $drain.terminationGracePeriodSeconds) $needed) }}
 {{- fail (printf "drain.terminationGracePeriodSeconds %d is shorter than preStopSeconds + graceSeconds + timeoutSeconds + 5 = %d: requests in flight would be killed. Leave it out, or shorten the others." (int $drain.terminationGracePeriodSeconds) $needed) }}
+{{- end }}
+{{- $longest := get .Values.settings "request_timeout" | default 60 }}
+{{- if gt (float64 $longest) (float64 $drain.timeoutSeconds) }}
+{{- fail (printf "a request may take %vs (settings.request_timeout), and a drain waits %vs for it (drain.timeoutSeconds): it would be cut off. Raise drain.timeoutSeconds, or lower settings.request_timeout." $longest $drain.timeoutSeconds) }}
 {{- end }}
 {{- if and .Values.lifecycle (gt (float64 $drain.preStopSeconds) 0.0) }}
 {{- fail "lifecycle and drain.preStopSeconds are both set, and a container has one preStop: put the wait into lifecycle, or leave that out." }}

@@ -1,0 +1,61 @@
+"""Names that YAML would take for something else stay texts, and ports of what is told are let out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.chart.helm import HELM4, Document, Rendering, only, render
+from tests.chart.matrix import EVERYTHING
+
+pytestmark = pytest.mark.heavy
+
+NAMING = ("name", "namespace", "replacement", "secretName", "claimName", "serviceName")
+
+
+def named(value: Any) -> Iterator[Any]:
+    """Every name in a document."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if key in NAMING or key.startswith("app.kubernetes.io/"):
+                yield inner
+            yield from named(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from named(inner)
+
+
+@pytest.mark.parametrize("name", ["no", "true", "null"])
+def test_a_name_that_looks_like_something_else_is_a_text(name: str) -> None:
+    what = Rendering(files=(EVERYTHING,), values={"fullnameOverride": name, "nameOverride": name}, release="123")
+    documents = HELM4.documents(what)
+    found = [one for document in documents for one in named(document)]
+    assert [one for one in found if not isinstance(one, str)] == []
+    assert {"123", name} <= set(found)
+
+
+def test_a_namespace_of_digits_is_a_text() -> None:
+    documents = HELM4.documents(Rendering(files=(EVERYTHING,), extra=["--namespace", "123"]))
+    assert {document["metadata"]["namespace"] for document in documents} == {"123"}
+
+
+def egress_ports(documents: list[Document]) -> list[int]:
+    """Of the way out to where models are."""
+    rules = only(documents, "NetworkPolicy")["spec"]["egress"]
+    return [port["port"] for rule in rules if "to" not in rule for port in rule["ports"]]
+
+
+@pytest.mark.parametrize(
+    ("source", "ports"),
+    [
+        ({"download": {"endpoint": "https://hub.example.org:8443"}}, [443, 8443]),
+        ({"download": {"endpoint": "http://hub.example.org"}}, [443, 80]),
+        ({"download": {"endpoint": "https://hub.example.org"}}, [443]),
+        ({"type": "s3", "s3": {"uri": "s3://a/b", "image": "aws:2", "endpoint": "https://minio:9000"}}, [443, 9000]),
+    ],
+    ids=str,
+)
+def test_the_port_of_the_endpoint_is_let_out(source: dict[str, Any], ports: list[int]) -> None:
+    assert egress_ports(render({"modelSource": source})) == ports
