@@ -241,8 +241,8 @@ def test_what_pods_need_is_rendered_and_secrets_never_are(rendered: Rendered) ->
         assert not list(of_kind(documents, "Secret")), cell
 
 
-# What tests/chart/values names, and would be there before.
-GIVEN_BY_OTHERS = {("ConfigMap", "more-files"), ("ServiceAccount", "default")}
+# What examples and tests/chart/values name, and would be there before.
+GIVEN_BY_OTHERS = {("ConfigMap", "more-files"), ("ConfigMap", "storage-authority"), ("ServiceAccount", "default")}
 
 
 def test_names_are_names_and_everybody_is_labelled(rendered: Rendered) -> None:

@@ -15,13 +15,28 @@ wins over both: no name may be there twice. Called with (list $ more), `more` be
 {{- if or $model $root.Values.models -}}
 {{- $own = append $own (dict "name" "EMBEDSERVE_MODEL" "value" $model) -}}
 {{- end -}}
+{{- include "embedserve.envAndExtra" (list $root (concat $own (last .))) }}
+{{- end }}
+
+{{/* Called with (list $ own): extraEnv behind the chart's own variables, in place of those of the same name. */}}
+{{- define "embedserve.envAndExtra" -}}
+{{- $extra := (first .).Values.extraEnv -}}
 {{- $theirs := list -}}
-{{- range $root.Values.extraEnv }}{{ $theirs = append $theirs .name }}{{ end -}}
+{{- range $extra }}{{ $theirs = append $theirs .name }}{{ end -}}
 {{- $all := list -}}
-{{- range concat $own (last .) -}}
+{{- range last . -}}
 {{- if not (has .name $theirs) }}{{ $all = append $all . }}{{ end -}}
 {{- end -}}
-{{- toYaml (concat $all $root.Values.extraEnv) }}
+{{- toYaml (concat $all $extra) }}
+{{- end }}
+
+{{/* The variables of what copies models from S3. */}}
+{{- define "embedserve.s3Env" -}}
+{{- $env := list (dict "name" "HOME" "value" "/tmp") -}}
+{{- with .Values.modelSource.s3.endpoint -}}
+{{- $env = append $env (dict "name" "AWS_ENDPOINT_URL" "value" .) -}}
+{{- end -}}
+{{- include "embedserve.envAndExtra" (list . $env) }}
 {{- end }}
 
 {{/* Where a model is fetched from, and with whose rights. */}}
@@ -108,6 +123,9 @@ wins over both: no name may be there twice. Called with (list $ more), `more` be
   {{- include "embedserve.initRest" . | nindent 2 }}
   volumeMounts:
     {{- include "embedserve.mounts" . | nindent 4 }}
+    {{- with .Values.extraVolumeMounts }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
 {{- else if and (eq $source.type "oci") (eq (include "embedserve.ociMode" .) "copy") }}
 - name: model
   image: {{ $source.oci.reference | quote }}
@@ -128,16 +146,16 @@ wins over both: no name may be there twice. Called with (list $ more), `more` be
   args:
     {{- toYaml (default (list "s3" "sync" "--no-progress" $source.s3.uri "/models") $source.s3.args) | nindent 4 }}
   env:
-    - name: HOME
-      value: /tmp
-    {{- with $source.s3.endpoint }}
-    - name: AWS_ENDPOINT_URL
-      value: {{ . | quote }}
-    {{- end }}
-  {{- with $source.s3.existingSecret }}
+    {{- include "embedserve.s3Env" . | nindent 4 }}
+  {{- if or $source.s3.existingSecret .Values.extraEnvFrom }}
   envFrom:
+    {{- with .Values.extraEnvFrom }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+    {{- with $source.s3.existingSecret }}
     - secretRef:
         name: {{ . | quote }}
+    {{- end }}
   {{- end }}
   {{- include "embedserve.initRest" . | nindent 2 }}
   volumeMounts:
@@ -145,6 +163,9 @@ wins over both: no name may be there twice. Called with (list $ more), `more` be
       mountPath: /models
     - name: tmp
       mountPath: /tmp
+    {{- with .Values.extraVolumeMounts }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
 {{- end }}
 {{- end }}
 
