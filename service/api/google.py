@@ -208,11 +208,27 @@ async def embed_contents(
     for i, request in enumerate(requests):
         kinds.setdefault(to_request(_config(request)), []).append(i)
     found: dict[int, Embedded] = {}
+    results = []
     for kind, members in kinds.items():
         result = await model.embedder.embed(kind._replace(inputs=[inputs[i] for i in members]), call.deadline)
-        call.count(result)
+        results.append(result)
         found.update(zip(members, rows(result), strict=True))
+    if results:
+        call.count(_counted(results))
     return [found[i] for i in range(len(requests))]
+
+
+def _counted(results: Sequence[EmbedResult]) -> EmbedResult:
+    """One, for the counts of all, with the vectors of the first: they may differ in length."""
+    first, *others = results
+    if not others:
+        return first
+    return first._replace(
+        tokens=[tokens for one in results for tokens in one.tokens],
+        truncated=[truncated for one in results for truncated in one.truncated],
+        rows=sum(one.rows for one in results),
+        computed_tokens=sum(one.computed_tokens for one in results),
+    )
 
 
 def rows(result: EmbedResult) -> list[Embedded]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
+import requests
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace.export import SpanExportResult
@@ -49,7 +51,7 @@ class Tracer:
         library = logging.getLogger("opentelemetry")
         library.handlers, library.propagate = [self._words], False
         self._sampler = sampler(sending.sampler, sending.share)
-        self._exporter = OTLPSpanExporter()
+        self._exporter = OTLPSpanExporter(session=_session())
         self._spans = Spans(_resource(), InstrumentationScope("embedserve", service.__version__))
         if self._words.form:
             event(logging.WARNING, f"a variable OTEL_* is not understood: {self._words.form}")
@@ -94,6 +96,22 @@ class Tracer:
                 because=self._words.said,
             )
         return False
+
+
+def _session() -> requests.Session | None:
+    """The exporter follows no redirect, and takes it for success. None where the operator has named what makes them."""
+    if os.environ.get("OTEL_PYTHON_EXPORTER_OTLP_HTTP_TRACES_CREDENTIAL_PROVIDER") or os.environ.get(
+        "OTEL_PYTHON_EXPORTER_OTLP_HTTP_CREDENTIAL_PROVIDER"
+    ):
+        return None
+    made = requests.Session()
+    made.hooks["response"].append(_refuse_redirect)
+    return made
+
+
+def _refuse_redirect(response: requests.Response, **_: object) -> None:
+    if 300 <= response.status_code < 400:
+        raise requests.HTTPError(f"status {response.status_code}: a redirect is not followed")
 
 
 def _resource() -> Resource:

@@ -65,6 +65,15 @@ def test_tokens_are_counted(server: Server, golden: Golden) -> None:
     assert body["usageMetadata"] == {"promptTokenCount": golden.tokens.sum()}
 
 
+def test_requests_of_several_kinds_are_one_in_the_log(prompted: Server, golden: Golden) -> None:
+    requests: list[dict[str, Any]] = [{"content": {"parts": [{"text": text}]}} for text in golden.texts[:4]]
+    requests[2]["outputDimensionality"] = 64
+    reply = prompted.post(BATCH, {"requests": requests})
+    assert [len(one["values"]) for one in reply.json()["embeddings"]] == [DIMENSIONS, DIMENSIONS, 64, DIMENSIONS]
+    (line,) = prompted.access_lines(reply.headers["x-request-id"])
+    assert (line["inputs"], line["tokens"]) == (4, golden.tokens[:4].sum())
+
+
 @pytest.mark.parametrize("name", [f"sentence-transformers%2F{MODEL}", f"sentence-transformers/{MODEL}", f"{MODEL}@001"])
 def test_names(server: Server, golden: Golden, name: str) -> None:
     body = {"content": {"parts": [{"text": golden.texts[0]}]}}
