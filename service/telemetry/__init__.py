@@ -25,11 +25,11 @@ def open_tracer() -> Tracer | None:
             os.environ[name] = os.environ[name].strip()
     try:
         from service.telemetry.tracer import Tracer
+
+        return Tracer(told)
     except ImportError as error:
         reason = f"an endpoint for traces is set ({told.endpoint}), and {error.name} is not installed"
         raise StartupError(reason, "pip install 'embedserve[otel]', or unset OTEL_EXPORTER_OTLP_ENDPOINT") from error
-    try:
-        return Tracer(told)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RuntimeError) as error:  # the library reads some variables while it is imported
         reason = f"traces cannot be sent as the variables say: {error}"
-        raise StartupError(reason, "mend OTEL_EXPORTER_OTLP_*") from error
+        raise StartupError(reason, "mend or unset that variable OTEL_*") from error

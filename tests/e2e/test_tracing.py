@@ -343,6 +343,8 @@ def test_without_an_endpoint_there_is_no_trace(server: Server) -> None:
     [
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4318"}, "OTEL_EXPORTER_OTLP_ENDPOINT"),
         ({"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, "OTEL_EXPORTER_OTLP_PROTOCOL"),
+        ({"OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": "some"}, "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT"),
+        ({"OTEL_PYTHON_EXPORTER_OTLP_HTTP_CREDENTIAL_PROVIDER": "mine"}, "opentelemetry_otlp_credential_provider"),
         ({"OTEL_EXPORTER_OTLP_CERTIFICATE": "/nowhere/ca.pem", "OTEL_TRACES_SAMPLER": "some"}, "OTEL_TRACES_SAMPLER"),
     ],
 )
