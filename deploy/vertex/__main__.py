@@ -24,6 +24,7 @@ examples:
   python -m deploy.vertex … --artifact gs://bucket/my-bundle --set EMBEDSERVE_LONG_INPUT=truncate
   python -m deploy.vertex … --machine g2-standard-4 --accelerator NVIDIA_L4
 """
+_FOLDER = re.compile(r"gs://[a-z0-9][a-z0-9._-]*/[^/].*")
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
 
 
@@ -32,6 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     dry = options.__dict__.pop("dry_run")
+    if options.most_replicas < options.replicas:
+        parser.error(f"--most-replicas {options.most_replicas} is less than --replicas {options.replicas}: raise it")
     options.settings = dict(options.settings)
     wanted = Plan(**vars(options))
     if dry:
@@ -89,11 +92,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--machine", default=Plan.machine, help="(default: %(default)s)")
     parser.add_argument("--accelerator", metavar="TYPE", help="such as NVIDIA_L4, with the image of the target gpu")
-    parser.add_argument("--accelerators", type=int, default=1, metavar="N", help="a replica (default: %(default)s)")
-    parser.add_argument("--replicas", type=int, default=1, metavar="N", help="at least (default: %(default)s)")
-    parser.add_argument("--most-replicas", type=int, default=4, metavar="N", help="(default: %(default)s)")
+    parser.add_argument("--accelerators", type=_count, default=1, metavar="N", help="a replica (default: %(default)s)")
+    parser.add_argument("--replicas", type=_count, default=1, metavar="N", help="at least (default: %(default)s)")
+    parser.add_argument("--most-replicas", type=_count, default=4, metavar="N", help="(default: %(default)s)")
     parser.add_argument(
-        "--cpu-target", type=int, default=70, metavar="PERCENT", help="of a replica (default: %(default)s)"
+        "--cpu-target", type=_percent, default=70, metavar="PERCENT", help="of a replica (default: %(default)s)"
     )
     parser.add_argument("--service-account", metavar="EMAIL", help="that replicas are (default: Vertex AI's own)")
     parser.add_argument(
@@ -116,9 +119,21 @@ def _name(value: str) -> str:
 
 
 def _artifact(value: str) -> str:
-    if not value.startswith("gs://"):
+    if _FOLDER.fullmatch(value) is None:
         raise argparse.ArgumentTypeError("Vertex AI takes folders of Cloud Storage: gs://BUCKET/FOLDER")
     return value
+
+
+def _count(value: str) -> int:
+    if not value.isdecimal() or int(value) < 1:
+        raise argparse.ArgumentTypeError("a whole number, at least 1")
+    return int(value)
+
+
+def _percent(value: str) -> int:
+    if not value.isdecimal() or not 1 <= int(value) <= 100:
+        raise argparse.ArgumentTypeError("percent: a whole number from 1 to 100")
+    return int(value)
 
 
 def _setting(value: str) -> tuple[str, str]:

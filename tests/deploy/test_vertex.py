@@ -79,6 +79,10 @@ def test_a_dry_run_prints_what_a_shell_would_run(capsys: pytest.CaptureFixture[s
 def test_help_and_mistakes(capsys: pytest.CaptureFixture[str]) -> None:
     for wrong, words in (
         (["--artifact", "s3://b/f"], "gs://BUCKET/FOLDER"),
+        (["--artifact", "gs://"], "gs://BUCKET/FOLDER"),
+        (["--replicas", "0"], "at least 1"),
+        (["--replicas", "4", "--most-replicas", "1"], "raise it"),
+        (["--cpu-target", "700"], "from 1 to 100"),
         (["--set", "EMBEDSERVE_LONG_IMPUT=x"], "EMBEDSERVE_LONG_IMPUT is no setting"),
         (["--name", "My Model"], "small letters"),
     ):

@@ -55,10 +55,26 @@ def test_alerts_lead_to_where_the_runbook_can_be_read() -> None:
     assert all(link.startswith("https://example.org/runbook#embedserve") for link in links)
 
 
-def test_the_dashboard_is_the_one_that_is_shipped() -> None:
-    configmap = only(render({"monitoring": MONITORING}), "ConfigMap", f"{RELEASE}-embedserve-dashboard")
+def dashboard_of(release: str) -> tuple[str, dict[str, Any]]:
+    """The file that the sidecar makes, and what is in it."""
+    documents = render({"monitoring": MONITORING}, release=release)
+    configmap = only(documents, "ConfigMap", f"{release}-embedserve-dashboard")
     assert configmap["metadata"]["labels"]["grafana_dashboard"] == "1"
-    assert json.loads(configmap["data"]["embedserve.json"]) == dashboard()
+    [(file, text)] = configmap["data"].items()
+    return file, json.loads(text)
+
+
+def test_the_dashboard_is_the_one_that_is_shipped() -> None:
+    _, found = dashboard_of(RELEASE)
+    assert found | {"uid": "embedserve", "title": "embedserve"} == dashboard()
+    assert len(found["uid"]) <= 40
+
+
+def test_dashboards_of_two_releases_are_two() -> None:
+    one, other = dashboard_of("one"), dashboard_of("other")
+    assert one[0] != other[0]
+    assert one[1]["uid"] != other[1]["uid"]
+    assert one[1]["title"] != other[1]["title"]
 
 
 @pytest.mark.parametrize(
