@@ -27,6 +27,7 @@ _TEXTS = (
     "s3://another/models",
     "/another",
     "45s",
+    "5s",
     "50%",
     "10001",
 )

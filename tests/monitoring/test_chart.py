@@ -145,7 +145,9 @@ def test_keda_asks_what_the_adapter_asks() -> None:
         "queue-wait": "Value",
         "tokens": "AverageValue",
     }
+    assert scaled["advanced"]["horizontalPodAutoscalerConfig"]["name"] == f"{RELEASE}-embedserve"
     for one in asked.values():
+        assert one["metadata"]["ignoreNullValues"] == "false"
         assert OWN in one["metadata"]["query"]
         promql_parser.parse(one["metadata"]["query"])
     of_one_pod = queries("n", "p")["embedserve_utilisation"].replace("sum by (pod)", "sum")
@@ -181,6 +183,7 @@ def test_what_contradicts_itself_is_refused_with_the_remedy(helm: Helm, values: 
         {"autoscaling": {"behavior": {"scaleDown": {"policies": []}}}},
         {"autoscaling": {"behaviour": {}}},
         {"monitoring": {"interval": "15"}},
+        {"monitoring": {"interval": "16s"}},
         {"monitoring": {"dashboards": {"enabled": True}}},
     ],
     ids=str,
