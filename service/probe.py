@@ -48,7 +48,7 @@ def _answer(connection: http.client.HTTPConnection, path: str) -> Answer:
         connection.close()
     try:
         return Answer(reply.status == 200, str(json.loads(body)["status"]))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return Answer(False, f"another server answers at {_place(connection)}")
 
 

@@ -93,6 +93,23 @@ def test_one_that_never_ends_its_answer() -> None:
     assert (status, said) == (1, f"no answer at 127.0.0.1:{port}: timed out")
 
 
+def test_one_whose_answer_is_deep() -> None:
+    """Deeper than Python's reader of JSON goes."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n" + b"[" * 4096)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        status, said = health("--port", (port := str(listener.getsockname()[1])), "--timeout", "30")
+        thread.join()
+    assert (status, said) == (1, f"another server answers at 127.0.0.1:{port}")
+
+
 @pytest.mark.parametrize("seconds", ["inf", "nan", "-1"])
 def test_a_time_that_is_none(seconds: str) -> None:
     status, said = health(f"--timeout={seconds}")
