@@ -8,6 +8,7 @@ from tests.chart.helm import HELMS, Helm, Refused, Rendering, Values
 
 pytestmark = pytest.mark.heavy
 
+TWO_GPUS = [{"model": "a", "device": "cuda:0", "name": "a"}, {"model": "b", "device": "tensorrt:1", "name": "b"}]
 # Values, and words of the refusal that are the remedy, or name what is wrong where the schema speaks.
 BAD: tuple[tuple[Values, str], ...] = (
     ({"autoscaling": {"hpa": {"enabled": True}, "keda": {"enabled": True}}}, "disable one"),
@@ -81,6 +82,9 @@ BAD: tuple[tuple[Values, str], ...] = (
     ({"gpu": {"enabled": True}, "model": {"precision": "int8"}}, "fp16"),
     ({"gpu": {"enabled": True, "count": 2}}, "one GPU"),
     ({"gpu": {"enabled": True, "count": 0}}, "count"),
+    ({"gpu": {"enabled": True, "count": 3}, "models": TWO_GPUS}, "others would idle"),
+    ({"gpu": {"enabled": True}, "models": TWO_GPUS}, "counted from 0"),
+    ({"gpu": {"enabled": True}, "settings": {"device": "cuda:3"}}, "counted from 0"),
     (
         {
             "gpu": {"enabled": True},
@@ -89,7 +93,7 @@ BAD: tuple[tuple[Values, str], ...] = (
                 {"model": "b", "device": "cuda:1", "name": "b"},
             ],
         },
-        "gpu.count is 1",
+        "raise gpu.count",
     ),
     (
         {
@@ -136,10 +140,8 @@ GOOD: tuple[Values, ...] = (
     {"image": {"repository": "registry.example.org:5000/team/embedserve"}},
     {"resources": {"limits": None}},
     {"monitoring": {"interval": "60s", "serviceMonitor": {"enabled": True}}},
-    {
-        "gpu": {"enabled": True, "count": 2},
-        "models": [{"model": "a", "device": "cuda:0", "name": "a"}, {"model": "b", "device": "cuda:1", "name": "b"}],
-    },
+    {"gpu": {"enabled": True, "count": 2}, "models": TWO_GPUS},
+    {"gpu": {"enabled": True}, "settings": {"device": "cuda"}, "image": {"tag": "main-cpupool-gpu"}},
     {"resources": {"limits": {"cpu": None}}},
     {"resources": {"limits": {"cpu": None}, "requests": {"cpu": "3500m"}}},
     {"podSecurityContext": {"runAsUser": None}},

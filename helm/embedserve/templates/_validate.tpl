@@ -180,16 +180,18 @@
 {{- if has "int8" $precisions }}
 {{- fail "the precision int8 is one for CPUs, and gpu.enabled is set: take fp16 or fp32." }}
 {{- end }}
-{{- if or (contains "cpu" .Values.image.tag) (eq .Values.image.tag .Chart.AppVersion) }}
+{{- if or (and (contains "cpu" .Values.image.tag) (not (contains "gpu" .Values.image.tag))) (eq .Values.image.tag .Chart.AppVersion) }}
 {{- fail (printf "gpu.enabled, and image.tag %s is an image without CUDA: leave the tag out, or take %s-gpu." .Values.image.tag .Chart.AppVersion) }}
 {{- end }}
-{{- if and (gt (int $gpu.count) 1) (lt (len (uniq (without $devices "" "auto" "cpu"))) 2) }}
-{{- fail (printf "gpu.count is %d, and one process serves one GPU: set it to 1 and raise replicaCount, or give models a device each (cuda:0, cuda:1)." (int $gpu.count)) }}
+{{- $numbers := list }}
+{{- range without $devices "" "auto" "cpu" }}
+{{- $number := regexFind "[0-9]+$" . | int }}{{ $numbers = append $numbers $number }}
+{{- if ge $number (int $gpu.count) }}
+{{- fail (printf "the device %s is asked for, and a pod has %d, counted from 0: raise gpu.count, or take another." . (int $gpu.count)) }}
 {{- end }}
-{{- $numbered := list }}
-{{- range uniq $devices }}{{ if contains ":" . }}{{ $numbered = append $numbered (regexFind "[0-9]+$" .) }}{{ end }}{{ end }}
-{{- if gt (len (uniq $numbered)) (int $gpu.count) }}
-{{- fail (printf "models are on %d GPUs (%s), and gpu.count is %d: raise it." (len (uniq $numbered)) (join ", " (uniq $devices | compact)) (int $gpu.count)) }}
+{{- end }}
+{{- if and (gt (int $gpu.count) 1) (lt (len (uniq $numbers)) (int $gpu.count)) }}
+{{- fail (printf "gpu.count is %d, one process serves one GPU, and the others would idle: set it to 1 and raise replicaCount, or give models a device each (cuda:0, cuda:1)." (int $gpu.count)) }}
 {{- end }}
 {{- range list "limits" "requests" }}
 {{- if hasKey (get $.Values.resources . | default dict) $gpu.resourceName }}
