@@ -38,7 +38,7 @@ in the image {{ include "embedserve.image" . }}
 {{- end }}
 
 {{- define "embedserve.warnings" -}}
-{{- if and (not .Values.auth.apiKeys.existingSecret) (not .Values.networkPolicy.apiFrom) }}
+{{- if not (or .Values.auth.apiKeys.existingSecret .Values.networkPolicy.apiFrom .Values.tls.clientCA.existingSecret) }}
 - Everybody who reaches the Service may use it: name a Secret in auth.apiKeys.existingSecret, or peers in networkPolicy.apiFrom.
 {{- end }}
 {{- if and .Values.auth.apiKeys.existingSecret (eq (include "embedserve.scheme" .) "http") (or .Values.ingress.enabled .Values.httpRoute.enabled | not) }}
