@@ -12,6 +12,8 @@ from tests.chart.helm import HELMS, NAMESPACE, Document, Helm, Refused, Renderin
 pytestmark = pytest.mark.heavy
 
 ENDPOINT = {"endpoint": "http://collector.observability:4318"}
+POD_NAME = "OTEL_RESOURCE_ATTRIBUTES_POD_NAME"
+TEAM = "team=search%20%26%20find"
 
 
 def rendered(helm: Helm, tracing: Values) -> dict[str, Document]:
@@ -42,15 +44,24 @@ def test_all_of_it(helm: Helm) -> None:
     assert {name: value for name, value in found.items() if name.startswith("OTEL_")} == {
         "OTEL_EXPORTER_OTLP_ENDPOINT": ENDPOINT["endpoint"],
         "OTEL_EXPORTER_OTLP_HEADERS": {"secretKeyRef": {"name": "collector", "key": "k"}},
-        "OTEL_RESOURCE_ATTRIBUTES": f"k8s.namespace.name={NAMESPACE},k8s.pod.name=$(POD_NAME),team=search%20%26%20find",
+        "OTEL_RESOURCE_ATTRIBUTES": f"k8s.namespace.name={NAMESPACE},k8s.pod.name=$({POD_NAME}),{TEAM}",
+        POD_NAME: {"fieldRef": {"fieldPath": "metadata.name"}},
         "OTEL_SERVICE_NAME": "vectors",
         "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
         "OTEL_TRACES_SAMPLER_ARG": "0.25",
     }
-    names = list(found)
-    assert names.index("POD_NAME") < names.index("OTEL_RESOURCE_ATTRIBUTES")  # or the kubelet would not know it yet
     assert sending({name: value for name, value in found.items() if isinstance(value, str)})
     assert 4318 in ports_out(documents)
+
+
+@pytest.mark.parametrize("helm", HELMS, ids=lambda helm: helm.name)
+def test_the_name_of_the_pod_is_known_before_it_is_used(helm: Helm) -> None:
+    more = [{"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]
+    rendering = Rendering(values={"tracing": ENDPOINT, "extraEnv": more})
+    found = variables({one["kind"]: one for one in helm.documents(rendering)})
+    attributes = found["OTEL_RESOURCE_ATTRIBUTES"]
+    earlier = list(found)[: list(found).index("OTEL_RESOURCE_ATTRIBUTES")]
+    assert attributes.partition("$(")[2].partition(")")[0] in earlier  # the kubelet knows no others yet
 
 
 @pytest.mark.parametrize(("endpoint", "port"), [("https://traces.example", 443), ("http://traces.example/otlp", 80)])

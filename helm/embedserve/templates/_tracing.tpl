@@ -10,7 +10,7 @@
   value: {{ .share | quote }}
 - name: OTEL_SERVICE_NAME
   value: {{ default (include "embedserve.fullname" $) .serviceName | quote }}
-- name: POD_NAME
+- name: OTEL_RESOURCE_ATTRIBUTES_POD_NAME # not POD_NAME, which extraEnv often has: its own comes later, and $(…) knows earlier ones alone
   valueFrom:
     fieldRef:
       fieldPath: metadata.name
@@ -29,7 +29,7 @@
 
 {{/* As the variable wants them: pairs between commas, their values percent-encoded. */}}
 {{- define "embedserve.resourceAttributes" -}}
-k8s.namespace.name={{ .Release.Namespace }},k8s.pod.name=$(POD_NAME)
+k8s.namespace.name={{ .Release.Namespace }},k8s.pod.name=$(OTEL_RESOURCE_ATTRIBUTES_POD_NAME)
 {{- range $name, $value := .Values.tracing.resourceAttributes }},{{ $name }}={{ $value | urlquery | replace "+" "%20" }}{{ end }}
 {{- end }}
 
