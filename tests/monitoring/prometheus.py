@@ -36,10 +36,10 @@ def panels() -> list[dict[str, Any]]:
 
 
 def as_grafana(expression: str, seconds: int = 4 * SCRAPE_SECONDS) -> str:
-    """With all namespaces and models, and the range that it takes for `$__rate_interval`: four scrapes."""
-    for variable, value in {"$__rate_interval": f"{seconds}s", "$namespace": ".*", "$model": ".*"}.items():
-        expression = expression.replace(variable, value)
-    return expression
+    """With all namespaces, releases and models, and the range that it takes for `$__rate_interval`: four scrapes."""
+    for variable in ("$namespace", "$release", "$model"):
+        expression = expression.replace(variable, ".*")
+    return expression.replace("$__rate_interval", f"{seconds}s")
 
 
 def rules() -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ import yaml
 
 from loadtest.adapter import queries
 from tests.chart.helm import HELMS, NAMESPACE, RELEASE, Helm, Refused, Rendering, only, render
-from tests.monitoring.prometheus import PACKAGE, dashboard, promtool, rules
+from tests.monitoring.prometheus import PACKAGE, dashboard, panels, promtool, rules
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(600)]
 OWN = f'job="embedserve", namespace="{NAMESPACE}", release="{RELEASE}"'
@@ -75,6 +75,20 @@ def test_dashboards_of_two_releases_are_two() -> None:
     assert one[0] != other[0]
     assert one[1]["uid"] != other[1]["uid"]
     assert one[1]["title"] != other[1]["title"]
+
+
+def test_the_dashboard_knows_the_releases_targets() -> None:
+    targets = {"utilisation": 0.4, "queueWaitSeconds": 2}
+    documents = render({"monitoring": MONITORING, "autoscaling": {"targets": targets}})
+    ((_, text),) = only(documents, "ConfigMap", f"{RELEASE}-embedserve-dashboard")["data"].items()
+    assert (text.count(" / 0.4)"), text.count(" / 2)")) == (1, 1)
+    assert " / 0.7)" not in text
+    assert " / 0.25)" not in text
+
+
+def test_every_expression_of_the_dashboard_is_of_a_release() -> None:
+    asked = [target["expr"] for panel in panels() for target in panel["targets"] if "ALERTS" not in target["expr"]]
+    assert [one for one in asked if one.count('job="embedserve"') != one.count('release=~"$release"')] == []
 
 
 @pytest.mark.parametrize(
