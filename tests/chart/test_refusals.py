@@ -100,7 +100,7 @@ BAD: tuple[tuple[Values, str], ...] = (
             "monitoring": {"interval": "60s", "serviceMonitor": {"enabled": True}},
             "autoscaling": {"hpa": {"enabled": True}},
         },
-        "lower it to 15s",
+        "interval",
     ),
     ({"settings": {"requests_per_minute": 5}}, "apiKeys"),
     (
@@ -139,7 +139,6 @@ GOOD: tuple[Values, ...] = (
     {"drain": {"timeoutSeconds": 30}, "settings": {"request_timeout": 30}},
     {"image": {"repository": "registry.example.org:5000/team/embedserve"}},
     {"resources": {"limits": None}},
-    {"monitoring": {"interval": "60s", "serviceMonitor": {"enabled": True}}},
     {"gpu": {"enabled": True, "count": 2}, "models": TWO_GPUS},
     {"gpu": {"enabled": True}, "settings": {"device": "cuda"}, "image": {"tag": "main-cpupool-gpu"}},
     {"resources": {"limits": {"cpu": None}}},
