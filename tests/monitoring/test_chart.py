@@ -34,6 +34,13 @@ def test_a_release_has_all_rules_and_each_tells_of_itself() -> None:
     assert all("embedserve_" not in rule["expr"] or OWN in rule["expr"] for rule in rendered)
 
 
+@pytest.mark.parametrize(("timeout", "seconds"), [(30, 15), (1, 0.5), (3600, 60)])
+def test_the_alert_comes_before_the_restart(timeout: float, seconds: float) -> None:
+    groups = spec("PrometheusRule", monitoring=MONITORING, settings={"stall_timeout": timeout})["groups"]
+    (alert,) = (one for group in groups for one in group["rules"] if one.get("alert") == "EmbedserveStalled")
+    assert alert["expr"].endswith(f"> {seconds}")
+
+
 def test_a_probes_own_route_is_no_request() -> None:
     groups = spec("PrometheusRule", monitoring=MONITORING, settings={"health_route": "/a.b"})["groups"]
     rates = [rule["expr"] for group in groups for rule in group["rules"] if "route!~" in rule["expr"]]
