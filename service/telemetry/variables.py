@@ -50,15 +50,18 @@ def sending(variables: Mapping[str, str]) -> Sending | None:
 
 
 def _place(name: str, value: str) -> str:
-    """The endpoint without a name and a password in it."""
-    shown = re.sub(r"(//|^)[^/]*@", r"\1", value)
+    """The endpoint without a name and a password in it. No query: what cannot be sent is logged with the library's own
+    words, and they have it."""
+    shown = re.sub(r"(//|^)[^/]*@", r"\1", value.partition("?")[0])
     try:
         parts = urlsplit(value)
         is_one = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:  # half an address in brackets, or a port that is none
         is_one = False
-    if not is_one:
+    if not is_one or re.search(r"\s", value):
         raise StartupError(f"{name} is {shown!r}, which is no URL", "write it like http://collector:4318")
+    if "?" in value:
+        raise StartupError(f"{name} has a query behind {shown!r}", f"put keys into {_HEADERS[1]}")
     return shown
 
 

@@ -77,6 +77,8 @@ def test_refused_by_name(name: str, value: str) -> None:
         ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "a=b,authorization=secret\rx"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "ftp://me:secret@collector:4318"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "me:secret@collector:4318"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318/?api-key=secret"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://col lector:4318"),
     ],
 )
 def test_a_refusal_tells_no_secret(name: str, value: str) -> None:
