@@ -115,12 +115,6 @@ ARG MODEL=
 ENV EMBEDSERVE_MODEL=${MODEL:+/models/baked}
 COPY --from=model /models /models
 COPY --from=project /project /opt/embedserve
-ARG VERSION=
-ARG REVISION=
-ARG SOURCE=
-LABEL org.opencontainers.image.version="${VERSION}" \
-    org.opencontainers.image.revision="${REVISION}" \
-    org.opencontainers.image.source="${SOURCE}"
 
 FROM runtime AS cpu
 COPY --from=packages-cpu /opt/embedserve /opt/embedserve
@@ -128,9 +122,3 @@ ARG MODEL=
 ENV EMBEDSERVE_MODEL=${MODEL:+/models/baked}
 COPY --from=model /models /models
 COPY --from=project /project /opt/embedserve
-ARG VERSION=
-ARG REVISION=
-ARG SOURCE=
-LABEL org.opencontainers.image.version="${VERSION}" \
-    org.opencontainers.image.revision="${REVISION}" \
-    org.opencontainers.image.source="${SOURCE}"

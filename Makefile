@@ -76,9 +76,9 @@ TARGET ?= cpu
 image:  ## build the container image (TARGET=gpu, IMAGE=name:tag, ARGS="--build-arg MODEL=all-MiniLM-L6-v2")
 	@test -n "$(ENGINE)" || { echo "embedserve: images need docker (running), podman or buildah" >&2; exit 1; }
 	BUILDAH_FORMAT=docker $(ENGINE) build --target $(TARGET) --tag $(IMAGE) \
-		--build-arg VERSION="$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' service/__init__.py)" \
-		--build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null)" \
-		--build-arg SOURCE="$$(git remote get-url origin 2>/dev/null | sed -n 's#^https://\([^/]*@\)\{0,1\}#https://#p')" \
+		--label org.opencontainers.image.version="$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' service/__init__.py)" \
+		--label org.opencontainers.image.revision="$$(git rev-parse HEAD 2>/dev/null)" \
+		--label org.opencontainers.image.source="$$(git remote get-url origin 2>/dev/null | sed -n 's#^https://\([^/]*@\)\{0,1\}#https://#p')" \
 		--build-arg SOURCE_DATE_EPOCH="$$(git log -1 --format=%ct 2>/dev/null)" $(ARGS) .
 
 # A make function: what a target needs of Debian's, by the names of programs (ip is of iproute2).

@@ -28,9 +28,16 @@ class BuildFailed(Exception):
     """The end of what buildah said."""
 
 
-def build(tag: str, target: str = "cpu", arguments: Mapping[str, str] | None = None, context: Path = ROOT) -> str:
-    """Builds a target under that name with those build arguments, and returns its log. What is there already is taken
-    from buildah's cache. Raises NoStandIn, BuildFailed."""
+def build(
+    tag: str,
+    target: str = "cpu",
+    arguments: Mapping[str, str] | None = None,
+    labels: Mapping[str, str] | None = None,
+    context: Path = ROOT,
+) -> str:
+    """Builds a target under that name with those build arguments and labels, and returns its log. What is there already
+    is taken from buildah's cache, which looks at labels, but took one made of a build argument from another build.
+    Raises NoStandIn, BuildFailed."""
     told = {"PYTHON_IMAGE": stand_in(), **(arguments or {})}
     with tempfile.NamedTemporaryFile("w", suffix=".conf") as pip:
         pip.write("\n".join(["[global]", *(f"{name} = {value}" for name, value in _pip_settings().items()), ""]))
@@ -38,6 +45,7 @@ def build(tag: str, target: str = "cpu", arguments: Mapping[str, str] | None = N
         command = ["buildah", "bud", "--layers", "--pull-never", "--network", "host", "--target", target, "--tag", tag]
         command += ["--volume", f"{_CERTIFICATES}:{_CERTIFICATES}:ro", "--secret", f"id=pip,src={pip.name}"]
         command += [word for name, value in told.items() for word in ("--build-arg", f"{name}={value}")]
+        command += [word for name, value in (labels or {}).items() for word in ("--label", f"{name}={value}")]
         done = subprocess.run(
             [*command, "."],
             cwd=context,

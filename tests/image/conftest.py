@@ -38,7 +38,7 @@ def base() -> str:
 @pytest.fixture(scope="session")
 def image(base: str) -> str:
     """The default target, without a model."""
-    build(TAG, arguments={"VERSION": VERSION})
+    build(TAG, labels={"org.opencontainers.image.version": VERSION})
     return TAG
 
 
