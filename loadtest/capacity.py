@@ -21,17 +21,15 @@ from loadtest.long_report import with_tables
 from loadtest.report import machine
 from loadtest.server import Server, embedserve, find_bundle
 from loadtest.texts import Mix, Text, Texts
-from loadtest.throughput import PATH, SEED, body_of
+from loadtest.throughput import PATH, PRECISIONS, SEED, body_of
 from service.bundle import TOKENIZER_JSON
 from service.cores import usable_cores
-from service.precision import Precision
 from service.tokenizer import Tokenizer
 
 LENGTHS = (10, 50, 128, 512, 2000)  # tokens of a text
 _SPREAD = 0.05  # by which a text's length may differ
 _RATES = (1_000, 10_000, 100_000)  # requests a second, of the table
 UTILISATION = 0.7  # what autoscaling aims at
-_PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
 _CONNECTIONS, _IN_FLIGHT = (2, 32), 4096  # fewest and most of them, and tokens under way: a full queue refuses
 _DRAWN_TOKENS = 200_000  # of texts of one length; they are sent again when all have been
 _MOST_DRAWN = 3_000
@@ -101,12 +99,12 @@ def _measure(options: argparse.Namespace) -> None:
 
 def measured(options: argparse.Namespace) -> list[Capacity]:
     """Every precision and length, in rounds. Raises MeasurementError, RuntimeError."""
-    folders = {precision: find_bundle(options.model, _say, precision) for precision in _PRECISIONS}
+    folders = {precision: find_bundle(options.model, _say, precision) for precision in PRECISIONS}
     texts = Texts(Tokenizer(folders["fp32"] / TOKENIZER_JSON), SEED)
     drawn = {tokens: texts.draw(min(_MOST_DRAWN, _DRAWN_TOKENS // tokens), _mix(tokens)) for tokens in LENGTHS}
-    results: dict[tuple[str, int], list[Result]] = {(p, n): [] for p in _PRECISIONS for n in LENGTHS}
+    results: dict[tuple[str, int], list[Result]] = {(p, n): [] for p in PRECISIONS for n in LENGTHS}
     with ExitStack() as stack:
-        servers = {str(p): stack.enter_context(embedserve(folders[p], options.serve_options)) for p in _PRECISIONS}
+        servers = {str(p): stack.enter_context(embedserve(folders[p], options.serve_options)) for p in PRECISIONS}
         for number in range(options.rounds):
             for (precision, tokens), of_it in results.items():
                 job = _job(servers[precision], drawn[tokens], options.seconds)

@@ -11,7 +11,10 @@ import pytest
 
 from loadtest.bench import PARTS
 from loadtest.figures import read_json
+from loadtest.throughput import PRECISIONS
 from loadtest.wrk import available
+from models.recipe import Options, refuse_at_odds
+from service.precision import Precision
 from tests.e2e.process import clean_environment, wait_until
 
 
@@ -44,8 +47,7 @@ def own_bundle(bundle: Path, tmp_path: Path) -> Path:
 
 def test_throughput_writes_figures_with_targets_and_leaves_nothing_running(own_bundle: Path, tmp_path: Path) -> None:
     path = tmp_path / "figures.json"
-    briefly = "--precisions", "fp32", "--rounds", "1", "--seconds", "1"
-    process = _start("throughput", "--model", own_bundle, *briefly, "--json", path)
+    process = _start("throughput", "--model", own_bundle, "--rounds", "1", "--seconds", "1", "--json", path)
     output, errors = process.communicate(timeout=150)
     assert process.returncode == 0, errors
     found, details = read_json(path)
@@ -57,6 +59,11 @@ def test_throughput_writes_figures_with_targets_and_leaves_nothing_running(own_b
     assert "÷ R" in output
     assert details["rounds"][0]["served"]["single fp32"]["result"]["generator"] == ("wrk" if available() else "python")
     assert not _servers(own_bundle)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_bulk_is_measured_for_what_can_be_compiled_for_a_cpu(precision: Precision) -> None:
+    refuse_at_odds(Options(precision=precision))
 
 
 def test_a_benchmark_that_is_told_to_leave_stops_its_server(own_bundle: Path) -> None:
