@@ -23,7 +23,11 @@ NAME = "all-minilm-l6-v2"
 VALIDATOR = Python("kubernetes-validate", ("kubernetes-validate==1.37.0",))
 VALIDATE, CRDS = ROOT / "tests/chart/scripts/validate.py", ROOT / "tests/chart/crds"
 # What differs on this machine: the model's place, and free ports on loopback.
-HERE = {"--host=0.0.0.0": "--host=127.0.0.1", "--port=8080": "--port=0", "--admin-port=9090": "--admin-port=0"}
+HERE = {"--host=0.0.0.0": "--host=127.0.0.1", "--port=8080": "--port=0", "--admin-port=9190": "--admin-port=0"}
+
+# In the same pod, and so on the same addresses: Knative's queue-proxy (networking and profiling ports of
+# knative/serving), KServe's agent and its gatherer of metrics.
+SIDECARS = {8008, 8012, 8013, 8022, 8112, 9090, 9091} | {9081, 9088}
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +70,12 @@ def test_metrics_are_where_the_annotation_says(rendered: Document) -> None:
     annotations = document(RUNTIME)["spec"]["annotations"]
     assert f"--admin-port={annotations['prometheus.kserve.io/port']}" in rendered["args"]
     assert annotations["prometheus.kserve.io/path"] == "/metrics"
+
+
+def test_no_port_is_a_sidecars(rendered: Document) -> None:
+    ports = {int(flag.partition("port=")[2]) for flag in rendered["args"] if "port=" in flag}
+    assert len(ports) == 2
+    assert not ports & SIDECARS
 
 
 def test_no_time_is_too_short_for_the_drain(rendered: Document) -> None:
