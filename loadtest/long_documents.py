@@ -31,10 +31,10 @@ from loadtest.long_report import plot, tables, with_tables
 from loadtest.long_scores import Numbers, Positions, by_group, estimate, ranks, recall, reciprocal
 from loadtest.report import machine
 from loadtest.server import Server, embedserve
+from service.choices import Aggregation
 from service.chunking import aggregate
 from service.runtime.session import runtime_version
 from service.settings import DEFAULT_MODEL
-from service.types import Aggregation
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE, PLOT = "LONG_INPUT.md", "long-input-recall.svg"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import unicodedata
 from enum import IntEnum
 
-from service.types import Boundary, Encoding
+from service.choices import Boundary
+from service.types import Encoding
 
 
 class Rank(IntEnum):

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.boundaries import Places
+from service.choices import Aggregation, Boundary, TruncationSide
 from service.postprocess import normalize
-from service.types import Aggregation, Boundary, Chunk, Encoding, Matrix, Span, TruncationSide, TwoPartRow, Vector
+from service.types import Chunk, Encoding, Matrix, Span, TwoPartRow, Vector
 
 
 @dataclass(frozen=True, slots=True)

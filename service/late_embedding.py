@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.bundle import LateInteraction, Role
+from service.choices import Aggregation, LongInput
 from service.errors import InvalidInput
 from service.long_input import Rules
 from service.postprocess import shorten
 from service.reader import Reader
 from service.tracing import AGGREGATE, enter
-from service.types import Aggregation, Chunking, EmbedRequest, LongInput, Matrix, TokenResult, TwoPartRow
+from service.types import Chunking, EmbedRequest, Matrix, TokenResult, TwoPartRow
 
 
 class LateEmbedder(Reader):

@@ -8,10 +8,11 @@ from itertools import islice
 from typing import NamedTuple, TypeVar
 
 from service.bundle import Bundle
+from service.choices import Aggregation, LongInput, TruncationSide
 from service.chunking import Window, split, split_late, truncate, whole
 from service.errors import InputTooLong, InvalidInput, TooManyChunks
 from service.settings import ModelSettings
-from service.types import Aggregation, Chunk, Chunking, Encoding, LongInput, TruncationSide, Wishes
+from service.types import Chunk, Chunking, Encoding, Wishes
 
 Value = TypeVar("Value")
 

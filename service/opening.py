@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 from service.bundle import Bundle, read_bundle, read_golden, verify_files
 from service.bundle_files import BundleFiles
+from service.choices import LongInput
 from service.device_name import DeviceName
 from service.encoder import Encoder
 from service.errors import BundleError, InputTooLong, InvalidInput, StartupError
@@ -23,7 +24,7 @@ from service.self_check import check_itself
 from service.settings import ModelSettings
 from service.tokenizer import Tokenizer, open_tokenizer
 from service.tuning import CHOICES, Plan, plan, read_tuning, this_machine
-from service.types import EmbedRequest, LongInput
+from service.types import EmbedRequest
 
 _A_TEXT = "a text"
 

@@ -16,6 +16,7 @@ import numpy as np
 from service.batch import Outcome
 from service.batcher import Batcher
 from service.bundle import Bundle
+from service.choices import Aggregation, LongInput
 from service.chunking import aggregate, late_vectors
 from service.long_input import Cut
 from service.postprocess import normalize, shorten
@@ -23,16 +24,7 @@ from service.reader import Reader
 from service.settings import ModelSettings
 from service.tokenizer import Tokenizer
 from service.tracing import AGGREGATE, enter
-from service.types import (
-    Aggregation,
-    Chunks,
-    EmbedRequest,
-    EmbedResult,
-    LongInput,
-    Matrix,
-    TokenResult,
-    Vector,
-)
+from service.types import Chunks, EmbedRequest, EmbedResult, Matrix, TokenResult, Vector
 from service.workers import Workers
 
 

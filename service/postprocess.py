@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from service.choices import OutputDtype
 from service.errors import InvalidInput
-from service.types import Matrix, OutputDtype
+from service.types import Matrix
 
 # torch.nn.functional.normalize's default, so that a zero vector stays zero instead of becoming NaN.
 EPSILON = 1e-12

@@ -11,13 +11,14 @@ from functools import lru_cache
 from service import cl100k
 from service.batcher import Batcher
 from service.bundle import Bundle
+from service.choices import TokenIds
 from service.errors import DimensionsUnsupported, EmptyInput, InvalidInput, TooManyTokens
 from service.long_input import Cut, Rules, cut, rules_of
 from service.settings import ModelSettings
 from service.spending import spend
 from service.tokenizer import Piece, Tokenizer, size_of
 from service.tracing import TOKENISE, enter
-from service.types import EmbedRequest, Encoding, Input, TokenIds, Wishes
+from service.types import EmbedRequest, Encoding, Input, Wishes
 from service.workers import Workers
 
 # Texts of this many characters, or token ids, together are tokenised beside the event loop (about 1 ms of work), so

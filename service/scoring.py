@@ -15,6 +15,7 @@ from itertools import accumulate, pairwise
 import numpy as np
 
 from service.bundle import Activation
+from service.choices import Aggregation, LongInput, TruncationSide
 from service.chunking import weights
 from service.errors import BundleError, EmptyInput, InputTooLong, InvalidInput, TooManyTokens
 from service.long_input import Cut, Rules, cut, rules_of
@@ -23,16 +24,13 @@ from service.spending import spend
 from service.tokenizer import size_of
 from service.tracing import AGGREGATE, TOKENISE, enter
 from service.types import (
-    Aggregation,
     Chunk,
     Encoding,
-    LongInput,
     Matrix,
     Pair,
     PairTemplate,
     ScoreRequest,
     ScoreResult,
-    TruncationSide,
     TwoPartRow,
     Vector,
     Wishes,

@@ -35,13 +35,13 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from service.choices import Aggregation, Boundary, LongInput, TokenIds, TruncationSide
 from service.cores import usable_cores
 from service.device_name import AUTO, parse
 from service.errors import StartupError
 from service.model_paths import from_file
 from service.precision import Precision
 from service.toml_lines import line_of
-from service.types import Aggregation, Boundary, LongInput, TokenIds, TruncationSide
 
 ENV_PREFIX = "EMBEDSERVE_"
 DEFAULT_MODEL = "all-MiniLM-L6-v2"

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from service.batch import Rows
+from service.choices import Aggregation
 from service.errors import InvalidInput
 from service.reader import Reader
 from service.sparse_vectors import SparseVector, largest, maximum, sparse_rows
 from service.tracing import AGGREGATE, enter
-from service.types import Aggregation, EmbedRequest, Matrix, SparseResult
+from service.types import EmbedRequest, Matrix, SparseResult
 
 
 def sparsely(run: Callable[[Rows], Matrix]) -> Callable[[Rows], list[SparseVector]]:

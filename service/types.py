@@ -9,65 +9,15 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from service.choices import Aggregation, Boundary, LongInput, TruncationSide
+
 Vector = NDArray[np.float32]  # (dimensions,)
 Matrix = NDArray[np.float32]  # (rows, dimensions)
-
-
-class LongInput(StrEnum):
-    """What happens to an input longer than the model reads."""
-
-    CHUNK = "chunk"
-    TRUNCATE = "truncate"
-    REJECT = "reject"
-
-
-class TokenIds(StrEnum):
-    """What integers in place of a text mean."""
-
-    CL100K_BASE = "cl100k_base"
-    NATIVE = "native"
-    REJECT = "reject"
-
-
-class TruncationSide(StrEnum):
-    """Which end of an over-long input is cut off."""
-
-    LEFT = "left"
-    RIGHT = "right"
-
-
-class Boundary(StrEnum):
-    """The best place that a cut between two chunks looks for; where there is none, the next lesser one is taken."""
-
-    PARAGRAPH = "paragraph"
-    SENTENCE = "sentence"
-    WORD = "word"
-    TOKEN = "token"
-
-
-class Aggregation(StrEnum):
-    """How the vectors of an input's chunks become its own; `service.chunking.aggregate` has the formulas."""
-
-    MEAN = "mean"
-    MEAN_UNWEIGHTED = "mean_unweighted"
-    MAX = "max"
-    FIRST = "first"
-
-
-class OutputDtype(StrEnum):
-    """The numbers that a vector is written in; `service.postprocess.quantize` has the scales."""
-
-    FLOAT = "float"
-    INT8 = "int8"
-    UINT8 = "uint8"
-    BINARY = "binary"
-    UBINARY = "ubinary"
 
 
 class Encoding(NamedTuple):

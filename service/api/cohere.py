@@ -22,6 +22,7 @@ from service.api.http import MAX_ITEMS, Call, Operation, Reply
 from service.api.long_input import ChunkObject, LongInputFields, chunk_fields, long_input_headers, with_wishes
 from service.api.ranking import Limits, RankFields, Ranking, rank_documents
 from service.api.wire import as_base64, as_numbers, to_json
+from service.choices import LongInput, OutputDtype, TruncationSide
 from service.errors import (
     DimensionsUnsupported,
     EmbedserveError,
@@ -36,7 +37,7 @@ from service.errors import (
 from service.model import Model
 from service.postprocess import check_packable, quantize
 from service.prompts import prompt_name_for_input_type
-from service.types import EmbedRequest, EmbedResult, Input, LongInput, Matrix, OutputDtype, TruncationSide
+from service.types import EmbedRequest, EmbedResult, Input, Matrix
 
 NAME = "cohere"
 MAX_TEXTS = 96

@@ -26,6 +26,7 @@ from service.api.long_input import (
     with_wishes,
 )
 from service.api.wire import as_numbers
+from service.choices import TruncationSide
 from service.errors import (
     DimensionsUnsupported,
     EmbedserveError,
@@ -39,7 +40,7 @@ from service.errors import (
 )
 from service.model import Model
 from service.prompts import prompt_name_for, with_title
-from service.types import EmbedRequest, EmbedResult, Input, TruncationSide
+from service.types import EmbedRequest, EmbedResult, Input
 
 # In the order of both enums; their numbers begin at different ones.
 TASKS = (

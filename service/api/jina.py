@@ -17,9 +17,10 @@ from service.api import openai
 from service.api.http import MAX_ITEMS, Call, Operation, Reply
 from service.api.long_input import LongInputFields, long_input_headers, with_wishes, without_chunks
 from service.api.wire import as_base64, as_numbers, in_turns, to_json
+from service.choices import OutputDtype
 from service.errors import EmptyInput, TooManyInputs
 from service.postprocess import check_packable, quantize
-from service.types import EmbedRequest, Input, Matrix, OutputDtype
+from service.types import EmbedRequest, Input, Matrix
 
 NAME = "jina"
 ERROR = openai.ERROR

@@ -22,9 +22,10 @@ from service.api.http import MAX_ITEMS, Call, Operation, Reply
 from service.api.long_input import LongInputFields, long_input_headers, with_wishes, without_chunks
 from service.api.oip_binary import CONTENT_TYPE, HEADER, decode_texts, encode_fp32, split_body
 from service.api.wire import as_numbers, to_json
+from service.choices import TruncationSide
 from service.errors import EmbedserveError, InvalidInput, ModelNotFound, TooManyInputs, Unavailable
 from service.model import Model
-from service.types import EmbedRequest, EmbedResult, Input, TruncationSide
+from service.types import EmbedRequest, EmbedResult, Input
 
 NAME = "kserve"
 _VERSION = "1"

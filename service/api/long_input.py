@@ -9,8 +9,9 @@ from typing import Annotated, Any
 from pydantic import AliasChoices, AliasGenerator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from service.choices import Aggregation, Boundary, LongInput
 from service.errors import InvalidInput
-from service.types import Aggregation, Boundary, Chunking, EmbedRequest, EmbedResult, LongInput, Matrix
+from service.types import Chunking, EmbedRequest, EmbedResult, Matrix
 
 
 def _whole(value: object) -> object:

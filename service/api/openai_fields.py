@@ -13,9 +13,10 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import ConfigDict, Field, WithJsonSchema
 
 from service.api.long_input import LongInputFields, long_input_of
+from service.choices import LongInput, OutputDtype, TruncationSide
 from service.errors import InvalidInput, TooManyInputs
 from service.prompts import INPUT_TYPES, prompt_name_for_input_type
-from service.types import EmbedRequest, Input, LongInput, OutputDtype, TruncationSide
+from service.types import EmbedRequest, Input
 
 _MAX_TOKEN_ID = 2**63 - 1
 

@@ -14,8 +14,9 @@ from service.api.http import MAX_ITEMS, Call, Operation, Reply
 from service.api.long_input import LongInputFields, long_input_headers
 from service.api.ranking import Limits, score_request
 from service.api.wire import to_json
+from service.choices import LongInput
 from service.errors import EmptyInput, InvalidInput, TooManyInputs
-from service.types import LongInput, Pair
+from service.types import Pair
 
 NAME = "vllm"
 ERROR = openai.ERROR

@@ -10,9 +10,10 @@ from pydantic import ConfigDict, FailFast, Field
 
 from service.api.http import MAX_ITEMS, Call
 from service.api.long_input import LongInputFields, with_wishes, without_chunks
+from service.choices import LongInput, TruncationSide
 from service.errors import EmptyInput, InvalidInput, TooManyInputs
 from service.model import Model
-from service.types import EmbedRequest, LongInput, Pair, ScoreRequest, ScoreResult, TruncationSide
+from service.types import EmbedRequest, Pair, ScoreRequest, ScoreResult
 
 MAX_DOCUMENTS = 1_000
 """Cohere's and Voyage's limit."""

@@ -28,6 +28,7 @@ from service.api.long_input import (
 )
 from service.api.wire import as_numbers, as_weights, in_turns, lists_in_turns, to_json
 from service.bundle import Bundle, Role
+from service.choices import LongInput, TokenIds, TruncationSide
 from service.errors import (
     BodyTooLarge,
     EmbedserveError,
@@ -47,17 +48,7 @@ from service.errors import (
     WrongTask,
 )
 from service.model import Model
-from service.types import (
-    Chunking,
-    EmbedRequest,
-    EmbedResult,
-    Input,
-    LongInput,
-    SparseResult,
-    TokenIds,
-    TokenResult,
-    TruncationSide,
-)
+from service.types import Chunking, EmbedRequest, EmbedResult, Input, SparseResult, TokenResult
 
 NAME = "tei"
 

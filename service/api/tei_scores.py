@@ -17,9 +17,10 @@ from service.api.long_input import LongInputFields, long_input_headers, long_inp
 from service.api.ranking import Limits, Question, rank, score_request
 from service.api.wire import to_json
 from service.bundle import Activation, Bundle
+from service.choices import TruncationSide
 from service.errors import EmptyInput, InvalidInput, TooManyInputs
 from service.scoring import activate
-from service.types import Pair, ScoreResult, TruncationSide
+from service.types import Pair, ScoreResult
 
 MODEL = Field(
     None, description="A served model's name (not TEI's, which serves one); absent, the first that answers here."

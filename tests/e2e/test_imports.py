@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.process import clean_environment
+from tests.rolling.proxies import free_port
 
 NEVER = {"onnx", "safetensors", "huggingface_hub", "torch", "transformers", "sentence_transformers", "optimum"}
 NOT_WITHOUT_AN_ENDPOINT = {"opentelemetry.sdk", "opentelemetry.exporter", "google", "service.telemetry.tracer"}
 NOT_WHILE_SERVING = {"tqdm", "httpx", "requests", "sympy", "scipy", "pandas", "matplotlib", "PIL", "locust", "pytest"}
+NOT_TO_ASK = {"numpy", "onnxruntime", "tokenizers", "fastapi", "uvicorn", "prometheus_client", "models"}
 OURS = {"service.tuner", "service.bulk", "models.native", "models.graph", "models.verify", "models.checkpoint"}
 
 
@@ -30,6 +32,10 @@ def imported(bundle: Path) -> set[str]:
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
+    return _modules(errors)
+
+
+def _modules(errors: str) -> set[str]:
     return set(re.findall(r"import time:[ \d]+\|[ \d]+\|\s+(\S+)", errors))
 
 
@@ -39,5 +45,18 @@ def test_the_list_is_one_of_imports(imported: set[str]) -> None:
 
 @pytest.mark.parametrize("name", sorted(NEVER | NOT_WITHOUT_AN_ENDPOINT | NOT_WHILE_SERVING | OURS))
 def test_not_imported(imported: set[str], name: str) -> None:
-    found = {one for one in imported if one == name or one.startswith(f"{name}.")}
-    assert not found
+    assert not _of(imported, name)
+
+
+def _of(imported: set[str], name: str) -> set[str]:
+    return {one for one in imported if one == name or one.startswith(f"{name}.")}
+
+
+def test_health_imports_no_more_than_settings_need() -> None:
+    """It is run every few seconds beside the server, whose cores it takes."""
+    own = [sys.executable, "-X", "importtime", "-m", "service.cli", "health", "--port", str(free_port())]
+    done = subprocess.run(own, capture_output=True, text=True, env=clean_environment(), timeout=60, check=False)
+    assert done.stdout.startswith("no answer at")
+    modules = _modules(done.stderr)
+    assert "service.probe" in modules
+    assert not {found for name in NOT_TO_ASK for found in _of(modules, name)}

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from pydantic.alias_generators import to_camel
 
+from service.choices import OutputDtype
 from service.postprocess import quantize
-from service.types import OutputDtype
 from tests.conftest import MakeBundle, StartServer
 from tests.e2e.process import (
     MODEL,

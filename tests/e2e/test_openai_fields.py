@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from service.choices import OutputDtype
 from service.postprocess import quantize
 from service.prompts import INPUT_TYPES
-from service.types import OutputDtype
 from tests.conftest import Golden, MakeBundle, StartServer
 from tests.e2e.process import DIMENSIONS, Server, assert_openai_error, cosines, openai_vectors
 

@@ -11,8 +11,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from service.boundaries import Rank, rank
+from service.choices import Aggregation, Boundary, TruncationSide
 from service.chunking import Window, aggregate, late_vectors, split, split_late, truncate, weights, windows
-from service.types import Aggregation, Boundary, Chunk, Encoding, TruncationSide
+from service.types import Chunk, Encoding
 
 # A stand-in for a tokenizer that keeps to words: runs of letters, single signs, and single Han or kana characters.
 _TOKEN = re.compile(r"[^\W\u3040-\u9fff]+|[\u3040-\u9fff]|[^\w\s]")

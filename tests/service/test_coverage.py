@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
+from service.choices import Boundary
 from service.chunking import Window, split, split_late
 from service.tokenizer import Tokenizer
-from service.types import Boundary, Chunk, Encoding
+from service.types import Chunk, Encoding
 
 _CORPUS = ["The quick brown fox jumps over the lazy dog. Größe 東京 Привет, мир! def f(x): return x + 1"] * 20
 # What chunking meets in the wild: scripts without spaces, marks that combine, emoji of several code points, controls.

@@ -12,12 +12,13 @@ import pytest
 from service.batch import Outcome, Results, Rows
 from service.batcher import Batcher
 from service.bundle import Bundle, Provenance
+from service.choices import Aggregation, LongInput, TruncationSide
 from service.device import Device
 from service.errors import DimensionsUnsupported, InputTooLong, InvalidInput, TooManyChunks, TooManyTokens
 from service.pipeline import Embedder
 from service.settings import ModelSettings
 from service.tokenizer import Tokenizer
-from service.types import Aggregation, Chunking, EmbedRequest, EmbedResult, Input, LongInput, Matrix, TruncationSide
+from service.types import Chunking, EmbedRequest, EmbedResult, Input, Matrix
 from service.workers import Workers
 
 HELLO, WORLD, QUERY, COLON = 4, 5, 6, 7

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from service.choices import OutputDtype
 from service.postprocess import normalize, quantize, shorten
-from service.types import OutputDtype
 
 matrices = arrays(np.float32, st.tuples(st.integers(1, 5), st.integers(1, 16)), elements=st.floats(-8, 8, width=32))
 

@@ -13,9 +13,10 @@ import pytest
 
 from models.compile import compile_checkpoint
 from service.bundle import read_bundle
+from service.choices import LongInput
 from service.registry import Registry
 from service.settings import Settings
-from service.types import LongInput, Matrix, Pair, ScoreRequest
+from service.types import Matrix, Pair, ScoreRequest
 from tests.clients.conftest import INSTALL_AND_RUN_SECONDS
 from tests.parity.families.matrix import REFERENCE
 from tests.parity.scores.rows import PAIRS, ROWS, TEXTS, Row
