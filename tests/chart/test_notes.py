@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.chart.helm import CHART, HELM4, NAMESPACE, RELEASE
+from tests.chart.helm import CHART, HELM4, NAMESPACE, RELEASE, render
 
 pytestmark = pytest.mark.heavy
 
@@ -23,3 +23,15 @@ def test_clients_with_certificates_are_not_everybody() -> None:
     assert [words in open_to_all for words in (*WORDS, "--cert ")] == [True, True, False]
     mutual = notes("tls.existingSecret=a", "tls.clientCA.existingSecret=b")
     assert [words in mutual for words in (*WORDS, "--cert ")] == [False, False, True]
+
+
+def test_the_log_that_is_asked_for_is_there() -> None:
+    """Helm carries out a hook's policy first, and then asks for the log of a pod that is called like the hook."""
+    documents = render({"loadtest": {"enabled": True}})
+    tests = {
+        one["metadata"]["name"]: one for one in documents if "helm.sh/hook" in one["metadata"].get("annotations", {})
+    }
+    policies = {one["metadata"]["annotations"]["helm.sh/hook-delete-policy"] for one in tests.values()}
+    assert policies == {"before-hook-creation"}
+    (command,) = (line for line in notes("loadtest.enabled=true").splitlines() if " --logs" in line)
+    assert tests[command.partition("--filter name=")[2]]["kind"] == "Pod"
