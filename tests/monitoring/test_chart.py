@@ -15,7 +15,7 @@ from tests.chart.helm import HELMS, NAMESPACE, RELEASE, Helm, Refused, Rendering
 from tests.monitoring.prometheus import PACKAGE, dashboard, panels, promtool, rules
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(600)]
-OWN = f'job="embedserve", namespace="{NAMESPACE}", release="{RELEASE}"'
+OWN = f'job="embedserve", namespace="{NAMESPACE}", release="{RELEASE}-embedserve"'
 KEDA = {"enabled": True, "serverAddress": "http://prometheus:9090"}
 MONITORING = {"prometheusRule": {"enabled": True}, "dashboard": {"enabled": True}, "labels": {"release": "operator"}}
 
@@ -109,7 +109,7 @@ def test_monitors_find_the_admin_port_once(kind: str, endpoints: str) -> None:
     assert (endpoint["port"], endpoint["scheme"]) == ("admin", "http")
     assert {one["targetLabel"]: one["replacement"] for one in endpoint["relabelings"]} == {
         "job": "embedserve",
-        "release": RELEASE,
+        "release": f"{RELEASE}-embedserve",
     }
     wanted = monitor["spec"]["selector"]["matchLabels"].items()
     chosen = [

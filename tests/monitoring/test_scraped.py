@@ -22,7 +22,7 @@ pytestmark = [
     pytest.mark.timeout(400),
     pytest.mark.skipif(not PACKAGE.can_be_had(), reason="needs Prometheus: its package, or a Debian to take it from"),
 ]
-POD = {"namespace": "vectors", "pod": "emb-embedserve-0", "release": "emb"}
+POD = {"namespace": "vectors", "pod": "emb-embedserve-0", "release": "emb-embedserve"}
 
 
 def value(prometheus: Prometheus, expression: str) -> float:

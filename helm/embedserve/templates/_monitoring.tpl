@@ -6,6 +6,11 @@
 {{- end }}
 {{- end }}
 
+{{/* Of a PromQL selector: these pods alone. By the full name, as a release may have the chart twice, by an alias. */}}
+{{- define "embedserve.ownSeries" -}}
+{{ printf "job=\"embedserve\", namespace=%q, release=%q" .Release.Namespace (include "embedserve.fullname" .) }}
+{{- end }}
+
 {{/* How the admin port is scraped, by either monitor. Rules and dashboard go by the labels job and release. */}}
 {{- define "embedserve.scrape" -}}
 port: admin
@@ -28,5 +33,5 @@ relabelings:
   - targetLabel: job
     replacement: embedserve
   - targetLabel: release
-    replacement: {{ .Release.Name | quote }}
+    replacement: {{ include "embedserve.fullname" . | quote }}
 {{- end }}

@@ -60,7 +60,7 @@ in the image {{ include "embedserve.image" . }}
 - Updates take pods away before new ones are ready (strategy.maxUnavailable).
 {{- end }}
 {{- if and (include "embedserve.autoscaled" .) (not .Values.monitoring.serviceMonitor.enabled) (not .Values.monitoring.podMonitor.enabled) }}
-- Autoscaling goes by what Prometheus scrapes with the labels job=embedserve, namespace, pod and release={{ .Release.Name }}: set monitoring.podMonitor.enabled=true, or write them yourself.
+- Autoscaling goes by what Prometheus scrapes with the labels job=embedserve, namespace, pod and release={{ include "embedserve.fullname" . }}: set monitoring.podMonitor.enabled=true, or write them yourself.
 {{- end }}
 {{- if not (dig "limits" "memory" "" .Values.resources) }}
 - Without a limit of memory a pod may take its node's; resources.limits.memory bounds it.
