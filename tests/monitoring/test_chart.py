@@ -153,6 +153,14 @@ def test_the_hpa_has_the_targets_that_are_set() -> None:
     assert hpa["behavior"]["scaleDown"]["stabilizationWindowSeconds"] == 300
 
 
+def test_kedas_hpa_is_not_called_as_the_charts() -> None:
+    """Helm would take it over when the release goes back to an HPA, and delete its owner."""
+    own = only(render({"autoscaling": {"hpa": {"enabled": True}}}), "HorizontalPodAutoscaler")["metadata"]["name"]
+    scaled = only(render({"autoscaling": {"keda": KEDA}}), "ScaledObject")
+    kedas = f"keda-hpa-{scaled['metadata']['name']}"
+    assert scaled["spec"]["advanced"]["horizontalPodAutoscalerConfig"].get("name", kedas) != own
+
+
 def test_keda_asks_what_the_adapter_asks() -> None:
     scaled = spec("ScaledObject", autoscaling={"keda": KEDA, "targets": {"tokensPerSecond": 9000}})
     asked = {one["name"]: one for one in scaled["triggers"]}
@@ -166,7 +174,6 @@ def test_keda_asks_what_the_adapter_asks() -> None:
         "queue-wait": "Value",
         "tokens": "AverageValue",
     }
-    assert scaled["advanced"]["horizontalPodAutoscalerConfig"]["name"] == f"{RELEASE}-embedserve"
     for one in asked.values():
         assert one["metadata"]["ignoreNullValues"] == "false"
         assert OWN in one["metadata"]["query"]
