@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NoReturn
 
 from service.errors import StartupError
 
@@ -37,8 +38,8 @@ def staged(final: Path, *, replace: bool) -> Iterator[Path]:
     disk is full or may not be written.
     """
     folder = final.parent / f"{STAGING_PREFIX}{final.name}-{secrets.token_hex(4)}"
-    try:
-        with _ended_by_exception():
+    with _ended_by_exception():
+        try:
             final.parent.mkdir(parents=True, exist_ok=True)
             remove_stale(final.parent)
             folder.mkdir()  # not mkdtemp, whose 0700 would shut out the server's own user
@@ -46,36 +47,52 @@ def staged(final: Path, *, replace: bool) -> Iterator[Path]:
                 yield folder
                 _flush(folder)
                 _publish(folder, final, replace)
-    except OSError as error:
-        if error.errno in _NO_ROOM:
-            raise StartupError(
-                f"{final} cannot be written: {error.strerror}", "free some space, or use another cache folder"
-            ) from error
-        if error.errno in _NO_PERMISSION:
-            raise StartupError(
-                f"{final} cannot be written: {error.strerror}", "use a folder this user may write to"
-            ) from error
-        raise
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                raise StartupError(
+                    f"{final} cannot be written: {error.strerror}", "free some space, or use another cache folder"
+                ) from error
+            if error.errno in _NO_PERMISSION:
+                raise StartupError(
+                    f"{final} cannot be written: {error.strerror}", "use a folder this user may write to"
+                ) from error
+            raise
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+class _Asked(SystemExit):
+    """To end, by the signal of this number."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
+        self.number = number
 
 
 @contextmanager
 def _ended_by_exception() -> Iterator[None]:
-    """SIGTERM, where nobody has a use for it yet, raises SystemExit: a process that just ends removes nothing."""
-    main = threading.current_thread() is threading.main_thread()
-    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+    """SIGTERM and SIGINT raise SystemExit, as a process that just ends removes nothing. Behind the block they do what
+    they would have done, if they have a handler."""
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
-    signal.signal(signal.SIGTERM, _exit)
+    usual = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    usual = {number: handler for number, handler in usual.items() if handler not in (signal.SIG_IGN, None)}
+    for number in usual:
+        signal.signal(number, _raise)
     try:
         yield
+    except _Asked as asked:
+        if callable(handler := usual[signal.Signals(asked.number)]):
+            handler(asked.number, None)
+        raise
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number, handler in usual.items():
+            signal.signal(number, handler)
 
 
-def _exit(number: int, _: object) -> None:
-    raise SystemExit(128 + number)
+def _raise(number: int, _: object) -> NoReturn:
+    raise _Asked(number)
 
 
 def _flush(folder: Path) -> None:

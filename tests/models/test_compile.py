@@ -252,17 +252,20 @@ def test_a_compile_that_is_asked_to_end_leaves_nothing(tmp_path: Path, stage: st
     assert verify.check(compile_checkpoint(str(source), cache_dir=cache, say=lambda _: None)).passed
 
 
-def test_a_server_that_is_asked_to_end_while_it_compiles_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_server_that_is_asked_to_end_while_it_compiles_leaves_nothing(
+    tmp_path: Path, number: signal.Signals, status: int
+) -> None:
     source, cache = Tiny().write(tmp_path / "tiny"), tmp_path / "cache"
     code = f"import models.verify, time\nmodels.verify.check = lambda *_: {NAPS}\n"
-    code += "import sys\nfrom service.cli import main\n"
-    code += "sys.exit(main(['serve', sys.argv[1], '--cache-dir', sys.argv[2], '--port', '0']))"
+    code += "import sys\nfrom service.start import main\n"
+    code += "sys.argv[1:] = ['serve', sys.argv[1], '--cache-dir', sys.argv[2], '--port', '0']\nsys.exit(main())"
     process = start_compile(source, cache, code)
     assert process.stdout is not None
     assert process.stdout.readline() == "here\n"
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGTERM
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, "Traceback" in errors) == (status, False)
     assert names(cache / "bundles") == []
 
 
