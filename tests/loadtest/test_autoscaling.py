@@ -108,7 +108,13 @@ def test_each_of_the_two_signals_alone_is_worse(runs: dict[str, list[Second]], r
     def waited(name: str) -> float:
         return sum(one.wait * one.done for one in runs[name]) / sum(one.done for one in runs[name])
 
-    assert waited("HPA") < waited("busy share alone") / 2
+    def refused(name: str) -> float:
+        return sum(one.refused for one in runs[name]) / sum(one.came for one in runs[name])
+
+    assert waited("HPA") < waited("busy share alone")
+    assert refused("HPA") == 0
+    assert refused("busy share alone") > 0.02
+    assert refused("wait alone") > 0
     found = turns(recorded)
     assert sum(found["wait alone"]) > sum(found["HPA"])
 
