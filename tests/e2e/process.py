@@ -91,6 +91,11 @@ def add_pipe(folder: Path) -> tuple[Path, bytes]:
     return pipe, content
 
 
+# A limit that a busy machine keeps to read and tokenise this, and by far too short to compute it.
+HASTY = ("--request-timeout", "1", "--executors", "1")
+TOO_MUCH = full_windows(200, 30_000)
+
+
 class Server:
     """`embedserve serve` as a child process, with its output in files."""
 

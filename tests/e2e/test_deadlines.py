@@ -13,7 +13,9 @@ import pytest
 
 from tests.conftest import StartServer
 from tests.e2e.process import (
+    HASTY,
     MODEL,
+    TOO_MUCH,
     VERTEX_MODEL,
     Raw,
     Server,
@@ -97,9 +99,9 @@ def test_what_is_no_deadline_is_refused_in_every_dialect(server: Server, path: s
 
 
 def test_a_client_cannot_lengthen_the_servers_own_limit(start_server: StartServer) -> None:
-    hasty = start_server("--request-timeout", "0.05", "--executors", "1")
+    hasty = start_server(*HASTY)
     for headers in ({"x-request-timeout-ms": "600000"}, {"X-Server-Timeout": "999999999999999"}):
-        assert hasty.post("/v1/embeddings", {"input": TEXTS}, **headers).status_code == 504
+        assert hasty.post("/v1/embeddings", {"input": TOO_MUCH}, **headers).status_code == 504
         wait_until(partial(idle, hasty), "an idle server")  # or the next one's time would be over before its turn
 
 

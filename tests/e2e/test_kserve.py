@@ -13,7 +13,17 @@ import pytest
 
 from service.api.oip_binary import CONTENT_TYPE, HEADER
 from tests.conftest import Golden, MakeBundle, StartServer
-from tests.e2e.process import DIMENSIONS, MODEL, Server, Vectors, cosines, full_windows, wait_until
+from tests.e2e.process import (
+    DIMENSIONS,
+    HASTY,
+    MODEL,
+    TOO_MUCH,
+    Server,
+    Vectors,
+    cosines,
+    full_windows,
+    wait_until,
+)
 
 V1 = f"/v1/models/{MODEL}:predict"
 V2 = f"/v2/models/{MODEL}"
@@ -552,5 +562,4 @@ def test_overload_and_deadline(start_server: StartServer) -> None:
         assert vectors_of(first.result()).shape == (40, DIMENSIONS)
     refused(second, 429)
     assert int(second.headers["retry-after"]) >= 1
-    hasty = start_server("--request-timeout", "0.05", "--executors", "1")
-    refused(hasty.post(INFER, slow), 504)
+    refused(start_server(*HASTY).post(INFER, request(*TOO_MUCH)), 504)

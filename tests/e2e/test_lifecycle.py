@@ -15,7 +15,9 @@ import pytest
 
 from tests.conftest import Golden, MakeBundle, StartServer
 from tests.e2e.process import (
+    HASTY,
     MODEL,
+    TOO_MUCH,
     VERTEX_MODEL,
     Raw,
     Server,
@@ -37,7 +39,7 @@ PATIENT = ("--request-timeout", "3600", "--max-queue-seconds", "3600")
 
 
 def slow_requests(server: Server, pool: ThreadPoolExecutor, count: int) -> list[Future[httpx.Response]]:
-    """Returns once the server is working on all of them."""
+    """Returns once the server, a PATIENT one, is working on all of them."""
     bodies = [{"input": full_windows(ROWS, number * ROWS)} for number in range(count)]
     sent = [pool.submit(server.post, "/v1/embeddings", body) for body in bodies]
     wait_until(
@@ -52,7 +54,7 @@ def slow_requests(server: Server, pool: ThreadPoolExecutor, count: int) -> list[
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_lets_requests_in_flight_finish(start_server: StartServer, number: signal.Signals) -> None:
-    server = start_server("--executors", "1", "--drain-timeout", "150")
+    server = start_server("--executors", "1", "--drain-timeout", "150", *PATIENT)
     with ThreadPoolExecutor(4) as pool:
         sent = slow_requests(server, pool, 2)
         server.signal(number)
@@ -76,7 +78,7 @@ def test_an_idle_server_stops_at_once_whatever_connections_are_open(start_server
 
 
 def test_a_second_interrupt_does_not_wait(start_server: StartServer) -> None:
-    server = start_server("--executors", "1", "--drain-grace", "50")
+    server = start_server("--executors", "1", "--drain-grace", "50", *PATIENT)
     with ThreadPoolExecutor(2) as pool:
         sent = slow_requests(server, pool, 2)
         server.signal(signal.SIGINT)
@@ -199,10 +201,10 @@ def test_many_clients_that_leave_at_any_moment(start_server: StartServer, golden
 
 
 def test_a_deadline_passed_is_504_in_the_dialects_words(start_server: StartServer) -> None:
-    server = start_server("--request-timeout", "0.05", "--executors", "1")
-    error = assert_openai_error(server.post("/v1/embeddings", SLOW), 504, "server_error")
+    server = start_server(*HASTY)
+    error = assert_openai_error(server.post("/v1/embeddings", {"input": TOO_MUCH}), 504, "server_error")
     assert error["code"] == "timeout"
-    body = {"instances": [{"content": text} for text in full_windows(ROWS)]}
+    body = {"instances": [{"content": text} for text in TOO_MUCH]}
     assert_google_error(server.post(VERTEX_MODEL, body), 504, "DEADLINE_EXCEEDED")
     assert server.metric("embedserve_dropped_total", reason="deadline_exceeded") > 0
     assert server.metric("embedserve_rejections_total", reason="deadline_exceeded") == 2

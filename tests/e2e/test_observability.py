@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service.cores import usable_cores
 from tests.conftest import StartServer
-from tests.e2e.process import MODEL, VERTEX_ENDPOINT, VERTEX_MODEL, Raw, Server
+from tests.e2e.process import HASTY, MODEL, TOO_MUCH, VERTEX_ENDPOINT, VERTEX_MODEL, Raw, Server
 
 CANARY = "canary-9f3b-text"
 KEY, WRONG_KEY = "canary-right-key-77", "canary-wrong-key-88"
@@ -194,8 +194,8 @@ def test_every_line_is_json_and_nothing_is_told(start_server: StartServer) -> No
 
 
 def test_a_failing_request_tells_nothing_either(start_server: StartServer) -> None:
-    server = start_server("--request-timeout", "0.01", "--executors", "1")
-    texts = [f"{CANARY} {number} " * 40 for number in range(60)]
+    server = start_server(*HASTY)
+    texts = [f"{CANARY} {text}" for text in TOO_MUCH]
     assert server.post("/v1/embeddings", {"input": texts}).status_code == 504
     server.stop()
     assert any(line["level"] == "error" for line in server.logged())

@@ -20,7 +20,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from tests.conftest import StartServer
 from tests.e2e.collector import Collector, Span
-from tests.e2e.process import MODEL, VERTEX_MODEL, Server, full_windows, wait_until
+from tests.e2e.process import HASTY, MODEL, TOO_MUCH, VERTEX_MODEL, Server, full_windows, wait_until
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 SAMPLED, NOT_SAMPLED = f"00-{TRACE}-{PARENT}-01", f"00-{TRACE}-{PARENT}-00"
@@ -200,10 +200,8 @@ def test_who_asks_wrongly_made_no_error_of_the_servers(
 
 
 def test_what_is_too_late_or_too_much(start_server: StartServer, collector: Collector) -> None:
-    flags = ("--request-timeout", "0.01", "--executors", "1", "--requests-per-minute", "1")
-    server = start_server(*flags, env=variables(collector))
-    texts = full_windows(60)
-    late = server.post("/v1/embeddings", {"input": texts})
+    server = start_server(*HASTY, "--requests-per-minute", "1", env=variables(collector))
+    late = server.post("/v1/embeddings", {"input": TOO_MUCH})
     much = server.post("/v1/embeddings", {"input": "a"})
     assert (late.status_code, much.status_code) == (504, 429)
     span = collector.server_span(trace_of(late))
