@@ -14,6 +14,7 @@ from deploy.chart_schema import CHART
 from tests.certificates import Files
 from tests.conftest import StartServer
 from tests.e2e.process import DIMENSIONS, PATIENCE, Server
+from tests.models.kinds import NAMES, bundles_of
 
 KEY = "a-key-of-a-client-that-tests"
 
@@ -49,6 +50,19 @@ def test_a_vector_is_what_it_asks_for(server: Server) -> None:
     status, said = smoke(server.url)
     assert status == 0, said
     assert f"{DIMENSIONS} numbers" in said
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_every_kind_of_model_is_asked_for_what_it_gives(kind: str, launch: StartServer, tmp_path: Path) -> None:
+    status, said = smoke(launch(model=bundles_of([kind], tmp_path)[kind]).url)
+    assert status == 0, said
+    assert " numbers, the first" in said
+
+
+def test_any_other_refusal_is_told(launch: StartServer) -> None:
+    status, said = smoke(launch("--max-body-bytes", "5").url)
+    assert status == 1
+    assert "answered 413" in said
 
 
 def test_a_refusal_where_there_should_be_none(locked: Server, certificate: Files) -> None:

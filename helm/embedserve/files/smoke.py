@@ -1,4 +1,4 @@
-"""What `helm test` asks: does the API give a vector, through the Service?
+"""What `helm test` asks: does the API give a vector, or what else its models give, through the Service?
 
 ADDRESS is the API's, such as http://embedserve:80. API_KEY is a key to present, if there is one. KEYS=required: without
 one of them the API must refuse. CERTIFICATE is what HTTPS is checked against: the server's own, or its authority's.
@@ -11,6 +11,17 @@ import ssl
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+
+TEXT = "Hello, world"
+# By kind of model: dense, sparse, of vectors of tokens, a reranker, a classifier.
+QUESTIONS = (
+    ("/v1/embeddings", {"input": TEXT}),
+    ("/embed_sparse", {"inputs": TEXT}),
+    ("/v1/multi-vector", {"input": TEXT}),
+    ("/v1/rerank", {"query": TEXT, "documents": [TEXT]}),
+    ("/predict", {"inputs": TEXT}),
+)
 
 
 def context(certificate: str | None) -> ssl.SSLContext | None:
@@ -23,15 +34,32 @@ def context(certificate: str | None) -> ssl.SSLContext | None:
     return trusting
 
 
-def ask(address: str, key: str | None, tls: ssl.SSLContext | None) -> tuple[int, bytes]:
+def post(url: str, question: object, key: str | None, tls: ssl.SSLContext | None) -> tuple[int, bytes]:
     headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
-    body = json.dumps({"input": "Hello, world"}).encode()
-    request = urllib.request.Request(f"{address}/v1/embeddings", body, headers)
+    request = urllib.request.Request(url, json.dumps(question).encode(), headers)
     try:
         with urllib.request.urlopen(request, timeout=60, context=tls) as reply:
             return reply.status, reply.read()
     except urllib.error.HTTPError as error:
         return error.code, error.read()
+
+
+def ask(address: str, key: str | None, tls: ssl.SSLContext | None) -> tuple[int, bytes]:
+    """The answer of the first route that the models are for; the others' say which those are."""
+    for path, question in QUESTIONS:
+        status, body = post(f"{address}{path}", question, key, tls)
+        if status == 200 or b"it answers at" not in body:
+            break
+    return status, body
+
+
+def numbers(value: object) -> Iterator[float]:
+    """Every number with a point in a reply: those of vectors, weights and scores, and no counts."""
+    if isinstance(value, float):
+        yield value
+    elif isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from numbers(inner)
 
 
 def main() -> str | None:
@@ -43,10 +71,10 @@ def main() -> str | None:
         return None
     if status != 200:
         return f"{address} answered {status}: {body[:500].decode(errors='replace')}"
-    vector = json.loads(body)["data"][0]["embedding"]
-    if not all(math.isfinite(number) for number in vector) or not any(vector):
-        return f"{address} gave no vector: {vector[:5]}"
-    print(f"{len(vector)} numbers, the first {vector[0]:.4f}")
+    found = list(numbers(json.loads(body)))
+    if not all(math.isfinite(number) for number in found) or not any(found):
+        return f"{address} gave no vector: {found[:5]}"
+    print(f"{len(found)} numbers, the first {found[0]:.4f}")
     return None
 
 
