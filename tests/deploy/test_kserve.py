@@ -81,10 +81,12 @@ def test_no_port_is_a_sidecars(rendered: Document) -> None:
 def test_no_time_is_too_short_for_the_drain(rendered: Document) -> None:
     given = dict(flag.removeprefix("--").split("=", 1) for flag in rendered["args"] if "=" in flag)
     assert {name.replace("-", "_") for name in given} <= Settings.model_fields.keys()
+    longest = float(given.get("request-timeout", Settings.model_fields["request_timeout"].default))
+    assert float(given["drain-timeout"]) >= longest
     drain = float(given["drain-grace"]) + float(given["drain-timeout"])
     predictor = SERVICES["inferenceservice.yaml"]["spec"]["predictor"]
     assert predictor["terminationGracePeriodSeconds"] == drain + 5
-    assert SERVICES["inferenceservice-scale-to-zero.yaml"]["spec"]["predictor"]["timeout"] >= drain
+    assert SERVICES["inferenceservice-scale-to-zero.yaml"]["spec"]["predictor"]["timeout"] >= drain + 5
 
 
 @pytest.mark.parametrize("name", SERVICES)
