@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
-from tests.chart.helm import CHART, HELM4, NAMESPACE, RELEASE, render
+from tests.chart.helm import CHART, HELM4, NAMESPACE, RELEASE, only, render
 
 pytestmark = pytest.mark.heavy
 
@@ -33,5 +35,20 @@ def test_the_log_that_is_asked_for_is_there() -> None:
     }
     policies = {one["metadata"]["annotations"]["helm.sh/hook-delete-policy"] for one in tests.values()}
     assert policies == {"before-hook-creation"}
-    (command,) = (line for line in notes("loadtest.enabled=true").splitlines() if " --logs" in line)
-    assert tests[command.partition("--filter name=")[2]]["kind"] == "Pod"
+    of_smoke, of_load = (line for line in notes("loadtest.enabled=true").splitlines() if f" test {RELEASE} " in line)
+    assert " --logs " in of_smoke
+    assert tests[of_smoke.partition("--filter name=")[2]]["kind"] == "Pod"
+    assert tests[of_load.partition("--filter name=")[2].split()[0]]["kind"] == "Job"
+
+
+def test_a_load_is_waited_for_as_long_as_it_may_take() -> None:
+    job = only(render({"loadtest": {"enabled": True, "seconds": 1000}}), "Job")
+    assert f"--timeout {job['spec']['activeDeadlineSeconds']}s" in notes(
+        "loadtest.enabled=true", "loadtest.seconds=1000"
+    )
+
+
+def test_the_documents_name_of_the_load_is_a_jobs() -> None:
+    written = (CHART.parents[1] / "loadtest" / "README.md").read_text("utf-8")
+    (release, name) = re.findall(r"helm test (\S+) --filter name=(\S+)", written)[0]
+    only(render({"loadtest": {"enabled": True}}, release=release), "Job", name)
