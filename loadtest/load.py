@@ -22,7 +22,7 @@ from service.settings import DEFAULT_MODEL
 
 _HERE = Path(__file__).parent
 MIXES = {"usual": _HERE / "locustfile.py", "everyone": _HERE / "everyone.py"}
-_PATIENCE = 60.0  # seconds beyond its time until locust is given up
+_PATIENCE = 180.0  # seconds beyond its time until locust is given up: requests in flight may take 65, twice
 
 _HELP = "Searchers, indexers and bursts in two dialects, as many as a shape says:\n\n" + "\n".join(
     f"  {name:<6} {shape.__doc__}" for name, shape in SHAPES.items()

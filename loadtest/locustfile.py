@@ -15,7 +15,8 @@ are (from the folder above this one):
     EMBEDSERVE_LOAD_API_KEY        sent as Authorization: Bearer, where the server wants one
     EMBEDSERVE_BENCH_DIMENSIONS    of the vectors that must come (384); 0: whatever they are
 
-Every answer is looked at: its status, and that it holds as many vectors of one length as were asked for. The numbers
+Every answer is looked at: its status, and that it holds as many vectors of one length as were asked for. What is not
+answered within a minute has failed, and is waited for at the end. The numbers
 of a Python load generator on the server's own machine say what users feel, not what the server can do: for that
 there is `make bench`.
 """
@@ -26,6 +27,7 @@ import base64
 import os
 import random
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pydoc_data.topics import topics
 from typing import Any
@@ -42,6 +44,7 @@ _KEY = os.environ.get("EMBEDSERVE_LOAD_API_KEY")
 _HEADERS = {"Authorization": f"Bearer {_KEY}"} if _KEY else {}
 THRESHOLDS = from_environment(os.environ)
 _BURST = 20
+_LAST_SECONDS = 5.0  # for a request that has failed to be counted
 _WORDS = " ".join(topics.values()).split()
 _SHAPE_ERRORS = (KeyError, IndexError, TypeError, ValueError)
 
@@ -186,11 +189,25 @@ if SHAPE:
             return None if users is None else (users, self.peak)
 
 
+@events.init.add_listener
+def wait_for_answers(environment: Any, **_: Any) -> None:
+    """What is in flight when a user goes is waited for, until it fails: locust would forget it, and a server that hangs
+    would look as if it had answered everything."""
+    environment.stop_timeout = max(environment.stop_timeout, Client.network_timeout + _LAST_SECONDS)
+
+
+@events.test_stopping.add_listener
+def end(environment: Any, **_: Any) -> None:
+    """What comes later counts as an answer, and the time until then does not."""
+    environment.ended = time.time()
+
+
 @events.quitting.add_listener
 def judge(environment: Any, **_: Any) -> None:
     """Locust's exit status: 1 where a threshold was missed, with a line for each."""
     total = environment.stats.total
-    rps = (total.num_requests - total.num_failures) / max(total.last_request_timestamp - total.start_time, 1e-9)
+    seconds = getattr(environment, "ended", time.time()) - total.start_time
+    rps = (total.num_requests - total.num_failures) / max(seconds, 1e-9)
     p95 = total.get_response_time_percentile(0.95) or 0.0
     missed = list(THRESHOLDS.missed(Measured(total.num_requests, total.fail_ratio, p95, rps)))
     for line in missed:

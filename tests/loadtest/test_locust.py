@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from loadtest.shapes import SHAPES
 from tests.clients.environments import Python
-from tests.e2e.process import Server, clean_environment
+from tests.conftest import StartServer
+from tests.e2e.process import Server, clean_environment, wait_until
 
 LOCUST = Python("locust", ("locust>=2.32",))
 
@@ -36,7 +39,7 @@ def _load(url: str, report: Path, locust: str, *options: str) -> subprocess.Comp
         locust,
         *options,
     ]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=clean_environment(), check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, env=clean_environment(), check=False)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -64,6 +67,24 @@ def test_every_threshold_that_is_missed_is_said_and_is_the_exit_status(
     assert missed[0].endswith("is above 0.001 ms")
     assert missed[1].endswith("requests/s are below 1e+06")
     assert report.exists()
+
+
+def test_a_server_that_hangs_misses_every_threshold(locust: str, launch: StartServer, tmp_path: Path) -> None:
+    """What it never answers is in flight when the load ends, and most of what it did answer was in time."""
+    hanging = launch()
+    wishes = ["--seconds", "10", "--users", "8", "--p95-ms", "20000", "--min-rps", "1e6"]
+    with ThreadPoolExecutor(1) as pool:
+        load = pool.submit(_load, hanging.url, tmp_path / "report.html", locust, *wishes)
+        wait_until(lambda: hanging.metric("embedserve_requests_total", status="200") >= 20, "some answers")
+        hanging.signal(signal.SIGSTOP)
+        try:
+            done = load.result()
+        finally:
+            hanging.signal(signal.SIGCONT)
+    missed = [line for line in done.stderr.splitlines() if line.startswith("load: missed: ")]
+    assert (done.returncode, len(missed)) == (1, 3), done.stderr
+    rate = float(missed[2].removeprefix("load: missed: ").split()[0])
+    assert rate <= hanging.metric("embedserve_requests_total", status="200") / 10 + 0.1  # of all ten seconds
 
 
 def test_failures_are_the_exit_status(locust: str, server: Server, tmp_path: Path) -> None:
