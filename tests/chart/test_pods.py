@@ -110,6 +110,14 @@ def test_a_drain_ends_before_the_pod_is_killed(rendered: Rendered, told: Callabl
         assert settings.drain_grace >= probe["periodSeconds"], cell
 
 
+def test_a_sleep_of_ones_own_counts_against_the_grace_period() -> None:
+    plain, sleeping = (
+        only(render(values), "Deployment")["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+        for values in ({}, {"lifecycle": {"preStop": {"sleep": {"seconds": 60}}}})
+    )
+    assert sleeping == plain + 60
+
+
 def test_probes_ask_routes_that_the_server_has(rendered: Rendered) -> None:
     routes = {path: operation.handler for operation in health.OPERATIONS for path in operation.paths}
     for cell, documents in rendered.items():

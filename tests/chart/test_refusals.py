@@ -116,6 +116,7 @@ BAD: tuple[tuple[Values, str], ...] = (
     ({"resources": {"requests": {"memory": "2Gi"}, "limits": {"memory": "1500Mi"}}}, "raise the limit"),
     ({"resources": {"requests": {"cpu": "2500m"}}}, "raise the limit"),
     ({"drain": {"terminationGracePeriodSeconds": 60}}, "= 75"),
+    ({"drain": {"terminationGracePeriodSeconds": 80}, "lifecycle": {"preStop": {"sleep": {"seconds": 6}}}}, "= 81"),
     ({"drain": {"timeoutSeconds": 30}}, "Raise drain.timeoutSeconds"),
     ({"settings": {"request_timeout": 120}}, "Raise drain.timeoutSeconds"),
     ({"drain": {"preStopSeconds": 5}, "lifecycle": {"preStop": {"sleep": {"seconds": 1}}}}, "one preStop"),

@@ -187,10 +187,11 @@ httpGet:
 {{ toYaml (index $root.Values.probes $kind) }}
 {{- end }}
 
-{{/* All that a drain may take, and 5 seconds in which the process ends. */}}
+{{/* All that a drain may take, a sleep of preStop before it, and 5 seconds in which the process ends. */}}
 {{- define "embedserve.leastGracePeriod" -}}
+{{- $sleep := dig "preStop" "sleep" "seconds" 0 .Values.lifecycle -}}
 {{- with .Values.drain -}}
-{{- ceil (addf (float64 .preStopSeconds) (float64 .graceSeconds) (float64 .timeoutSeconds) 5.0) | int -}}
+{{- ceil (addf (float64 .preStopSeconds) (float64 $sleep) (float64 .graceSeconds) (float64 .timeoutSeconds) 5.0) | int -}}
 {{- end -}}
 {{- end }}
 

@@ -252,7 +252,7 @@
 {{- $drain := .Values.drain }}
 {{- $needed := include "embedserve.leastGracePeriod" . | int }}
 {{- if and (not (kindIs "invalid" $drain.terminationGracePeriodSeconds)) (lt (int $drain.terminationGracePeriodSeconds) $needed) }}
-{{- fail (printf "drain.terminationGracePeriodSeconds %d is shorter than preStopSeconds + graceSeconds + timeoutSeconds + 5 = %d: requests in flight would be killed. Leave it out, or shorten the others." (int $drain.terminationGracePeriodSeconds) $needed) }}
+{{- fail (printf "drain.terminationGracePeriodSeconds %d is shorter than preStopSeconds (or lifecycle.preStop.sleep) + graceSeconds + timeoutSeconds + 5 = %d: requests in flight would be killed. Leave it out, or shorten the others." (int $drain.terminationGracePeriodSeconds) $needed) }}
 {{- end }}
 {{- $longest := get .Values.settings "request_timeout" | default 60 }}
 {{- if gt (float64 $longest) (float64 $drain.timeoutSeconds) }}
