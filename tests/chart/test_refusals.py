@@ -9,6 +9,7 @@ from tests.chart.helm import HELMS, Helm, Refused, Rendering, Values
 pytestmark = pytest.mark.heavy
 
 TWO_GPUS = [{"model": "a", "device": "cuda:0", "name": "a"}, {"model": "b", "device": "tensorrt:1", "name": "b"}]
+NO_PLACES = ("c:4318?x=1", "c:4318/v1#x", "c:99999", "c:0", "c d:4318", "user:password@c:4318", ":4318", "[::1")
 # Values, and words of the refusal that are the remedy, or name what is wrong where the schema speaks.
 BAD: tuple[tuple[Values, str], ...] = (
     ({"autoscaling": {"hpa": {"enabled": True}, "keda": {"enabled": True}}}, "disable one"),
@@ -108,6 +109,9 @@ BAD: tuple[tuple[Values, str], ...] = (
         "a key each",
     ),
     ({"tls": {"clientCA": {"existingSecret": "a"}}}, "tls.existingSecret"),
+    *(({"tracing": {"endpoint": f"http://{place}"}}, "endpoint") for place in NO_PLACES),
+    ({"modelSource": {"download": {"endpoint": "https://hub:99999"}}}, "endpoint"),
+    ({"modelSource": {"download": {"endpoint": "https://user:password@hub"}}}, "endpoint"),
     ({"serviceAccount": {"create": False, "annotations": {"a": "b"}}}, "create=true"),
     ({"admin": {"port": 8080}}, "Change one"),
     ({"admin": {"port": 80}}, "port"),
@@ -146,6 +150,10 @@ GOOD: tuple[Values, ...] = (
     {"resources": {"limits": {"cpu": None}, "requests": {"cpu": "3500m"}}},
     {"podSecurityContext": {"runAsUser": None}},
     {"replicaCount": 0},
+    {
+        "tracing": {"endpoint": "http://[fd00::1]:65535/otlp"},
+        "modelSource": {"download": {"endpoint": "https://hub/a"}},
+    },
     {"settings": {"cors_origins": ["*"], "health_route": "/healthy", "predict_route": "/v1/mine:predict"}},
 )
 
