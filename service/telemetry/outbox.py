@@ -18,9 +18,9 @@ class Outbox(Generic[Item]):
     """`put` and `close` belong to the event loop."""
 
     def __init__(
-        self, send: Callable[[Sequence[Item]], bool], size: Callable[[Item], int], room: int, batch: int, delay: float
+        self, send: Callable[[Sequence[Item]], int], size: Callable[[Item], int], room: int, batch: int, delay: float
     ) -> None:
-        """`send` blocks, raises nothing, and says whether it was taken. `size` counts an item's spans; `room` of them
+        """`send` blocks, raises nothing, and says how many spans were taken. `size` counts an item's; `room` of them
         may wait, of which `batch` or those of one item are sent at once, after `delay` seconds at the latest."""
         self._send, self._size = send, size
         self._room, self._batch, self._delay = room, batch, delay
@@ -33,21 +33,27 @@ class Outbox(Generic[Item]):
         self._thread = threading.Thread(target=self._work, name="telemetry", daemon=True)
         self._thread.start()
 
-    def put(self, item: Item) -> None:
-        """Whole, or not at all."""
-        size = self._size(item)
-        if self._is_closing or self.waiting + size > self._room:
+    def put(self, item: Item) -> bool:
+        """Whole, or not at all, and says which. One larger than the room is taken where nothing waits."""
+        size, waiting = self._size(item), self.waiting
+        if self._is_closing or (waiting and waiting + size > self._room):
             self.dropped += size
-            return
+            return False
         self._added += size
         self._waiting.append((item, size))
         if self.waiting >= self._batch:
             self._enough.set()
+        return True
 
     @property
     def waiting(self) -> int:
         """Spans, those that are being sent left out."""
         return self._added - self._taken
+
+    @property
+    def unsent(self) -> int:
+        """Spans of which nothing is known yet: those that wait, and those that are being sent."""
+        return self._added - self.sent - self.failed
 
     def close(self, seconds: float) -> None:
         """Sends what waits, for so long at most; blocks. Nothing is taken any more, and what is left counts as failed,
@@ -77,7 +83,6 @@ class Outbox(Generic[Item]):
         self._taken += size
         if not items:
             return
-        if self._send(items):
-            self.sent += size
-        else:
-            self.failed += size
+        taken = self._send(items)
+        self.sent += taken
+        self.failed += size - taken

@@ -9,7 +9,6 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
-import requests
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace.export import SpanExportResult
@@ -18,6 +17,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 import service
 from service.logs import event
 from service.telemetry.context import Parent, context_of, sampler
+from service.telemetry.exchange import Exchange
 from service.telemetry.outbox import Outbox
 from service.telemetry.spans import Spans, size_of
 from service.telemetry.variables import Sending
@@ -27,6 +27,11 @@ Finished = tuple[Trace, float]
 """A trace, and when it ended."""
 
 _SECONDS_BETWEEN_WARNINGS = 60.0
+# Where an operator has set one of these, what it names makes the exporter's session.
+_OWN_SESSION = (
+    "OTEL_PYTHON_EXPORTER_OTLP_HTTP_TRACES_CREDENTIAL_PROVIDER",
+    "OTEL_PYTHON_EXPORTER_OTLP_HTTP_CREDENTIAL_PROVIDER",
+)
 
 
 class _LastWords(logging.Handler):
@@ -40,6 +45,21 @@ class _LastWords(logging.Handler):
         self.said, self.form = record.getMessage(), str(record.msg)
 
 
+class _Warning:
+    """A line of the log, once a minute at most."""
+
+    def __init__(self, message: str, endpoint: str) -> None:
+        self._message, self._endpoint = message, endpoint
+        self._next = 0.0
+        self.is_over = False  # nobody is to be told any more
+
+    def tell(self, because: str) -> None:
+        """If it is time to."""
+        if time.monotonic() >= self._next and not self.is_over:
+            self._next = time.monotonic() + _SECONDS_BETWEEN_WARNINGS
+            event(logging.WARNING, self._message, endpoint=self._endpoint, because=because)
+
+
 class Tracer:
     """Belongs to the event loop. Neither method waits for anything."""
 
@@ -51,12 +71,15 @@ class Tracer:
         library = logging.getLogger("opentelemetry")
         library.handlers, library.propagate = [self._words], False
         self._sampler = sampler(sending.sampler, sending.share)
-        self._exporter = OTLPSpanExporter(session=_session())
+        self._exchange = Exchange()
+        has_own = any(os.environ.get(name) for name in _OWN_SESSION)
+        self._exporter = OTLPSpanExporter(session=None if has_own else self._exchange)
         self._spans = Spans(_resource(), InstrumentationScope("embedserve", service.__version__))
         if self._words.form:
             event(logging.WARNING, f"a variable OTEL_* is not understood: {self._words.form}")
         self._words.said = ""
-        self._warn_at = 0.0
+        self._failed = _Warning("spans could not be sent; requests do not wait for them", sending.endpoint)
+        self._dropped = _Warning("spans were dropped, as too many wait to be sent", sending.endpoint)
         self._outbox: Outbox[Finished] = Outbox(
             self._send, lambda one: size_of(one[0]), sending.most_waiting, sending.most_at_once, sending.delay
         )
@@ -68,7 +91,8 @@ class Tracer:
     def finish(self, trace: Trace) -> None:
         """It has been answered."""
         trace.is_over = True
-        self._outbox.put((trace, time.perf_counter()))
+        if not self._outbox.put((trace, time.perf_counter())):
+            self._dropped.tell("the collector is slow, or OTEL_BSP_MAX_QUEUE_SIZE small")
 
     def counts(self) -> Mapping[Literal["exported", "failed", "dropped"], Callable[[], float]]:
         """Spans so far: taken by the collector, refused by it or never arrived, and those that found no room here."""
@@ -78,40 +102,20 @@ class Tracer:
     def close(self, seconds: float) -> None:
         """Sends the last ones, for so long at most. Blocks."""
         self._outbox.close(seconds)
-        if left := self._outbox.waiting:
+        self._failed.is_over = self._dropped.is_over = True  # the thread may go on behind the log's last word
+        if left := self._outbox.unsent:
             event(logging.WARNING, f"{left} spans were not sent in time", endpoint=self.told["endpoint"])
         self._exporter.shutdown()  # type: ignore[no-untyped-call]
 
-    def _send(self, finished: Sequence[Finished]) -> bool:
+    def _send(self, finished: Sequence[Finished]) -> int:
         """On the outbox's thread."""
         spans = [span for trace, ends in finished for span in self._spans.of(trace, ends)]
-        if self._exporter.export(spans) is SpanExportResult.SUCCESS:
-            return True
-        if time.monotonic() >= self._warn_at:
-            self._warn_at = time.monotonic() + _SECONDS_BETWEEN_WARNINGS
-            event(
-                logging.WARNING,
-                "spans could not be sent; requests do not wait for them",
-                endpoint=self.told["endpoint"],
-                because=self._words.said,
-            )
-        return False
-
-
-def _session() -> requests.Session | None:
-    """The exporter follows no redirect, and takes it for success. None where the operator has named what makes them."""
-    if os.environ.get("OTEL_PYTHON_EXPORTER_OTLP_HTTP_TRACES_CREDENTIAL_PROVIDER") or os.environ.get(
-        "OTEL_PYTHON_EXPORTER_OTLP_HTTP_CREDENTIAL_PROVIDER"
-    ):
-        return None
-    made = requests.Session()
-    made.hooks["response"].append(_refuse_redirect)
-    return made
-
-
-def _refuse_redirect(response: requests.Response, **_: object) -> None:
-    if 300 <= response.status_code < 400:
-        raise requests.HTTPError(f"status {response.status_code}: a redirect is not followed")
+        self._exchange.said = ""
+        is_taken = self._exporter.export(spans) is SpanExportResult.SUCCESS
+        taken = max(len(spans) - self._exchange.rejected, 0) if is_taken else 0
+        if taken < len(spans):
+            self._failed.tell(self._exchange.said or self._words.said)
+        return taken
 
 
 def _resource() -> Resource:

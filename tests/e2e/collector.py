@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -37,6 +39,8 @@ class Collector:
         self._lock = threading.Lock()
         self._bodies: list[bytes] = []
         self.status = 200  # of its answers
+        self.body = b""  # of them
+        self.drips = False  # it goes on with its answer for ever
         self.answers = threading.Event()  # cleared, it takes what comes and says nothing
         self.answers.set()
         self.paths: set[str] = set()
@@ -52,6 +56,7 @@ class Collector:
     def close(self) -> None:
         """Answers nobody any more."""
         self.answers.set()
+        self.drips = False
         self._http.shutdown()
         self._http.server_close()
 
@@ -111,8 +116,16 @@ class Collector:
                     if collector.status == 200:
                         collector._bodies.append(body)
                 self.send_response(collector.status)
-                self.send_header("content-length", "0")
+                self.send_header("content-length", str(10**6 if collector.drips else len(collector.body)))
                 self.end_headers()
+                self.wfile.write(collector.body)
+                while collector.drips:
+                    self.wfile.write(b"x")
+                    time.sleep(0.05)
+
+            def handle(self) -> None:
+                with suppress(ConnectionError):  # whoever asked has gone
+                    super().handle()
 
             def log_message(self, format: str, *args: Any) -> None:
                 pass

@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import openai
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from prometheus_client.metrics_core import Metric
@@ -295,6 +296,47 @@ def test_a_collector_that_takes_nothing_holds_up_nobody(start_server: StartServe
     assert CANARY not in server.stderr()
 
 
+@pytest.mark.parametrize(
+    ("status", "drips", "because"),
+    [(503, False, "status 503"), (400, False, "status 400"), (200, True, "does not end"), (None, False, "refused")],
+)
+def test_the_log_says_why_spans_are_not_sent(
+    start_server: StartServer, status: int | None, drips: bool, because: str
+) -> None:
+    refusing = Collector()
+    refusing.drips = drips
+    if status is None:
+        refusing.close()
+    else:
+        refusing.status = status
+    server = start_server(env=variables(refusing, OTEL_EXPORTER_OTLP_TIMEOUT="1"))
+    server.assert_well()
+    wait_until(lambda: server.metric("embedserve_spans_total", outcome="failed") > 0, "spans that failed")
+    server.assert_well()
+    server.signal(signal.SIGTERM)
+    assert server.wait() == 0
+    *_, failed = [one for one in server.logged() if "could not be sent" in one["message"]]
+    assert because in failed["because"]
+    assert server.logged()[-1]["message"] == "stopped"
+    if status is not None:
+        refusing.close()
+
+
+def test_spans_that_a_collector_rejects_are_none_that_it_took(start_server: StartServer) -> None:
+    choosy = Collector()
+    answer = ExportTraceServiceResponse()
+    answer.partial_success.rejected_spans = 2
+    answer.partial_success.error_message = "no room for these"
+    choosy.body = answer.SerializeToString()
+    server = start_server(env=variables(choosy))
+    server.assert_well()
+    wait_until(lambda: server.metric("embedserve_spans_total", outcome="failed") == 2, "two that were rejected")
+    assert server.metric("embedserve_spans_total", outcome="exported") == len(choosy.spans()) - 2
+    (line,) = [one for one in server.logged() if "could not be sent" in one["message"]]
+    assert line["because"] == "2 spans were rejected: no room for these"
+    choosy.close()
+
+
 def test_a_collector_that_hangs_fills_a_bounded_queue_and_no_more(start_server: StartServer) -> None:
     hanging = Collector()
     hanging.answers.clear()
@@ -305,6 +347,7 @@ def test_a_collector_that_hangs_fills_a_bounded_queue_and_no_more(start_server: 
     assert server.metric("embedserve_spans_total", outcome="exported") == 0
     server.signal(signal.SIGTERM)
     assert server.wait() == 0
+    assert [one["message"] for one in server.logged()].count("spans were dropped, as too many wait to be sent") == 1
     hanging.close()
 
 

@@ -21,10 +21,10 @@ class Collector:
         self.is_open = threading.Event()
         self.takes = True
 
-    def send(self, items: Sequence[int]) -> bool:
+    def send(self, items: Sequence[int]) -> int:
         self.is_open.wait()
         self.messages.append(list(items))
-        return self.takes
+        return sum(items) if self.takes else 0
 
 
 @pytest.fixture
@@ -77,6 +77,16 @@ def test_beyond_its_room_it_takes_nothing_and_counts(collector: Collector) -> No
     collector.is_open.set()
     box.close(60)
     assert box.sent + box.dropped == 100
+
+
+def test_one_larger_than_the_room_is_taken_where_nothing_waits(collector: Collector) -> None:
+    """It could never be sent otherwise."""
+    box = outbox(collector, room=1)
+    assert box.put(5)
+    assert not box.put(5)
+    collector.is_open.set()
+    box.close(60)
+    assert (box.sent, box.dropped, box.unsent) == (5, 5, 0)
 
 
 def test_what_is_not_taken_is_counted_and_the_next_is_tried(collector: Collector) -> None:
