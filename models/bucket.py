@@ -12,13 +12,15 @@ import hashlib
 import http.client
 import json
 import os
+import ssl
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 from urllib.parse import quote, urlencode
 
 from models.sources import Say
@@ -33,6 +35,8 @@ _SECONDS = 60.0  # without a byte
 _PROBE_SECONDS = 3.0
 _BLOCK = 1 << 20
 _MAY_PASS = {408, 429, 500, 502, 503, 504}
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ def bring(uri: str, cache_dir: Path, say: Say) -> Path:
     headers = _authorization()
     try:
         found = sorted(_listed(bucket, prefix, headers), key=lambda one: one.path)
+        _refuse_files_below_files({one.path for one in found})
         if not found:
             raise SourceError(
                 f"{uri} holds no file", "name the folder that has bundle.json, or a checkpoint's config.json"
@@ -73,13 +78,24 @@ def bring(uri: str, cache_dir: Path, say: Say) -> Path:
         raise SourceError(
             f"{uri} could not be read: status {error.code} ({error.reason})", _remedy(error.code)
         ) from error
-    except (http.client.HTTPException, TimeoutError, ConnectionError, urllib.error.URLError, _Broken) as error:
+    except _TROUBLES as error:
         raise SourceError(f"{uri} could not be read: {error}", "try again, or look at the network's rules") from error
     return final
 
 
 class _Broken(Exception):
     """What came is not what was listed."""
+
+
+_TROUBLES = (
+    http.client.HTTPException,
+    TimeoutError,
+    ConnectionError,
+    ssl.SSLError,
+    urllib.error.URLError,
+    _Broken,
+)
+"""Of the network, and not of the disk."""
 
 
 def _remedy(status: int) -> str:
@@ -107,8 +123,8 @@ def _listed(bucket: str, prefix: str, headers: Mapping[str, str]) -> Iterator[_O
     folder = f"{prefix}/" if prefix else ""
     asked = {"prefix": folder, "fields": "nextPageToken,items(name,generation,size,md5Hash)"}
     while True:
-        with _open(f"/storage/v1/b/{quote(bucket, safe='')}/o?{urlencode(asked)}", headers) as reply:
-            found, following = _page(reply, folder)
+        where = f"/storage/v1/b/{quote(bucket, safe='')}/o?{urlencode(asked)}"
+        found, following = _patiently(partial(_page, where, folder, headers))
         yield from found
         if following is None:
             return
@@ -117,10 +133,11 @@ def _listed(bucket: str, prefix: str, headers: Mapping[str, str]) -> Iterator[_O
         asked["pageToken"] = following
 
 
-def _page(reply: BinaryIO, folder: str) -> tuple[list[_Object], str | None]:
+def _page(where: str, folder: str, headers: Mapping[str, str]) -> tuple[list[_Object], str | None]:
     """Its files, and the token of the next page."""
     try:
-        page: dict[str, Any] = json.load(reply)
+        with _open(where, headers) as reply:
+            page: dict[str, Any] = json.load(reply)
         found = [
             _Object(name, name.removeprefix(folder), one["generation"], int(one["size"]), one.get("md5Hash"))
             for one in page.get("items", [])
@@ -141,15 +158,27 @@ def _refuse_to_leave(path: str) -> None:
         )
 
 
+def _refuse_files_below_files(paths: set[str]) -> None:
+    for path in sorted(paths):
+        for parent in map(str, PurePosixPath(path).parents):
+            if parent in paths:
+                raise SourceError(
+                    f"the bucket has the objects {parent!r} and {path!r}, which no folder can hold together",
+                    "remove one of them from the bucket",
+                )
+
+
 def _fetch(bucket: str, one: _Object, path: Path, headers: Mapping[str, str]) -> None:
     """That generation of it, compared with its size and hash."""
     path.parent.mkdir(parents=True, exist_ok=True)
     where = f"/storage/v1/b/{quote(bucket, safe='')}/o/{quote(one.name, safe='')}"
+    asked = urlencode({"alt": "media", "generation": one.generation})
+    _patiently(partial(_fetch_once, f"{where}?{asked}", one, path, headers))
+
+
+def _fetch_once(where: str, one: _Object, path: Path, headers: Mapping[str, str]) -> None:
     digest, size = hashlib.md5(usedforsecurity=False), 0
-    with (
-        _open(f"{where}?{urlencode({'alt': 'media', 'generation': one.generation})}", headers) as reply,
-        path.open("wb") as file,
-    ):
+    with _open(where, headers) as reply, path.open("wb") as file:
         while block := reply.read(_BLOCK):
             file.write(block)
             digest.update(block)
@@ -159,16 +188,21 @@ def _fetch(bucket: str, one: _Object, path: Path, headers: Mapping[str, str]) ->
 
 
 def _open(path: str, headers: Mapping[str, str]) -> BinaryIO:
-    """An answer with status 200; what may pass is tried again. Raises HTTPError, URLError."""
+    """An answer with status 200. Raises HTTPError, URLError."""
     endpoint = (os.environ.get("STORAGE_EMULATOR_HOST") or "https://storage.googleapis.com").rstrip("/")
     asked = urllib.request.Request((endpoint if "://" in endpoint else f"http://{endpoint}") + path)
     for name, value in headers.items():
         asked.add_unredirected_header(name, value)  # the token is nobody's business but the storage's
+    reply: BinaryIO = urllib.request.urlopen(asked, timeout=_SECONDS)
+    return reply
+
+
+def _patiently(ask: Callable[[], Found]) -> Found:
+    """What may pass is tried again: a status, and whatever breaks on its way."""
     for attempt in range(_ATTEMPTS):
         try:
-            reply: BinaryIO = urllib.request.urlopen(asked, timeout=_SECONDS)
-            return reply
-        except urllib.error.URLError as error:
+            return ask()
+        except _TROUBLES as error:
             passing = not isinstance(error, urllib.error.HTTPError) or error.code in _MAY_PASS
             if not passing or attempt + 1 == _ATTEMPTS:
                 raise

@@ -24,7 +24,8 @@ TOKEN = "t0ken"
 
 
 class Cloud(ThreadingHTTPServer):
-    """`objects`: name → content. Two names a page. `troubles`: statuses of the next answers from the bucket."""
+    """`objects`: name → content. Two names a page. `troubles`: statuses of the next answers from the bucket.
+    So many of the next files as `breaks` says end in their middle."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -32,6 +33,7 @@ class Cloud(ThreadingHTTPServer):
         self.troubles: list[int] = []
         self.fetched: list[str] = []
         self.spoil = False
+        self.breaks = 0
         self.elsewhere = ""  # where the bucket has moved
         self.page: bytes | None = None  # in place of a list
 
@@ -90,6 +92,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("content-length", str(len(content)))
         self.end_headers()
+        if isinstance(body, bytes) and self.server.breaks:
+            self.server.breaks -= 1
+            content = content[: len(content) // 2]
         self.wfile.write(content)
 
 
@@ -139,6 +144,28 @@ def test_what_has_changed_is_another_folder(cloud: Cloud, tmp_path: Path) -> Non
 def test_no_name_leads_out_of_the_folder(cloud: Cloud, tmp_path: Path, name: str) -> None:
     cloud.objects = {f"mine/{name}": b"1"}
     with pytest.raises(SourceError, match="no plain path"):
+        bring("gs://models/mine", tmp_path, _quiet)
+    assert cloud.fetched == []
+
+
+def test_what_breaks_is_tried_again(cloud: Cloud, tmp_path: Path) -> None:
+    cloud.objects, cloud.breaks = {"mine/a": b"1" * 100, "mine/b": b"2" * 3_000_000}, 3
+    folder = bring("gs://models/mine", tmp_path, _quiet)
+    assert {f"mine/{path.name}": path.read_bytes() for path in folder.iterdir()} == cloud.objects
+    assert cloud.fetched == ["mine/a"] * 4 + ["mine/b"]
+
+
+def test_what_breaks_again_and_again_is_given_up(cloud: Cloud, tmp_path: Path) -> None:
+    cloud.objects, cloud.breaks = {"mine/a": b"1" * 100}, 99
+    with pytest.raises(SourceError, match="came broken: 50 of 100 bytes"):
+        bring("gs://models/mine", tmp_path, _quiet)
+    assert len(cloud.fetched) == 4
+
+
+@pytest.mark.parametrize("below", ["a/b", "a/b/c"])
+def test_a_file_and_files_below_it_are_refused(cloud: Cloud, tmp_path: Path, below: str) -> None:
+    cloud.objects = {"mine/a": b"1", f"mine/{below}": b"2"}
+    with pytest.raises(SourceError, match=f"'a' and '{below}', which no folder can hold together"):
         bring("gs://models/mine", tmp_path, _quiet)
     assert cloud.fetched == []
 
