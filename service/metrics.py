@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from functools import cache, partial
@@ -28,6 +29,8 @@ ProcessCollector(registry=REGISTRY)
 PlatformCollector(registry=REGISTRY)
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_SPOKEN = {"application/openmetrics-text", "text/plain"}
+_QUALITY = re.compile(r";\s*q=([01](?:\.\d{0,3})?)\s*(?:;|$)", re.IGNORECASE)
 _POWERS_OF_TWO = tuple(2**i for i in range(0, 15))
 
 
@@ -223,8 +226,20 @@ def forget_key(name: str) -> None:
 def render(accept: str) -> tuple[bytes, str]:
     """All of it, and its content type: OpenMetrics, which has exemplars, for who accepts that, or else Prometheus's
     text format."""
-    encode, content_type = choose_encoder(accept)
+    encode, content_type = choose_encoder(_preferred(accept))
     return encode(REGISTRY), content_type
+
+
+def _preferred(accept: str) -> str:
+    """Of the types that are spoken here, that with the largest `q`, or else the first; none where that is 0."""
+    spoken = [one for one in accept.split(",") if one.partition(";")[0].strip() in _SPOKEN]
+    best = max(spoken, key=_quality, default="")
+    return best if _quality(best) else ""
+
+
+def _quality(accepted: str) -> float:
+    found = _QUALITY.search(accepted)
+    return float(found[1]) if found else 1.0
 
 
 def record_build(python: str, onnxruntime: str) -> None:
