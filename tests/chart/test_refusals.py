@@ -10,6 +10,8 @@ pytestmark = pytest.mark.heavy
 
 TWO_GPUS = [{"model": "a", "device": "cuda:0", "name": "a"}, {"model": "b", "device": "tensorrt:1", "name": "b"}]
 NO_PLACES = ("c:4318?x=1", "c:4318/v1#x", "c:99999", "c:0", "c d:4318", "user:password@c:4318", ":4318", "[::1")
+MEMORY = {"name": "memory", "emptyDir": {"medium": "Memory"}}
+AT_SHM = {"name": "memory", "mountPath": "/dev/shm"}
 # Values, and words of the refusal that are the remedy, or name what is wrong where the schema speaks.
 BAD: tuple[tuple[Values, str], ...] = (
     ({"autoscaling": {"hpa": {"enabled": True}, "keda": {"enabled": True}}}, "disable one"),
@@ -67,6 +69,10 @@ BAD: tuple[tuple[Values, str], ...] = (
     ({"extraEnv": [{"name": "EMBEDSERVE_PORT", "value": "1"}]}, "use service.containerPort"),
     ({"extraEnv": [{"name": "A"}, {"name": "A"}]}, "leave one of them out"),
     ({"extraEnv": [{"name": "EMBEDSERVE_API_KEYS", "value": "secret"}]}, "name a Secret in auth.apiKeys"),
+    ({"extraVolumes": [{"name": "cache", "emptyDir": {}}]}, "give it another"),
+    ({"extraVolumeMounts": [{"name": "keys", "mountPath": "/a"}]}, "add it there"),
+    ({"extraVolumeMounts": [{"name": "tmp", "mountPath": "/cache/"}]}, "mount tmp elsewhere"),
+    ({"extraVolumes": [MEMORY], "extraVolumeMounts": [AT_SHM], "gpu": {"enabled": True}}, "mount memory elsewhere"),
     ({"fullnameOverride": "1st"}, "fullnameOverride"),
     ({"podLabels": {"app.kubernetes.io/name": "mine"}}, "leave it out of commonLabels"),
     ({"nameOverride": "a.b"}, "set fullnameOverride"),
@@ -150,6 +156,7 @@ GOOD: tuple[Values, ...] = (
     {"resources": {"limits": {"cpu": None}, "requests": {"cpu": "3500m"}}},
     {"podSecurityContext": {"runAsUser": None}},
     {"replicaCount": 0},
+    {"extraVolumes": [MEMORY], "extraVolumeMounts": [AT_SHM, {"name": "tmp", "mountPath": "/var/tmp"}]},
     {
         "tracing": {"endpoint": "http://[fd00::1]:65535/otlp"},
         "modelSource": {"download": {"endpoint": "https://hub/a"}},

@@ -1,6 +1,6 @@
 {{/* Values that contradict each other, each with the remedy. The schema says what each of them may be alone. */}}
 {{- define "embedserve.validate" -}}
-{{- range list "names" "scaling" "disruptions" "sources" "models" "variables" "gpu" "access" "network" "resources" "lifetimes" "secrets" "monitoring" "tracing" }}
+{{- range list "names" "scaling" "disruptions" "sources" "models" "variables" "volumes" "gpu" "access" "network" "resources" "lifetimes" "secrets" "monitoring" "tracing" }}
 {{- include (printf "embedserve.validate.%s" .) $ }}
 {{- end }}
 {{- end }}
@@ -146,6 +146,26 @@
 {{- end }}
 {{- if and .value (hasKey $secret .name) }}
 {{- fail (printf "extraEnv has %s in plain text, which all who may read the release can read: name a Secret in %s." .name (get $secret .name)) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "embedserve.validate.volumes" -}}
+{{- $own := list "config" "tmp" "cache" "models" "keys" "tls" "client-ca" "shared-memory" }}
+{{- $there := list "tmp" "cache" }}
+{{- range .Values.extraVolumes }}
+{{- if has .name $own }}
+{{- fail (printf "extraVolumes has %s, the name of a volume of the chart's own: give it another." .name) }}
+{{- end }}
+{{- $there = append $there .name }}
+{{- end }}
+{{- $paths := list "/etc/embedserve/config" "/tmp" "/cache" (ternary "/dev/shm" "" .Values.gpu.enabled) (ternary "/models" "" (include "embedserve.modelMount" . | contains "/models")) }}
+{{- range .Values.extraVolumeMounts }}
+{{- if not (has .name $there) }}
+{{- fail (printf "extraVolumeMounts names the volume %s, and extraVolumes has none of that name: add it there." .name) }}
+{{- end }}
+{{- if has (clean .mountPath) $paths }}
+{{- fail (printf "extraVolumeMounts has %s, where the chart mounts a volume of its own: mount %s elsewhere." .mountPath .name) }}
 {{- end }}
 {{- end }}
 {{- end }}
