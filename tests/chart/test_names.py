@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from tests.chart.helm import HELM4, Document, Rendering, only, render
+from tests.chart.helm import CHART, HELM4, Document, Rendering, only, render
 from tests.chart.matrix import EVERYTHING
 
 pytestmark = pytest.mark.heavy
 
+EXAMPLES = CHART / "examples"
 NAMING = ("name", "namespace", "replacement", "secretName", "claimName", "serviceName")
 
 
@@ -59,3 +60,21 @@ def egress_ports(documents: list[Document]) -> list[int]:
 )
 def test_the_port_of_the_endpoint_is_let_out(source: dict[str, Any], ports: list[int]) -> None:
     assert egress_ports(render({"modelSource": source})) == ports
+
+
+@pytest.mark.parametrize("name", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"])
+def test_the_port_of_a_proxy_is_let_out(name: str) -> None:
+    told = [{"name": name, "value": "http://proxy.example.org:3128"}, {"name": "NO_PROXY", "value": "a:1"}]
+    assert egress_ports(render({"extraEnv": told})) == [443, 3128]
+
+
+def test_names_are_asked_for_where_openshifts_dns_pods_listen_too() -> None:
+    rule = only(render(), "NetworkPolicy")["spec"]["egress"][0]
+    asked = {(port["port"], port["protocol"]) for port in rule["ports"]}
+    assert asked == {(53, "UDP"), (53, "TCP"), (5353, "UDP"), (5353, "TCP")}
+
+
+def test_s3_without_an_endpoint_is_amazons() -> None:
+    """And the example's own, with it."""
+    assert egress_ports(render({}, EXAMPLES / "s3.yaml")) == [443, 9000]
+    assert egress_ports(render({"modelSource": {"s3": {"endpoint": ""}}}, EXAMPLES / "s3.yaml")) == [443]

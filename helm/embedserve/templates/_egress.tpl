@@ -31,12 +31,17 @@
 {{- end }}
 {{- end }}
 
-{{/* Those that are told, and that of the endpoint. */}}
+{{/* Those that are told, that of the endpoint, and those of proxies. */}}
 {{- define "embedserve.fetchPorts" -}}
 {{- $ports := list }}
 {{- range .Values.networkPolicy.egressPorts }}{{ $ports = append $ports (toString .) }}{{ end }}
 {{- with dig .Values.modelSource.type "endpoint" "" .Values.modelSource }}
 {{- $ports = append $ports (include "embedserve.portOf" .) }}
+{{- end }}
+{{- range .Values.extraEnv }}
+{{- if and (has (lower .name) (list "https_proxy" "http_proxy" "all_proxy")) (contains "://" (default "" .value)) }}
+{{- $ports = append $ports (include "embedserve.portOf" .value) }}
+{{- end }}
 {{- end }}
 {{- uniq $ports | toJson }}
 {{- end }}
@@ -58,6 +63,10 @@
     - port: 53
       protocol: UDP
     - port: 53
+      protocol: TCP
+    - port: 5353 # of OpenShift's DNS pods: policies go by the port behind the Service
+      protocol: UDP
+    - port: 5353
       protocol: TCP
   to:
     - namespaceSelector: {}
