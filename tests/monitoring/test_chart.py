@@ -12,7 +12,7 @@ import yaml
 
 from loadtest.adapter import queries
 from tests.chart.helm import HELMS, NAMESPACE, RELEASE, Helm, Refused, Rendering, only, render
-from tests.monitoring.prometheus import PACKAGE, dashboard, panels, promtool, rules
+from tests.monitoring.prometheus import PACKAGE, as_grafana, dashboard, panels, promtool, rules
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(600)]
 OWN = f'job="embedserve", namespace="{NAMESPACE}", release="{RELEASE}-embedserve"'
@@ -44,8 +44,29 @@ def test_the_alert_comes_before_the_restart(timeout: float, seconds: float) -> N
 def test_a_probes_own_route_is_no_request() -> None:
     groups = spec("PrometheusRule", monitoring=MONITORING, settings={"health_route": "/a.b"})["groups"]
     rates = [rule["expr"] for group in groups for rule in group["rules"] if "route!~" in rule["expr"]]
-    assert rates
+    rates += [target["expr"] for target in targets(settings={"health_route": "/a.b"}) if "route!~" in target["expr"]]
+    assert len(rates) > 15
     assert all('|unmatched|/a\\\\.b"' in rate for rate in rates)
+
+
+def test_a_probes_route_with_a_quote_is_one_in_promql() -> None:
+    values = {"settings": {"health_route": '/a"b\\c'}}
+    groups = spec("PrometheusRule", monitoring=MONITORING, **values)["groups"]
+    expressions = [rule["expr"] for group in groups for rule in group["rules"]]
+    for one in expressions + [as_grafana(target["expr"]) for target in targets(**values)]:
+        promql_parser.parse(one)
+
+
+def test_probes_are_no_requests_where_requests_are_counted() -> None:
+    by_route = ("Requests by route", "p99 by route", "In flight")
+    counted = [
+        target["expr"]
+        for panel in panels()
+        for target in panel["targets"]
+        if panel["title"] not in by_route and "embedserve_request" in target["expr"]
+    ]
+    assert len(counted) > 8
+    assert [one for one in counted if one.count("embedserve_request") != one.count("route!~")] == []
 
 
 @pytest.mark.skipif(not PACKAGE.can_be_had(), reason="needs Prometheus: its package, or a Debian to take it from")
@@ -60,6 +81,13 @@ def test_alerts_lead_to_where_the_runbook_can_be_read() -> None:
     groups = spec("PrometheusRule", monitoring=own)["groups"]
     links = [rule["annotations"]["runbook_url"] for group in groups for rule in group["rules"] if "alert" in rule]
     assert all(link.startswith("https://example.org/runbook#embedserve") for link in links)
+
+
+def targets(**values: Any) -> list[dict[str, Any]]:
+    """Of the dashboard that the chart makes with these values."""
+    documents = render({"monitoring": MONITORING, **values})
+    ((_, text),) = only(documents, "ConfigMap", f"{RELEASE}-embedserve-dashboard")["data"].items()
+    return [target for panel in json.loads(text)["panels"] for target in panel.get("targets", [])]
 
 
 def dashboard_of(release: str) -> tuple[str, dict[str, Any]]:
@@ -94,8 +122,9 @@ def test_the_dashboard_knows_the_releases_targets() -> None:
 
 
 def test_every_expression_of_the_dashboard_is_of_a_release() -> None:
-    asked = [target["expr"] for panel in panels() for target in panel["targets"] if "ALERTS" not in target["expr"]]
-    assert [one for one in asked if one.count('job="embedserve"') != one.count('release=~"$release"')] == []
+    asked = [target["expr"] for panel in panels() for target in panel["targets"]]
+    chosen = 'namespace=~"$namespace", release=~"$release"'
+    assert [one for one in asked if one.count('job="embedserve"') + one.count("ALERTS") != one.count(chosen)] == []
 
 
 @pytest.mark.parametrize(

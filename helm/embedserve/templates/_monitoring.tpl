@@ -11,6 +11,12 @@
 {{ printf "job=\"embedserve\", namespace=%q, release=%q" .Release.Namespace (include "embedserve.fullname" .) }}
 {{- end }}
 
+{{/* In a PromQL regular expression of routes, behind those that no user asks: a probe's own. */}}
+{{- define "embedserve.probeRoute" -}}
+|unmatched
+{{- with .Values.settings.health_route }}|{{ regexQuoteMeta . | replace "\\" "\\\\" | replace "\"" "\\\"" }}{{ end }}
+{{- end }}
+
 {{/* How the admin port is scraped, by either monitor. Rules and dashboard go by the labels job and release. */}}
 {{- define "embedserve.scrape" -}}
 port: admin
