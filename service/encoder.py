@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -46,10 +48,11 @@ class Encoder:
         want them. Raises BundleError.
         """
         graph = graph or folder / MODEL_ONNX
-        self._session = Session(graph, execution, intra_op_threads)
-        is_wider = lone_threads > intra_op_threads
-        self._lone = Session(graph, execution, lone_threads) if is_wider else self._session
-        self.has_lone_session = is_wider
+        self.has_lone_session = lone_threads > intra_op_threads
+        threads = [intra_op_threads, lone_threads] if self.has_lone_session else [intra_op_threads]
+        with ThreadPoolExecutor(len(threads)) as beside:  # ONNX Runtime opens each of them on a core of its own
+            sessions = list(beside.map(partial(Session, graph, execution), threads))
+        self._session, self._lone = sessions[0], sessions[-1]
         self._lone_tokens = LONE_TOKENS_A_THREAD * lone_threads
         if self._session.inputs != set(bundle.inputs) or self._session.outputs != set(OUTPUTS[bundle.task]):
             found = f"inputs {sorted(self._session.inputs)}, outputs {sorted(self._session.outputs)}"

@@ -14,7 +14,7 @@ from functools import partial
 from math import ceil
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field
+from pydantic import BeforeValidator, ConfigDict, FailFast, Field
 from pydantic_core import PydanticCustomError
 
 from service.api.errors import Status
@@ -22,6 +22,7 @@ from service.api.http import MAX_ITEMS, Call, Operation, Reply
 from service.api.long_input import ChunkObject, LongInputFields, chunk_fields, long_input_headers, with_wishes
 from service.api.ranking import Limits, RankFields, Ranking, rank_documents
 from service.api.wire import as_base64, as_numbers, to_json
+from service.api.wire_model import WireModel
 from service.choices import LongInput, OutputDtype, TruncationSide
 from service.errors import (
     DimensionsUnsupported,
@@ -61,7 +62,7 @@ def _no_images(value: object) -> object:
     return value
 
 
-class _Schema(BaseModel):
+class _Schema(WireModel):
     """Unknown fields are ignored, among them `priority`: every request waits its turn."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
@@ -110,7 +111,7 @@ class CohereEmbedRequest(LongInputFields, _Schema):
     )
 
 
-class ByType(BaseModel):
+class ByType(WireModel):
     """One list per type that was asked for, in the order of the texts; base64 is of little-endian float32."""
 
     model_config = ConfigDict(title="CohereEmbeddingsByType")
@@ -123,26 +124,26 @@ class ByType(BaseModel):
     base64: list[str] | None = None
 
 
-class ApiVersion(BaseModel):
+class ApiVersion(WireModel):
     """That of the path."""
 
     version: Literal["1", "2"]
 
 
-class BilledUnits(BaseModel):
+class BilledUnits(WireModel):
     """Tokens as the served model counts them."""
 
     input_tokens: int
 
 
-class Meta(BaseModel):
+class Meta(WireModel):
     """Beside the vectors."""
 
     api_version: ApiVersion
     billed_units: BilledUnits
 
 
-class EmbedResponse(BaseModel):
+class EmbedResponse(WireModel):
     """`chunks` and `late`, where they were asked for, have one element a text, in their order. The embeddings of chunks
     are of the first type that was asked for."""
 
@@ -175,26 +176,26 @@ class CohereRerankRequest(RankFields):
     )
 
 
-class CohereRanked(BaseModel):
+class CohereRanked(WireModel):
     """`index` is the document's place in the request; the best come first."""
 
     index: int
     relevance_score: float
 
 
-class SearchUnits(BaseModel):
+class SearchUnits(WireModel):
     """A query with up to 100 documents."""
 
     search_units: int
 
 
-class InputTokens(BaseModel):
+class InputTokens(WireModel):
     """That the model read, the query once for each document."""
 
     input_tokens: int
 
 
-class RerankMeta(BaseModel):
+class RerankMeta(WireModel):
     """Beside the results."""
 
     model_config = ConfigDict(title="CohereRerankMeta")
@@ -204,7 +205,7 @@ class RerankMeta(BaseModel):
     tokens: InputTokens
 
 
-class CohereRerankResponse(BaseModel):
+class CohereRerankResponse(WireModel):
     """The best first, as many as `top_n` says."""
 
     id: str
@@ -212,7 +213,7 @@ class CohereRerankResponse(BaseModel):
     meta: RerankMeta
 
 
-class CohereError(BaseModel):
+class CohereError(WireModel):
     """Cohere's error body."""
 
     message: str

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel
-
 from service.api.errors import Status
 from service.api.google import (
     ERROR,
@@ -26,6 +24,7 @@ from service.api.google import (
 )
 from service.api.http import Call, Operation, Reply
 from service.api.wire import to_json
+from service.api.wire_model import WireModel
 from service.errors import EmbedserveError, InvalidInput, ModelNotFound, TooManyInputs
 from service.model import Model
 
@@ -37,21 +36,21 @@ _FIRST_TASK = 1
 _PREFIX = "models/"
 
 
-class GeminiEmbedContentResponse(BaseModel):
+class GeminiEmbedContentResponse(WireModel):
     """One vector."""
 
     embedding: ContentEmbedding
     usageMetadata: UsageMetadata
 
 
-class GeminiBatchEmbedContentsResponse(BaseModel):
+class GeminiBatchEmbedContentsResponse(WireModel):
     """`embeddings` is in the order of the requests."""
 
     embeddings: list[ContentEmbedding]
     usageMetadata: UsageMetadata
 
 
-class GeminiModel(BaseModel):
+class GeminiModel(WireModel):
     """One served model."""
 
     name: str
@@ -61,7 +60,7 @@ class GeminiModel(BaseModel):
     supportedGenerationMethods: list[str]
 
 
-class GeminiModelList(BaseModel):
+class GeminiModelList(WireModel):
     """All served models, on one page."""
 
     models: list[GeminiModel]

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import AliasChoices, AliasGenerator, BaseModel, ConfigDict, FailFast, Field, WithJsonSchema
+from pydantic import AliasChoices, AliasGenerator, ConfigDict, FailFast, Field, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
 from service.api.errors import Status
@@ -26,6 +26,7 @@ from service.api.long_input import (
     with_wishes,
 )
 from service.api.wire import as_numbers
+from service.api.wire_model import WireModel
 from service.choices import TruncationSide
 from service.errors import (
     DimensionsUnsupported,
@@ -62,7 +63,7 @@ _TASK_SCHEMA = {
 _TYPE = "type.googleapis.com/google.rpc."
 
 
-class Message(BaseModel):
+class Message(WireModel):
     """Fields that are not known are ignored, and null is as good as absent."""
 
     model_config = ConfigDict(
@@ -125,22 +126,22 @@ class ContentEmbedding(ChunkedItem):
     values: list[float]
 
 
-class UsageMetadata(BaseModel):
+class UsageMetadata(WireModel):
     """Tokens as the served model counts them."""
 
     promptTokenCount: int
 
 
-class StatusObject(BaseModel):
+class StatusObject(WireModel):
     """google.rpc.Status as JSON."""
 
     code: int
     message: str
     status: str
-    details: list[dict[str, Any]] = []
+    details: list[dict[str, Any]] = Field(default_factory=list)
 
 
-class GoogleError(BaseModel):
+class GoogleError(WireModel):
     """Google's error body."""
 
     error: StatusObject

@@ -5,25 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import BaseModel
-
 from service import metrics
 from service.api.errors import Status
 from service.api.http import Call, Handler, Operation, Place, Reply
 from service.api.wire import to_json
+from service.api.wire_model import WireModel
 from service.errors import EmbedserveError
 
 NAME = "health"
 
 
-class HealthStatus(BaseModel):
+class HealthStatus(WireModel):
     """One word; and of several models, those whose runtime fails on everything."""
 
     status: str
     failing: list[str] | None = None
 
 
-class HealthError(BaseModel):
+class HealthError(WireModel):
     """Health's error body."""
 
     error: str

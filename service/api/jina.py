@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from service.api import openai
 from service.api.http import MAX_ITEMS, Call, Operation, Reply
 from service.api.long_input import LongInputFields, long_input_headers, with_wishes, without_chunks
 from service.api.wire import as_base64, as_numbers, in_turns, to_json
+from service.api.wire_model import WireModel
 from service.choices import OutputDtype
 from service.errors import EmptyInput, TooManyInputs
 from service.postprocess import check_packable, quantize
@@ -29,7 +30,7 @@ error_body = openai.error_body_elsewhere
 EmbeddingType = Literal["float", "base64", "int8", "uint8", "binary", "ubinary"]
 
 
-class _Schema(BaseModel):
+class _Schema(WireModel):
     """Unknown fields are ignored."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
@@ -58,7 +59,7 @@ class MultiVectorRequest(LongInputFields, _Schema):
     dimensions: int | None = Field(None, ge=1)
 
 
-class MultiVectorObject(BaseModel):
+class MultiVectorObject(WireModel):
     """One input's vectors, each as numbers or as base64."""
 
     object: Literal["embeddings"]
@@ -66,7 +67,7 @@ class MultiVectorObject(BaseModel):
     embeddings: list[list[float]] | list[str]
 
 
-class MultiVectorResponse(BaseModel):
+class MultiVectorResponse(WireModel):
     """`data` is in the order of the inputs; tokens that fill queries up are not counted."""
 
     object: Literal["list"]

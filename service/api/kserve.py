@@ -22,6 +22,7 @@ from service.api.http import MAX_ITEMS, Call, Operation, Reply
 from service.api.long_input import LongInputFields, long_input_headers, with_wishes, without_chunks
 from service.api.oip_binary import CONTENT_TYPE, HEADER, decode_texts, encode_fp32, split_body
 from service.api.wire import as_numbers, to_json
+from service.api.wire_model import WireModel
 from service.choices import TruncationSide
 from service.errors import EmbedserveError, InvalidInput, ModelNotFound, TooManyInputs, Unavailable
 from service.model import Model
@@ -31,7 +32,7 @@ NAME = "kserve"
 _VERSION = "1"
 
 
-class _Lenient(BaseModel):
+class _Lenient(WireModel):
     """Unknown fields are ignored: clients of Triton send sequence ids, priorities and more."""
 
     model_config = ConfigDict(extra="ignore")
@@ -65,7 +66,7 @@ class V1PredictRequest(_Lenient):
     parameters: EmbedParameters | None = None
 
 
-class V1PredictResponse(BaseModel):
+class V1PredictResponse(WireModel):
     """One vector per instance, in their order."""
 
     predictions: list[list[float]]
@@ -128,13 +129,13 @@ class InferRequest(_Lenient):
     parameters: InferParameters | None = None
 
 
-class OutputTensorParameters(BaseModel):
+class OutputTensorParameters(WireModel):
     """The length of the tensor in bytes, after the JSON."""
 
     binary_data_size: int
 
 
-class OutputTensor(BaseModel):
+class OutputTensor(WireModel):
     """The vectors, row after row: in `data`, or as little-endian float32 after the JSON."""
 
     name: Literal["embedding"]
@@ -144,7 +145,7 @@ class OutputTensor(BaseModel):
     parameters: OutputTensorParameters | None = None
 
 
-class InferResponse(BaseModel):
+class InferResponse(WireModel):
     """`id` is the request's, where it had one."""
 
     model_name: str
@@ -153,13 +154,13 @@ class InferResponse(BaseModel):
     outputs: list[OutputTensor]
 
 
-class ModelNames(BaseModel):
+class ModelNames(WireModel):
     """Of all served models."""
 
     models: list[str]
 
 
-class TensorMetadata(BaseModel):
+class TensorMetadata(WireModel):
     """-1 stands for any size."""
 
     name: str
@@ -167,7 +168,7 @@ class TensorMetadata(BaseModel):
     shape: list[int]
 
 
-class ModelMetadata(BaseModel):
+class ModelMetadata(WireModel):
     """What a model takes and gives."""
 
     name: str
@@ -177,7 +178,7 @@ class ModelMetadata(BaseModel):
     outputs: list[TensorMetadata]
 
 
-class ServerMetadata(BaseModel):
+class ServerMetadata(WireModel):
     """Who serves."""
 
     name: str
@@ -185,26 +186,26 @@ class ServerMetadata(BaseModel):
     extensions: list[str]
 
 
-class ServerLive(BaseModel):
+class ServerLive(WireModel):
     """Liveness."""
 
     live: bool
 
 
-class ServerReady(BaseModel):
+class ServerReady(WireModel):
     """Readiness."""
 
     ready: bool
 
 
-class ModelReady(BaseModel):
+class ModelReady(WireModel):
     """Readiness of one model."""
 
     name: str
     ready: bool
 
 
-class KServeError(BaseModel):
+class KServeError(WireModel):
     """KServe's error body."""
 
     error: str

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 from operator import not_
 from typing import Annotated, Any
 
-from pydantic import AliasChoices, AliasGenerator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AliasChoices, AliasGenerator, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from service.api.wire_model import WireModel
 from service.choices import Aggregation, Boundary, LongInput
 from service.errors import InvalidInput
 from service.types import Chunking, EmbedRequest, EmbedResult, Matrix
@@ -22,7 +23,7 @@ def _whole(value: object) -> object:
 _Count = Annotated[int, BeforeValidator(_whole), Field(strict=True)]
 
 
-class ChunkingFields(BaseModel):
+class ChunkingFields(WireModel):
     """How a long input is cut and put together again; what is left out is as the model's settings say.
 
     Unlike everywhere else a field that is not known is refused: nobody's SDK sends any here.
@@ -47,7 +48,7 @@ class ChunkingFields(BaseModel):
     )  # fmt: skip
 
 
-class LongInputFields(BaseModel):
+class LongInputFields(WireModel):
     """This server's own fields, beside whatever words a dialect has for some of it."""
 
     long_input: LongInput | None = Field(
@@ -65,7 +66,7 @@ class LongInputFields(BaseModel):
 _FIELDS = frozenset(LongInputFields.model_fields)
 
 
-class ChunkObject(BaseModel):
+class ChunkObject(WireModel):
     """`text[start:end]`, counted in Unicode code points; null where the input came as token ids.
 
     `token_count` counts neither special tokens nor the prompt. `embedding` is written as the item's own.
@@ -78,7 +79,7 @@ class ChunkObject(BaseModel):
     embedding: list[float] | str
 
 
-class ChunkedItem(BaseModel):
+class ChunkedItem(WireModel):
     """What an item has more when it was asked for; `late` is false where the input was too long for it."""
 
     chunks: list[ChunkObject] | None = None

@@ -10,13 +10,12 @@ from functools import cache, partial
 from typing import Any, Literal
 from urllib.parse import quote
 
-from pydantic import BaseModel
-
 from service.api.errors import Status
 from service.api.http import Call, Operation, Reply
 from service.api.long_input import ChunkedItem, chunk_fields, long_input_headers, with_wishes
 from service.api.openai_fields import EmbeddingsRequest, Options, options_of, parse_inputs
 from service.api.wire import as_base64, as_numbers, to_json
+from service.api.wire_model import WireModel
 from service.errors import (
     DimensionsUnsupported,
     EmbedserveError,
@@ -48,14 +47,14 @@ class EmbeddingObject(ChunkedItem):
     embedding: list[float] | str
 
 
-class Usage(BaseModel):
+class Usage(WireModel):
     """Tokens as the served model counts them."""
 
     prompt_tokens: int
     total_tokens: int
 
 
-class EmbeddingsResponse(BaseModel):
+class EmbeddingsResponse(WireModel):
     """`data` is in the order of the inputs."""
 
     object: Literal["list"]
@@ -64,7 +63,7 @@ class EmbeddingsResponse(BaseModel):
     usage: Usage
 
 
-class ModelObject(BaseModel):
+class ModelObject(WireModel):
     """One served model."""
 
     id: str
@@ -80,7 +79,7 @@ class RetrievedModel(ModelObject):
     ready: bool
 
 
-class ModelList(BaseModel):
+class ModelList(WireModel):
     """All served models. KServe's V1 has the same path: `models`, their names, is its."""
 
     object: Literal["list"]
@@ -88,7 +87,7 @@ class ModelList(BaseModel):
     models: list[str]
 
 
-class ErrorObject(BaseModel):
+class ErrorObject(WireModel):
     """`detail` is this server's own addition where OpenAI's message says little."""
 
     message: str
@@ -98,7 +97,7 @@ class ErrorObject(BaseModel):
     detail: str | None = None
 
 
-class OpenAIError(BaseModel):
+class OpenAIError(WireModel):
     """OpenAI's error body."""
 
     error: ErrorObject

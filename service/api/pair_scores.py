@@ -7,13 +7,14 @@ import time
 import uuid
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from service.api import openai
 from service.api.http import MAX_ITEMS, Call, Operation, Reply
 from service.api.long_input import LongInputFields, long_input_headers
 from service.api.ranking import Limits, score_request
 from service.api.wire import to_json
+from service.api.wire_model import WireModel
 from service.choices import LongInput
 from service.errors import EmptyInput, InvalidInput, TooManyInputs
 from service.types import Pair
@@ -39,7 +40,7 @@ class ScorePairsRequest(LongInputFields):
     )
 
 
-class PairScore(BaseModel):
+class PairScore(WireModel):
     """`index` is the pair's place in the request."""
 
     index: int
@@ -47,14 +48,14 @@ class PairScore(BaseModel):
     score: float
 
 
-class PairUsage(BaseModel):
+class PairUsage(WireModel):
     """Tokens that the model read."""
 
     prompt_tokens: int
     total_tokens: int
 
 
-class PairScores(BaseModel):
+class PairScores(WireModel):
     """vLLM's."""
 
     id: str

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel
+from pydantic import ConfigDict, Field, RootModel
 
 from service.api.http import Call, Operation, Reply
 from service.api.wire import to_json
+from service.api.wire_model import WireModel
 from service.errors import InvalidInput
 
 _VERSION = "1"
 
 
-class IndexRequest(BaseModel):
+class IndexRequest(WireModel):
     """`ready` leaves out what is not loaded."""
 
     model_config = ConfigDict(extra="ignore")
@@ -26,7 +27,7 @@ class IndexRequest(BaseModel):
     ready: bool = False
 
 
-class ModelState(BaseModel):
+class ModelState(WireModel):
     """`state` is READY, LOADING, UNLOADING or UNAVAILABLE, and `reason` says why."""
 
     name: str
@@ -39,7 +40,7 @@ class Index(RootModel[list[ModelState]]):
     """Every model that is loaded or may be."""
 
 
-class LoadRequest(BaseModel):
+class LoadRequest(WireModel):
     """Nothing but the name, which stands in the path."""
 
     model_config = ConfigDict(extra="ignore")
@@ -47,15 +48,15 @@ class LoadRequest(BaseModel):
     parameters: dict[str, Any] = Field({}, description="Empty: neither a configuration nor files come from clients.")
 
 
-class UnloadRequest(BaseModel):
+class UnloadRequest(WireModel):
     """`unload_dependents` changes nothing, as no model depends on another."""
 
     model_config = ConfigDict(extra="ignore")
 
-    parameters: dict[str, Any] = {}
+    parameters: dict[str, Any] = Field(default_factory=dict)
 
 
-class Done(BaseModel):
+class Done(WireModel):
     """Nothing to say."""
 
 

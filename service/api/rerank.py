@@ -12,7 +12,7 @@ from __future__ import annotations
 import uuid
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, RootModel
+from pydantic import Field, RootModel
 
 from service.api.cohere import RerankMeta, rerank_meta
 from service.api.errors import Status
@@ -20,6 +20,7 @@ from service.api.http import Call, Operation, Reply
 from service.api.long_input import long_input_headers, long_input_of
 from service.api.ranking import Limits, RankFields, Ranking, rank_documents
 from service.api.wire import to_json
+from service.api.wire_model import WireModel
 from service.errors import EmbedserveError
 
 NAME = "rerank"
@@ -39,13 +40,13 @@ class RerankRequest(RankFields):
     truncation: bool | None = Field(None, description="Voyage: true cuts off what is too long, false refuses it.")
 
 
-class DocumentText(BaseModel):
+class DocumentText(WireModel):
     """What was scored."""
 
     text: str
 
 
-class RankedResult(BaseModel):
+class RankedResult(WireModel):
     """`index` is the document's place in the request; the best come first."""
 
     index: int
@@ -53,13 +54,13 @@ class RankedResult(BaseModel):
     document: DocumentText | None = None
 
 
-class RankedUsage(BaseModel):
+class RankedUsage(WireModel):
     """Tokens that the model read, the query once for each document."""
 
     total_tokens: int
 
 
-class RerankResponse(BaseModel):
+class RerankResponse(WireModel):
     """Cohere's, Jina's and vLLM's. Documents are there unless `return_documents` is false."""
 
     id: str
@@ -69,7 +70,7 @@ class RerankResponse(BaseModel):
     meta: RerankMeta
 
 
-class VoyageRanked(BaseModel):
+class VoyageRanked(WireModel):
     """The document's text where `return_documents` is true."""
 
     index: int
@@ -77,7 +78,7 @@ class VoyageRanked(BaseModel):
     document: str | None = None
 
 
-class VoyageRerankResponse(BaseModel):
+class VoyageRerankResponse(WireModel):
     """Voyage's."""
 
     object: Literal["list"]
@@ -90,7 +91,7 @@ class AnyRerankResponse(RootModel[RerankResponse | VoyageRerankResponse]):
     """As the request was."""
 
 
-class RerankError(BaseModel):
+class RerankError(WireModel):
     """The same sentence in Cohere's word and in Jina's and Voyage's."""
 
     message: str

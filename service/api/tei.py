@@ -27,6 +27,7 @@ from service.api.long_input import (
     without_chunks,
 )
 from service.api.wire import as_numbers, as_weights, in_turns, lists_in_turns, to_json
+from service.api.wire_model import WireModel
 from service.bundle import Bundle, Role
 from service.choices import LongInput, TokenIds, TruncationSide
 from service.errors import (
@@ -102,7 +103,7 @@ _Texts = Annotated[list[Annotated[_Text | _Ids, Discriminator(_kind_of_element)]
 _Inputs = Annotated[_Text | _Ids | _Texts, Discriminator(_kind)]
 
 
-class _Schema(BaseModel):
+class _Schema(WireModel):
     """Unknown fields are ignored."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
@@ -199,7 +200,7 @@ class TokenVectors(RootModel[list[list[list[float]]]]):
     """One vector per token."""
 
 
-class Weight(BaseModel):
+class Weight(WireModel):
     """That of a token of the model's vocabulary, in an input that holds it or means it."""
 
     index: int
@@ -220,7 +221,7 @@ class VectorsOrScores(
     """As the request was."""
 
 
-class Token(BaseModel):
+class Token(WireModel):
     """`start` and `stop` are bytes of the prompt and the text in UTF-8; null for special tokens."""
 
     id: int
@@ -238,13 +239,13 @@ class Texts(RootModel[list[str]]):
     """One per array of token ids."""
 
 
-class EmbeddingModel(BaseModel):
+class EmbeddingModel(WireModel):
     """How token vectors become one."""
 
     pooling: str
 
 
-class ModelType(BaseModel):
+class ModelType(WireModel):
     """One of the three; a classifier of one label is a reranker."""
 
     embedding: EmbeddingModel | None = None
@@ -252,7 +253,7 @@ class ModelType(BaseModel):
     classifier: tei_scores.Labels | None = None
 
 
-class Info(BaseModel):
+class Info(WireModel):
     """The default model, and this server's limits in TEI's words.
 
     `max_concurrent_requests` is the number of tokens that may wait, as there is no limit on requests;
@@ -278,14 +279,14 @@ class Info(BaseModel):
     docker_label: str | None
 
 
-class Health(BaseModel):
+class Health(WireModel):
     """Empty when all is well, an error when not."""
 
     error: str | None = None
     error_type: str | None = None
 
 
-class TeiError(BaseModel):
+class TeiError(WireModel):
     """TEI's error body; Validation stands for every mistake of a client's that has no type of its own."""
 
     error: str

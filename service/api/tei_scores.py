@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, RootModel, Tag
+from pydantic import ConfigDict, Discriminator, Field, RootModel, Tag
 
 from service.api import rerank as others
 from service.api.http import MAX_ITEMS, Call, Reply
 from service.api.long_input import LongInputFields, long_input_headers, long_input_of
 from service.api.ranking import Limits, Question, rank, score_request
 from service.api.wire import to_json
+from service.api.wire_model import WireModel
 from service.bundle import Activation, Bundle
 from service.choices import TruncationSide
 from service.errors import EmptyInput, InvalidInput, TooManyInputs
@@ -54,7 +55,7 @@ class TextsToRank(_Options):
     return_text: bool | None = None
 
 
-class RankedText(BaseModel):
+class RankedText(WireModel):
     """`index` is the text's place in the request."""
 
     index: int
@@ -92,7 +93,7 @@ class ClassifyRequest(_Options):
     inputs: _Inputs
 
 
-class LabelScore(BaseModel):
+class LabelScore(WireModel):
     """One label."""
 
     score: float
@@ -103,7 +104,7 @@ class LabelScoresOfInputs(RootModel[list[LabelScore] | list[list[LabelScore]]]):
     """Of each input all labels, the likeliest first; in one list where there was one input."""
 
 
-class Labels(BaseModel):
+class Labels(WireModel):
     """In the order of the logits."""
 
     id2label: dict[str, str]
@@ -161,7 +162,7 @@ async def _predicted(
     return found, _headers(result, [text for one in inputs for text in one])
 
 
-class HubParameters(BaseModel):
+class HubParameters(WireModel):
     """Of Hugging Face's InferenceClient."""
 
     function_to_apply: Literal["none", "sigmoid", "softmax"] | None = None
@@ -184,7 +185,7 @@ async def _hub(call: Call) -> Reply:
     return Reply(to_json([one[: asked.top_k] for one in found]), headers=headers)
 
 
-class _Either(BaseModel):
+class _Either(WireModel):
     inputs: Any = None
     parameters: Any = None
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, FailFast, Field, WithJsonSchema
+from pydantic import ConfigDict, FailFast, Field, WithJsonSchema
 
 from service.api.errors import Status
 from service.api.google import (
@@ -36,6 +36,7 @@ from service.api.google import (
 from service.api.http import MAX_ITEMS, Call, Handler, Operation, Reply
 from service.api.long_input import ChunkedItem, without_chunks
 from service.api.wire import to_json
+from service.api.wire_model import WireModel
 from service.errors import EmbedserveError, InvalidInput, ModelNotFound, TooManyInputs
 from service.model import Model
 from service.types import EmbedRequest
@@ -71,7 +72,7 @@ class PredictRequest(Message):
     parameters: Parameters | None = None
 
 
-class Statistics(BaseModel):
+class Statistics(WireModel):
     """Both are mandatory for Google's SDK."""
 
     token_count: int
@@ -85,26 +86,26 @@ class Embeddings(ChunkedItem):
     statistics: Statistics
 
 
-class Prediction(BaseModel):
+class Prediction(WireModel):
     """One instance's answer."""
 
     embeddings: Embeddings
 
 
-class Metadata(BaseModel):
+class Metadata(WireModel):
     """Code points of all contents, white space not counted, as Vertex bills them."""
 
     billableCharacterCount: int
 
 
-class PredictResponse(BaseModel):
+class PredictResponse(WireModel):
     """`predictions` is in the order of the instances; a `prompt` is answered by a bare array."""
 
     predictions: list[Prediction | list[float]]
     metadata: Metadata
 
 
-class EmbedContentResponse(BaseModel):
+class EmbedContentResponse(WireModel):
     """One vector."""
 
     embedding: ContentEmbedding
@@ -112,20 +113,20 @@ class EmbedContentResponse(BaseModel):
     truncated: bool
 
 
-class BatchEmbedContentsResponse(BaseModel):
+class BatchEmbedContentsResponse(WireModel):
     """`embeddings` is in the order of the requests."""
 
     embeddings: list[Embeddings]
     usageMetadata: UsageMetadata
 
 
-class PredictSchemata(BaseModel):
+class PredictSchemata(WireModel):
     """Of which kind the instances are."""
 
     instanceSchemaUri: str
 
 
-class PublisherModel(BaseModel):
+class PublisherModel(WireModel):
     """As much of a publisher model as clients look at."""
 
     name: str
@@ -133,14 +134,14 @@ class PublisherModel(BaseModel):
     predictSchemata: PredictSchemata | None = None  # of those that embed
 
 
-class DeployedModel(BaseModel):
+class DeployedModel(WireModel):
     """The served model behind an endpoint."""
 
     id: str
     displayName: str
 
 
-class EndpointDescription(BaseModel):
+class EndpointDescription(WireModel):
     """As much of an endpoint as clients look at."""
 
     name: str
