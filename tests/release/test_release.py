@@ -11,7 +11,18 @@ from pathlib import Path
 import pytest
 
 import service
-from deploy.release import CHANGELOG, CHART, FOLLOWERS, PACKAGE, ROOT, disagreements, main, mistakes, released
+from deploy.release import (
+    CHANGELOG,
+    CHART,
+    FOLLOWERS,
+    PACKAGE,
+    ROOT,
+    UNRELEASED,
+    disagreements,
+    main,
+    mistakes,
+    released,
+)
 
 GOOD = """# Changelog
 
@@ -71,10 +82,13 @@ def test_what_was_unreleased_is_the_new_versions() -> None:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """What a release writes to, as it is here."""
+    """What a release writes to, as it is here, and one thing to release: right behind a release there is none."""
     for name in (PACKAGE, CHANGELOG, *FOLLOWERS):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
+    notes = (ROOT / CHANGELOG).read_text("utf-8")
+    more = f"{UNRELEASED}\n\n### Changed\n- One thing more."
+    (tmp_path / CHANGELOG).write_text(notes.replace(UNRELEASED, more, 1), "utf-8")
     return tmp_path
 
 
