@@ -88,9 +88,10 @@ def compile_checkpoint(
     if output is None and is_bundle(final):
         say(f"already compiled: {final}")
         return final
+    checkpoint = _read(place, options)  # first: what is no checkpoint needs no place that can be written
     # In the cache only a broken bundle can stand in the way; one that another process finishes meanwhile is as good.
     with staged(final, replace=output is not None or final.exists()) as folder:
-        _write_bundle(folder, source, place, recipe, say)
+        _write_bundle(folder, source, place, recipe, checkpoint, say)
     say(f"compiled {final}")
     return final
 
@@ -107,16 +108,25 @@ def _recipe(place: Place, options: Options, hashes: FileHashes) -> Recipe:
         raise CheckpointError(f"{error.filename} cannot be read: {error.strerror}", "check the file") from error
 
 
-def _write_bundle(folder: Path, source: str, place: Place, recipe: Recipe, say: Say) -> None:
-    """Fills an empty folder with a verified bundle."""
+def _read(place: Place, options: Options) -> Checkpoint | Path:
+    """The checkpoint's descriptions; of static embeddings, where their rows are. Raises CheckpointError."""
     from models.kinds import read
-    from models.static_sources import write_static
+    from models.static_sources import find_static
 
+    return find_static(place, options) or read(place.folder, options.pooling)
+
+
+def _write_bundle(
+    folder: Path, source: str, place: Place, recipe: Recipe, checkpoint: Checkpoint | Path, say: Say
+) -> None:
+    """Fills an empty folder with a verified bundle."""
     options = recipe.options
-    if (static := write_static(folder, place, options, say)) is not None:
+    if isinstance(checkpoint, Path):
+        from models.static_sources import write_static
+
+        static = write_static(folder, place, checkpoint, options, say)
         _write_static_parts(folder, source, place, recipe, static, say)
         return
-    checkpoint = read(place.folder, options.pooling)
     route = options.route or _route(checkpoint)
     if options.precision == "int8" and route != "native":
         raise CheckpointError(

@@ -11,20 +11,30 @@ from models.static import Static
 from service.errors import CheckpointError, TargetUnsupported
 
 
-def write_static(folder: Path, place: Place, options: Options, say: Say) -> Static | None:
-    """Its rows, and words or tokenizer, written into `folder`; None for a checkpoint of another kind.
+def find_static(place: Place, options: Options) -> Path | None:
+    """The file of word vectors, or the folder of the rows; None for a checkpoint of another kind.
 
     Raises CheckpointError.
     """
     if place.file is not None:
         _refuse_options(options)
-        return word_files.write(place.folder / place.file, options.format, folder, say)
+        return place.folder / place.file
     if options.format is not None:
         raise CheckpointError(f"--format {options.format} is for files of word vectors", "leave --format out")
-    if (inner := static_folder.find(place.folder)) is None:
-        return None
-    _refuse_options(options)
-    return static_folder.write(place.folder, inner, folder, say)
+    found = static_folder.find(place.folder)
+    if found is not None:
+        _refuse_options(options)
+    return found
+
+
+def write_static(folder: Path, place: Place, found: Path, options: Options, say: Say) -> Static:
+    """Its rows, and words or tokenizer, written into `folder`; `found` is what `find_static` gave.
+
+    Raises CheckpointError.
+    """
+    if place.file is not None:
+        return word_files.write(found, options.format, folder, say)
+    return static_folder.write(place.folder, found, folder, say)
 
 
 def _refuse_options(options: Options) -> None:

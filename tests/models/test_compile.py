@@ -233,6 +233,15 @@ def test_a_killed_compile_leaves_no_bundle(tmp_path: Path) -> None:
     assert names(cache / "bundles") == sorted([folder.name, other.name])
 
 
+def test_what_is_no_checkpoint_is_said_before_a_place_is_asked_for(tmp_path: Path) -> None:
+    """Docker makes an empty folder of a path that is mistyped, and the cache may be one that nobody writes to."""
+    (empty := tmp_path / "model").mkdir()
+    (cache := tmp_path / "cache").mkdir()
+    (cache / "bundles").write_text("in the way of a folder", "utf-8")
+    with pytest.raises(CheckpointError, match="is not a checkpoint"):
+        compile_checkpoint(str(empty), cache_dir=cache, say=lambda _: None)
+
+
 # Short naps: a signal that comes just before one does not end it.
 NAPS = "(print('here', flush=True), [time.sleep(0.05) for _ in range(1200)])"
 
