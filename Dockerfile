@@ -38,6 +38,12 @@ RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip,target
     && python ${COMPILE_ALL} /opt/embedserve \
     && find /opt/embedserve -exec touch --no-dereference --date=${FILE_DATE} {} +
 
+# Modes and dates as everything here has them, whoever cloned the repository, and when.
+FROM builder AS scenarios
+COPY loadtest/__init__.py loadtest/locustfile.py loadtest/shapes.py loadtest/thresholds.py /opt/loadtest/loadtest/
+RUN chmod --recursive a+rX /opt/loadtest \
+    && find /opt/loadtest -exec touch --no-dereference --date=${FILE_DATE} {} +
+
 # The project alone, in folders as the virtual environment has them: a layer of its own, the last one.
 FROM builder AS project
 COPY deploy/requirements/build.txt ./
@@ -100,8 +106,7 @@ CMD ["serve"]
 # locust and its scenarios, for the chart's Job: no server.
 FROM runtime AS loadtest
 COPY --from=packages-loadtest /opt/embedserve /opt/embedserve
-COPY loadtest/__init__.py loadtest/locustfile.py loadtest/shapes.py loadtest/thresholds.py \
-    /opt/loadtest/loadtest/
+COPY --from=scenarios /opt/loadtest /opt/loadtest
 ENV PYTHONPATH=/opt/loadtest
 HEALTHCHECK NONE
 ENTRYPOINT ["locust"]

@@ -75,7 +75,7 @@ IMAGE ?= embedserve
 TARGET ?= cpu
 image:  ## build the container image (TARGET=gpu, IMAGE=name:tag, ARGS="--build-arg MODEL=all-MiniLM-L6-v2")
 	@test -n "$(ENGINE)" || { echo "embedserve: images need docker (running), podman or buildah" >&2; exit 1; }
-	BUILDAH_FORMAT=docker $(ENGINE) build --target $(TARGET) --tag $(IMAGE) \
+	BUILDAH_FORMAT=docker BUILDAH_LAYERS=true $(ENGINE) build --target $(TARGET) --tag $(IMAGE) \
 		--label org.opencontainers.image.version="$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' service/__init__.py)" \
 		--label org.opencontainers.image.revision="$$(git rev-parse HEAD 2>/dev/null)" \
 		--label org.opencontainers.image.source="$$(git remote get-url origin 2>/dev/null | sed -n 's#^https://\([^/]*@\)\{0,1\}#https://#p')" \

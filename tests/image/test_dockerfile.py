@@ -41,3 +41,19 @@ def test_every_package_that_builds_or_runs_it_has_hashes() -> None:
     assert len(installs) == 5
     for one in installs:
         assert "--require-hashes" in one or "--no-index" in one, one
+
+
+def test_what_is_shipped_has_modes_and_dates_of_a_stage() -> None:
+    """Files of the context have those of whoever cloned it: 0600 by a umask of 077."""
+    _, *stages = re.split(r"^FROM ", DOCKERFILE, flags=re.M)
+    shipped = [one for one in stages if one.startswith("runtime AS ")]
+    assert len(shipped) == 3
+    assert not [line for one in shipped for line in re.findall(r"^COPY (?!--from).*$", one, re.M)]
+
+
+def test_every_engine_keeps_layers() -> None:
+    """buildah alone makes a single one unless it is told."""
+    done = subprocess.run(
+        ["make", "-n", "image", "ENGINE=buildah"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "BUILDAH_LAYERS=true buildah build " in done.stdout
