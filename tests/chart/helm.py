@@ -118,8 +118,8 @@ def render(values: Values | None = None, *files: Path, **what: Any) -> list[Docu
 
 
 def parse(text: str) -> list[Document]:
-    """The documents of a YAML stream that are not empty."""
-    return [document for document in yaml.load_all(text, Loader=_LOADER) if document]
+    """A YAML stream's documents that are not empty. Raises ValueError: a key is there twice (kustomize refuses it)."""
+    return [document for document in yaml.load_all(text, Loader=_Strict) if document]
 
 
 def only(documents: Sequence[Document], kind: str, name: str | None = None) -> Document:
@@ -129,7 +129,12 @@ def only(documents: Sequence[Document], kind: str, name: str | None = None) -> D
     return found[0]
 
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+class _Strict(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        found: dict[Any, Any] = super().construct_mapping(node, deep=deep)
+        if len(found) < len(node.value):
+            raise ValueError(f"a key is there twice in {sorted(map(str, found))}")
+        return found
 
 
 @cache

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.chart.helm import CHART, HELM4, Document, Rendering, only, render
+from tests.chart.helm import CHART, HELM4, RELEASE, Document, Rendering, only, render
 from tests.chart.matrix import EVERYTHING
 
 pytestmark = pytest.mark.heavy
@@ -60,6 +60,30 @@ def egress_ports(documents: list[Document]) -> list[int]:
 )
 def test_the_port_of_the_endpoint_is_let_out(source: dict[str, Any], ports: list[int]) -> None:
     assert egress_ports(render({"modelSource": source})) == ports
+
+
+def test_what_is_said_in_two_values_is_there_once() -> None:
+    """The renderer of these tests refuses keys that are there twice."""
+    labels = {"release": "prometheus", "grafana_dashboard": "1"}
+    values = {
+        "commonLabels": labels | {"team": "search"},
+        "podLabels": {"team": "vectors"},
+        "podAnnotations": {"kubectl.kubernetes.io/default-container": "another", "checksum/config": "mine"},
+        "monitoring": {
+            "labels": {"release": "operator"},
+            "podMonitor": {"enabled": True},
+            "prometheusRule": {"enabled": True},
+            "dashboard": {"enabled": True, "labels": {"grafana_dashboard": "2"}},
+        },
+    }
+    documents = render(values)
+    assert only(documents, "PodMonitor")["metadata"]["labels"]["release"] == "operator"
+    assert (
+        only(documents, "ConfigMap", f"{RELEASE}-embedserve-dashboard")["metadata"]["labels"]["grafana_dashboard"]
+        == "2"
+    )
+    pod = only(documents, "Deployment")["spec"]["template"]["metadata"]
+    assert pod["annotations"] == values["podAnnotations"]
 
 
 @pytest.mark.parametrize("name", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"])

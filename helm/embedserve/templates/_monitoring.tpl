@@ -1,9 +1,6 @@
-{{/* Labels of what operators look for, beside those of everything. */}}
-{{- define "embedserve.monitoringLabels" -}}
-{{- include "embedserve.labels" . }}
-{{- with .Values.monitoring.labels }}
-{{ toYaml . }}
-{{- end }}
+{{/* Labels of what operators and sidecars look for, over those of everything: none is said twice. Called with (list $ labels). */}}
+{{- define "embedserve.labelsAnd" -}}
+{{- toYaml (mergeOverwrite (include "embedserve.labels" (first .) | fromYaml) (last .)) }}
 {{- end }}
 
 {{/* Of a PromQL selector: these pods alone. By the full name, as a release may have the chart twice, by an alias. */}}
