@@ -52,3 +52,22 @@ def test_the_documents_name_of_the_load_is_a_jobs() -> None:
     written = (CHART.parents[1] / "loadtest" / "README.md").read_text("utf-8")
     (release, name) = re.findall(r"helm test (\S+) --filter name=(\S+)", written)[0]
     only(render({"loadtest": {"enabled": True}}, release=release), "Job", name)
+
+
+@pytest.mark.parametrize(
+    ("values", "remedies", "words"),
+    [
+        (["monitoring.prometheusRule.enabled=true"], ["monitoring.podMonitor.enabled=true"], "EmbedserveAbsent fires"),
+        (["monitoring.dashboard.enabled=true"], ["monitoring.podMonitor.enabled=true"], "EmbedserveAbsent fires"),
+        (
+            ["monitoring.podMonitor.enabled=true", "tls.existingSecret=t"],
+            ["monitoring.tlsConfig.insecureSkipVerify=true"],
+            "set monitoring.tlsConfig",
+        ),
+        (["drain.graceSeconds=0"], ["drain.preStopSeconds=10"], "requests are lost"),
+    ],
+    ids=str,
+)
+def test_what_would_be_found_out_later_is_said(values: list[str], remedies: list[str], words: str) -> None:
+    assert words in notes(*values)
+    assert words not in notes(*values, *remedies)

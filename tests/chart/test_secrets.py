@@ -31,6 +31,10 @@ def install(helm: Helm, address: str, values: Values) -> str:
         ({"auth": {"apiKeys": {"existingSecret": "gone"}}}, "auth.apiKeys names the Secret gone, and there is none"),
         ({"auth": {"apiKeys": {"existingSecret": "clients", "key": "k"}}}, "has no key k, but keys"),
         ({"tls": {"existingSecret": "gone"}}, "tls names the Secret gone"),
+        (
+            {"tls": {"existingSecret": "certificate"}, "monitoring": {"podMonitor": {"enabled": True}}},
+            "(or set monitoring.tlsConfig): the Secret certificate has no key ca.crt",
+        ),
         ({"test": {"existingSecret": "gone"}}, "test names the Secret gone"),
         ({"modelSource": {"download": {"tokenSecret": {"name": "gone"}}}}, "tokenSecret names the Secret gone"),
     ],

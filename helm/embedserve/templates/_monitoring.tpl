@@ -14,6 +14,13 @@
 {{- with .Values.settings.health_route }}|{{ regexQuoteMeta . | replace "\\" "\\\\" | replace "\"" "\\\"" }}{{ end }}
 {{- end }}
 
+{{/* The Secret by whose ca.crt Prometheus compares certificates, if it does. */}}
+{{- define "embedserve.scrapesByCA" -}}
+{{- if and (or .Values.monitoring.serviceMonitor.enabled .Values.monitoring.podMonitor.enabled) (not .Values.monitoring.tlsConfig) }}
+{{- .Values.tls.existingSecret }}
+{{- end }}
+{{- end }}
+
 {{/* How the admin port is scraped, by either monitor. Rules and dashboard go by the labels job and release. */}}
 {{- define "embedserve.scrape" -}}
 port: admin

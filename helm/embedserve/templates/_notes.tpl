@@ -62,6 +62,15 @@ in the image {{ include "embedserve.image" . }}
 {{- if and (include "embedserve.autoscaled" .) (not .Values.monitoring.serviceMonitor.enabled) (not .Values.monitoring.podMonitor.enabled) }}
 - Autoscaling goes by what Prometheus scrapes with the labels job=embedserve, namespace, pod and release={{ include "embedserve.fullname" . }}: set monitoring.podMonitor.enabled=true, or write them yourself.
 {{- end }}
+{{- if and (or .Values.monitoring.prometheusRule.enabled .Values.monitoring.dashboard.enabled) (not .Values.monitoring.serviceMonitor.enabled) (not .Values.monitoring.podMonitor.enabled) }}
+- Alerts and the dashboard see only what is scraped with the labels job=embedserve, namespace, pod and release={{ include "embedserve.fullname" . }}; without it EmbedserveAbsent fires: set monitoring.podMonitor.enabled=true, or write them yourself.
+{{- end }}
+{{- with include "embedserve.scrapesByCA" . }}
+- Prometheus compares the certificate with ca.crt of the Secret {{ . }}, and with the name {{ include "embedserve.fullname" $ }}-admin.{{ $.Release.Namespace }}.svc: where they are others, set monitoring.tlsConfig.
+{{- end }}
+{{- if and (lt (float64 .Values.drain.graceSeconds) 1.0) (not (include "embedserve.lifecycle" .)) }}
+- Without drain.graceSeconds requests are lost in each update: pods refuse them before the cluster sends them elsewhere.
+{{- end }}
 {{- if not (dig "limits" "memory" "" .Values.resources) }}
 - Without a limit of memory a pod may take its node's; resources.limits.memory bounds it.
 {{- end }}

@@ -292,7 +292,7 @@
 {{- $namespace := .Release.Namespace }}
 {{- if and .Values.auth.checkSecrets (lookup "v1" "ConfigMap" $namespace "kube-root-ca.crt") }}
 {{- $auth := .Values.auth }}{{ $tls := .Values.tls }}{{ $source := .Values.modelSource }}
-{{- $wanted := list (list "auth.apiKeys" $auth.apiKeys.existingSecret $auth.apiKeys.key) (list "auth.adminKeys" $auth.adminKeys.existingSecret $auth.adminKeys.key) (list "tls" $tls.existingSecret "tls.crt") (list "tls" $tls.existingSecret "tls.key") (list "tls.clientCA" $tls.clientCA.existingSecret $tls.clientCA.key) (list "modelSource.download.tokenSecret" $source.download.tokenSecret.name $source.download.tokenSecret.key) (list "modelSource.s3" $source.s3.existingSecret "") (list "tracing.headers" .Values.tracing.headers.existingSecret .Values.tracing.headers.key) (list "test" .Values.test.existingSecret .Values.test.key) }}
+{{- $wanted := list (list "auth.apiKeys" $auth.apiKeys.existingSecret $auth.apiKeys.key) (list "auth.adminKeys" $auth.adminKeys.existingSecret $auth.adminKeys.key) (list "tls" $tls.existingSecret "tls.crt") (list "tls" $tls.existingSecret "tls.key") (list "tls (or set monitoring.tlsConfig)" (include "embedserve.scrapesByCA" .) "ca.crt") (list "tls.clientCA" $tls.clientCA.existingSecret $tls.clientCA.key) (list "modelSource.download.tokenSecret" $source.download.tokenSecret.name $source.download.tokenSecret.key) (list "modelSource.s3" $source.s3.existingSecret "") (list "tracing.headers" .Values.tracing.headers.existingSecret .Values.tracing.headers.key) (list "test" .Values.test.existingSecret .Values.test.key) }}
 {{- range $wanted }}
 {{- $value := index . 0 }}{{ $name := index . 1 }}{{ $key := index . 2 }}
 {{- if $name }}
