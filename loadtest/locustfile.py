@@ -99,7 +99,8 @@ class Client(FastHttpUser):
     def _post(self, path: str, name: str, body: Any, count: int, lengths: Callable[[Any], list[int]]) -> None:
         with self.client.post(path, json=body, name=name, headers=_HEADERS, catch_response=True) as response:
             if response.status_code != 200:
-                response.failure(f"status {response.status_code}: {(response.text or '')[:200]}")
+                why = response.text or getattr(response, "error", "")
+                response.failure(f"status {response.status_code}: {str(why)[:200]}")
                 return
             try:
                 found = lengths(response.json())

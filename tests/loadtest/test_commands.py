@@ -94,3 +94,14 @@ def test_what_traces_cost_is_told() -> None:
     assert process.returncode == 0, errors
     assert len(output.splitlines()) >= 6
     assert "traces are off" in output
+
+
+NO_LOADS = ["--users=0", "--seconds=-3", "--seconds=0", "--seconds=inf", "--fail-ratio=nan", "--p95-ms=x"]
+
+
+@pytest.mark.parametrize("wrong", NO_LOADS)
+def test_a_load_of_nothing_is_refused(wrong: str) -> None:
+    process = _start("load", wrong)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert f"argument {wrong.partition('=')[0]}" in errors.splitlines()[-1]

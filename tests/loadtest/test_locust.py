@@ -14,6 +14,7 @@ from loadtest.shapes import SHAPES
 from tests.clients.environments import Python
 from tests.conftest import StartServer
 from tests.e2e.process import Server, clean_environment, wait_until
+from tests.rolling.proxies import free_port
 
 LOCUST = Python("locust", ("locust>=2.32",))
 
@@ -49,7 +50,7 @@ def test_a_shape_ends_by_itself_with_a_report_and_without_failures(
     report = tmp_path / "report.html"
     before = server.metric("embedserve_requests_total", status="200")
     options = ["--shape", shape, "--seconds", "8", "--users", "8", "--fail-ratio", "0"]
-    done = _load(server.url, report, locust, *options)
+    done = _load(f"{server.url}/", report, locust, *options)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "openai query" in report.read_text("utf-8")
     assert server.metric("embedserve_requests_total", status="200") > before
@@ -97,3 +98,10 @@ def test_without_locust_it_is_said_how_to_get_it(server: Server, tmp_path: Path)
     done = _load(server.url, tmp_path / "report.html", str(tmp_path / "no-locust"))
     assert done.returncode == 1
     assert "make load" in done.stderr
+
+
+def test_nobody_there_is_said(locust: str, tmp_path: Path) -> None:
+    done = _load(f"http://127.0.0.1:{free_port()}", tmp_path / "report.html", locust, "--seconds", "2", "--users", "1")
+    assert done.returncode == 1
+    assert "load: missed: fail ratio 100.00%" in done.stderr
+    assert "Connection refused" in done.stdout + done.stderr
