@@ -11,7 +11,8 @@ from typing import Any
 
 from deploy.vertex import plan as vertex
 from deploy.vertex.plan import Plan
-from service.settings import Settings
+from service.errors import StartupError
+from service.settings import Settings, load_settings
 
 _TEXT = """\
 Uploads a model that this server's image serves, creates an endpoint, deploys the one to the other, and asks it for a
@@ -25,6 +26,7 @@ examples:
   python -m deploy.vertex … --machine g2-standard-4 --accelerator NVIDIA_L4
 """
 _FOLDER = re.compile(r"gs://[a-z0-9][a-z0-9._-]*/[^/].*")
+_ACCELERATOR = re.compile(r"(NVIDIA|TPU)_[A-Z0-9_]+")
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
 
 
@@ -35,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     dry = options.__dict__.pop("dry_run")
     if options.most_replicas < options.replicas:
         parser.error(f"--most-replicas {options.most_replicas} is less than --replicas {options.replicas}: raise it")
+    if options.accelerator and options.machine == Plan.machine:
+        parser.error(f"no {Plan.machine} has an accelerator: name a --machine that has (g2-standard-4 for an L4)")
     options.settings = dict(options.settings)
     wanted = Plan(**vars(options))
     if dry:
@@ -91,7 +95,9 @@ def _parser() -> argparse.ArgumentParser:
         "--artifact", type=_artifact, metavar="gs://…", help="a bundle or checkpoint (default: the image's)"
     )
     parser.add_argument("--machine", default=Plan.machine, help="(default: %(default)s)")
-    parser.add_argument("--accelerator", metavar="TYPE", help="such as NVIDIA_L4, with the image of the target gpu")
+    parser.add_argument(
+        "--accelerator", type=_accelerator, metavar="TYPE", help="such as NVIDIA_L4, with the image of the target gpu"
+    )
     parser.add_argument("--accelerators", type=_count, default=1, metavar="N", help="a replica (default: %(default)s)")
     parser.add_argument("--replicas", type=_count, default=1, metavar="N", help="at least (default: %(default)s)")
     parser.add_argument("--most-replicas", type=_count, default=4, metavar="N", help="(default: %(default)s)")
@@ -136,10 +142,23 @@ def _percent(value: str) -> int:
     return int(value)
 
 
+def _accelerator(value: str) -> str:
+    if _ACCELERATOR.fullmatch(value) is None:
+        raise argparse.ArgumentTypeError("as Vertex AI calls it, such as NVIDIA_L4")
+    return value
+
+
 def _setting(value: str) -> tuple[str, str]:
     name, _, text = value.partition("=")
-    if name.removeprefix("EMBEDSERVE_").lower() not in Settings.model_fields or not name.startswith("EMBEDSERVE_"):
+    setting = name.removeprefix("EMBEDSERVE_").lower()
+    if setting not in Settings.model_fields or not name.startswith("EMBEDSERVE_"):
         raise argparse.ArgumentTypeError(f"{name} is no setting; README.md has them all")
+    if setting in vertex.AGREED:
+        raise argparse.ArgumentTypeError(f"{name} is agreed with Vertex AI when the model is uploaded: leave it out")
+    try:
+        load_settings({setting: text})
+    except StartupError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
     return name, text
 
 

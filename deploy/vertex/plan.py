@@ -12,6 +12,10 @@ PORT = 8080
 PREDICT_ROUTE, HEALTH_ROUTE = "/vertex/predict", "/vertex/health"
 """The server's own /predict and /health are Text Embeddings Inference's, and cannot be Vertex AI's as well."""
 
+AGREED = frozenset({"host", "port", "admin_host", "admin_port", "predict_route", "health_route"})
+"""Settings that AIP_* variables say, or that would hide the server from Vertex AI."""
+
+_MARKS = "|;#~!@%&*+?"  # that part variables for gcloud where their values have commas
 _TIMEOUT = 1800  # seconds until a replica must be healthy: a large checkpoint is fetched and compiled
 
 
@@ -92,7 +96,10 @@ def gcloud(plan: Plan) -> list[list[str]]:
 def _dictionary(values: Mapping[str, str]) -> str:
     """As gcloud reads it: parted by commas, or, where a value has one, by what is said between two carets."""
     pairs = [f"{name}={value}" for name, value in values.items()]
-    return ",".join(pairs) if not any("," in pair for pair in pairs) else "^|^" + "|".join(pairs)
+    if not any("," in pair for pair in pairs):
+        return ",".join(pairs)
+    mark = next(mark for mark in _MARKS if not any(mark in pair for pair in pairs))
+    return f"^{mark}^{mark.join(pairs)}"
 
 
 def upload_arguments(plan: Plan) -> dict[str, Any]:

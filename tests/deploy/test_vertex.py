@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,13 @@ def test_a_value_with_a_comma_is_one_value() -> None:
     assert variables.endswith("=^|^EMBEDSERVE_LONG_INPUT=truncate|EMBEDSERVE_MODEL_ALIASES=a,b")
 
 
+def test_values_with_commas_and_bars_are_parted_by_what_they_have_not() -> None:
+    settings = {"EMBEDSERVE_CORS_ORIGINS": "https://a,https://b", "EMBEDSERVE_MODEL_ALIASES": "a|b"}
+    [variables] = [word for word in gcloud(replace(PLAN, settings=settings))[0] if "env-vars" in word]
+    _, mark, pairs = variables.partition("=")[2].split("^")
+    assert dict(pair.split("=", 1) for pair in pairs.split(mark)) == settings
+
+
 def test_a_dry_run_prints_what_a_shell_would_run(capsys: pytest.CaptureFixture[str]) -> None:
     own = ["--artifact", "gs://b/f", "--set", "EMBEDSERVE_LONG_INPUT=reject", "--name", "mine"]
     assert main([*REQUIRED, *own, "--dry-run"]) == 0
@@ -84,6 +92,11 @@ def test_help_and_mistakes(capsys: pytest.CaptureFixture[str]) -> None:
         (["--replicas", "4", "--most-replicas", "1"], "raise it"),
         (["--cpu-target", "700"], "from 1 to 100"),
         (["--set", "EMBEDSERVE_LONG_IMPUT=x"], "EMBEDSERVE_LONG_IMPUT is no setting"),
+        (["--set", "EMBEDSERVE_LONG_INPUT=nonsense"], "truncate"),
+        (["--set", "EMBEDSERVE_PORT=80"], "agreed with Vertex AI"),
+        (["--set", "EMBEDSERVE_HEALTH_ROUTE=/a"], "agreed with Vertex AI"),
+        (["--accelerator", "L4"], "such as NVIDIA_L4"),
+        (["--accelerator", "NVIDIA_L4"], "name a --machine"),
         (["--name", "My Model"], "small letters"),
     ):
         with pytest.raises(SystemExit) as ended:
