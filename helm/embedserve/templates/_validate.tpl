@@ -172,9 +172,10 @@
 
 {{- define "embedserve.validate.gpu" -}}
 {{- $gpu := .Values.gpu }}
-{{- $devices := list (dig "device" "" .Values.settings) }}{{ $precisions := list .Values.model.precision }}
+{{- $ofAll := dig "device" "auto" .Values.settings }}
+{{- $devices := .Values.models | empty | ternary (list $ofAll) list }}{{ $precisions := list .Values.model.precision }}
 {{- range .Values.models }}
-{{- $devices = append $devices (default "" .device) }}{{ $precisions = append $precisions (default "" .precision) }}
+{{- $devices = append $devices (default $ofAll .device) }}{{ $precisions = append $precisions (default "" .precision) }}
 {{- end }}
 {{- if not $gpu.enabled }}
 {{- range $devices }}
@@ -194,8 +195,8 @@
 {{- fail (printf "image.tag %s is that of GPUs, and pods get none: set gpu.enabled=true, or leave the tag out." .Values.image.tag) }}
 {{- end }}
 {{- else }}
-{{- if and (has "cpu" $devices) (not .Values.models) }}
-{{- fail "gpu.enabled, and settings.device is cpu: the GPU would idle. Leave one of them out." }}
+{{- if without $devices "cpu" | empty }}
+{{- fail "gpu.enabled, and the device of all models is cpu: the GPU would idle. Leave one of them out." }}
 {{- end }}
 {{- if has "int8" $precisions }}
 {{- fail "the precision int8 is one for CPUs, and gpu.enabled is set: take fp16 or fp32." }}
@@ -204,7 +205,7 @@
 {{- fail (printf "gpu.enabled, and image.tag %s is an image without CUDA: leave the tag out, or take %s-gpu." .Values.image.tag .Chart.AppVersion) }}
 {{- end }}
 {{- $numbers := list }}
-{{- range without $devices "" "auto" "cpu" }}
+{{- range without $devices "cpu" }}
 {{- $number := regexFind "[0-9]+$" . | int }}{{ $numbers = append $numbers $number }}
 {{- if ge $number (int $gpu.count) }}
 {{- fail (printf "the device %s is asked for, and a pod has %d, counted from 0: raise gpu.count, or take another." . (int $gpu.count)) }}
