@@ -112,7 +112,7 @@ sbom: $(VENV)-audit/.installed  ## the bill of materials of the CPU server, dist
 
 dist: $(VENV)/.installed $(VENV)-dist/.installed  ## the sdist, and the wheel that is built from it, into dist/; looked at by twine
 	@$(BIN)/python -m deploy.release --check
-	@$(VENV)-dist/bin/python -m build --outdir dist .
+	@$(VENV)-dist/bin/python -m build --no-isolation --outdir dist .
 	@$(VENV)-dist/bin/twine check --strict dist/*.whl dist/*.tar.gz
 
 kustomize: $(VENV)/.installed-test  ## write deploy/kustomize/base anew from the chart
@@ -158,8 +158,10 @@ $(VENV)-audit/.installed: $(LOCKS)/audit.txt
 	@$(VENV)-audit/bin/python -m pip install --disable-pip-version-check --quiet --require-hashes -r $(LOCKS)/audit.txt
 	@touch $@
 
-$(VENV)-dist/.installed:
-	@echo "embedserve: installing build and twine in $(VENV)-dist"
+# hatchling as the image's wheel has it: another one writes another wheel.
+$(VENV)-dist/.installed: $(LOCKS)/build.txt
+	@echo "embedserve: installing hatchling, build and twine in $(VENV)-dist"
 	@$(PYTHON) -m venv $(VENV)-dist
+	@$(VENV)-dist/bin/python -m pip install --disable-pip-version-check --quiet --require-hashes -r $(LOCKS)/build.txt
 	@$(VENV)-dist/bin/python -m pip install --disable-pip-version-check --quiet 'build>=1.2' 'twine>=6.1'
 	@touch $@
