@@ -133,7 +133,7 @@
 
 {{/* Of variables: those that the chart says itself, and secrets in plain text. */}}
 {{- define "embedserve.validate.variables" -}}
-{{- $elsewhere := dict "EMBEDSERVE_PORT" "service.containerPort" "EMBEDSERVE_ADMIN_PORT" "admin.port" "EMBEDSERVE_CONFIG" "settings" "EMBEDSERVE_CACHE_DIR" "cache.existingClaim" "EMBEDSERVE_MODEL" "model.name" "EMBEDSERVE_MODELS" "models" "EMBEDSERVE_DRAIN_GRACE" "drain.graceSeconds" "EMBEDSERVE_DRAIN_TIMEOUT" "drain.timeoutSeconds" }}
+{{- $elsewhere := dict "EMBEDSERVE_HOST" "settings.host" "EMBEDSERVE_ADMIN_HOST" "settings.host" "EMBEDSERVE_REQUEST_TIMEOUT" "settings.request_timeout" "EMBEDSERVE_STALL_TIMEOUT" "settings.stall_timeout" "EMBEDSERVE_HEALTH_ROUTE" "settings.health_route" "AIP_HEALTH_ROUTE" "settings.health_route" "EMBEDSERVE_TLS_CERTIFICATE" "tls.existingSecret" "EMBEDSERVE_TLS_PRIVATE_KEY" "tls.existingSecret" "EMBEDSERVE_TLS_CLIENT_CA" "tls.clientCA.existingSecret" "EMBEDSERVE_PORT" "service.containerPort" "EMBEDSERVE_ADMIN_PORT" "admin.port" "EMBEDSERVE_CONFIG" "settings" "EMBEDSERVE_CACHE_DIR" "cache.existingClaim" "EMBEDSERVE_MODEL" "model.name" "EMBEDSERVE_MODELS" "models" "EMBEDSERVE_DRAIN_GRACE" "drain.graceSeconds" "EMBEDSERVE_DRAIN_TIMEOUT" "drain.timeoutSeconds" }}
 {{- $secret := dict "EMBEDSERVE_API_KEYS" "auth.apiKeys.existingSecret" "EMBEDSERVE_ADMIN_KEYS" "auth.adminKeys.existingSecret" "HF_TOKEN" "modelSource.download.tokenSecret" }}
 {{- $seen := list }}
 {{- range .Values.extraEnv }}
@@ -246,6 +246,10 @@
 {{- end }}
 
 {{- define "embedserve.validate.network" -}}
+{{- $host := dig "host" "0.0.0.0" .Values.settings }}
+{{- if or (hasPrefix "127." $host) (has $host (list "localhost" "::1")) }}
+{{- fail (printf "settings.host is %s, where neither probes nor Services reach a pod: leave it out, or take :: where pods have IPv6 addresses alone." $host) }}
+{{- end }}
 {{- if eq (int .Values.admin.port) (int .Values.service.containerPort) }}
 {{- fail (printf "admin.port and service.containerPort are both %d: metrics and administration have a port of their own. Change one of them." (int .Values.admin.port)) }}
 {{- end }}
