@@ -179,8 +179,19 @@ class Golden(_Strict):
 
 
 def is_bundle(folder: Path) -> bool:
-    """Whether `folder` says of itself that it is a bundle."""
-    return (folder / BUNDLE_JSON).is_file()
+    """Whether `folder` says of itself that it is a bundle. Raises BundleError where nobody may look into it."""
+    path = folder / BUNDLE_JSON
+    try:
+        return path.is_file()
+    except PermissionError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> BundleError:
+    remedy = RECOMPILE
+    if isinstance(error, PermissionError):
+        remedy = f"let the user that serves read it: chmod -R a+rX {path.parent}"
+    return BundleError(f"{path} cannot be read: {error.strerror}", remedy)
 
 
 def sha256_of(path: Path) -> str:
@@ -194,12 +205,12 @@ def read_bundle(folder: Path) -> Bundle:
     path = folder / BUNDLE_JSON
     if not folder.is_dir():
         raise BundleError(f"{folder} does not exist", "name the folder of a bundle, as embedserve compile prints it")
-    if not path.is_file():
+    if not is_bundle(folder):
         raise BundleError(f"{folder} is not a bundle: it has no {BUNDLE_JSON}", RECOMPILE)
     try:
         return Bundle.model_validate_json(path.read_bytes())
     except OSError as error:
-        raise BundleError(f"{path} cannot be read: {error.strerror}", RECOMPILE) from error
+        raise _unreadable(path, error) from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
@@ -224,7 +235,7 @@ def verify_files(folder: Path, bundle: Bundle) -> None:
         try:
             actual = sha256_of(path)
         except OSError as error:
-            raise BundleError(f"{path} cannot be read: {error.strerror}", RECOMPILE) from error
+            raise _unreadable(path, error) from error
         if actual != expected:
             raise BundleError(f"{path} is corrupt: its sha256 is {actual}, bundle.json says {expected}", RECOMPILE)
 

@@ -163,6 +163,8 @@ def listen(host: str, port: int, flag: str = "--") -> socket.socket:
         remedy = f"name an address of this machine with {flag}host"
         if error.errno == errno.EADDRINUSE:
             remedy = f"stop what is listening there, or pick another with {flag}port (0 picks a free one)"
+        if error.errno == errno.EACCES:
+            remedy = f"pick one above 1023 with {flag}port: those below are for who has the right NET_BIND_SERVICE"
         raise StartupError(f"cannot listen on {host}:{port}: {error.strerror}", remedy) from None
     listener.setblocking(False)
     return listener

@@ -156,6 +156,8 @@ def _beside(parts: Service, tls: Certificates | None) -> Beside | None:
             raise StartupError("--admin-host is set, and --admin-port is not", "set both, or neither")
         return None
     host = settings.admin_host or settings.host
+    if settings.admin_port == settings.port != 0 and host == settings.host:
+        raise StartupError(f"--port and --admin-port are both {settings.port}", "give each a port of its own")
     config = uvicorn_config(create_app(parts, "admin"), settings)
     return Beside(config, tls and tls.without_clients(), listen(host, settings.admin_port, "--admin-"), host)
 

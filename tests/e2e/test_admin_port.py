@@ -117,3 +117,5 @@ def test_mistakes_are_said_in_one_line(server: Server, bundle: Path) -> None:
     assert "--admin-port" in remedy
     alone = run_command("serve", bundle, "--port", "0", "--admin-host", "127.0.0.1")
     assert b"--admin-host is set, and --admin-port is not" in alone.stderr
+    both = run_command("serve", bundle, "--port", str(port), "--admin-port", str(port))
+    assert f"--port and --admin-port are both {port}" in both.stderr.decode()
