@@ -37,6 +37,17 @@ def test_a_name_that_looks_like_something_else_is_a_text(name: str) -> None:
     assert {"123", name} <= set(found)
 
 
+def test_keys_and_claims_of_digits_are_texts() -> None:
+    loads = {"enabled": True, "report": {"claimName": "123"}}
+    spec = only(render({"loadtest": loads, "test": {"existingSecret": "a", "key": "456"}}), "Job")["spec"]["template"][
+        "spec"
+    ]
+    (container,) = spec["containers"]
+    (key,) = (one["valueFrom"]["secretKeyRef"]["key"] for one in container["env"] if "valueFrom" in one)
+    (claim,) = (one["persistentVolumeClaim"]["claimName"] for one in spec["volumes"] if "persistentVolumeClaim" in one)
+    assert (key, claim) == ("456", "123")
+
+
 def test_a_namespace_of_digits_is_a_text() -> None:
     documents = HELM4.documents(Rendering(files=(EVERYTHING,), extra=["--namespace", "123"]))
     assert {document["metadata"]["namespace"] for document in documents} == {"123"}

@@ -145,6 +145,19 @@ BAD: tuple[tuple[Values, str], ...] = (
     ({"extraEnv": [{"name": "WORKERS", "value": 4}]}, "extraEnv"),
     ({"podLabels": {"team search": "yes"}}, "team search"),
     ({"commonLabels": {"team": "search and more"}}, "commonLabels"),
+    ({"monitoring": {"labels": {"release": "kube prometheus stack"}}}, "labels"),
+    ({"monitoring": {"dashboard": {"labels": {"a": "b c"}}}}, "labels"),
+    ({"monitoring": {"prometheusRule": {"runbookUrl": "https://wiki/page#own"}}}, "runbookUrl"),
+    ({"loadtest": {"nodeSelector": {"a": "b c"}}}, "nodeSelector"),
+    ({"extraEnv": [{"name": "A=B", "value": "c"}]}, "extraEnv"),
+    ({"extraEnv": [{"name": "A", "value": "b", "valueFrom": {"fieldRef": {"fieldPath": "c"}}}]}, "extraEnv"),
+    ({"extraEnv": [{"name": "A", "valueFrom": {}}]}, "extraEnv"),
+    ({"ingress": {"enabled": True, "hosts": [{"host": "http://x/y"}]}}, "host"),
+    ({"httpRoute": {"hostnames": ["http://x"]}}, "hostnames"),
+    ({"strategy": {"maxUnavailable": "150%"}}, "maxUnavailable"),
+    ({"networkPolicy": {"apiFrom": [{"podSelector": {"app": "x"}}]}}, "podSelector"),
+    ({"networkPolicy": {"adminFrom": [{"ipBlock": {"cdir": "10.0.0.0/8"}}]}}, "ipBlock"),
+    ({"autoscaling": {"keda": {"authenticationRef": {"kind": "TriggerAuthentication"}}}}, "authenticationRef"),
     ({"podAnnotations": {"two words": "yes"}}, "two words"),
     ({"modelSource": {"type": "pvc", "pvc": {"claimName": "c", "subPath": "a/../../b"}}}, "subPath"),
 )
@@ -167,6 +180,13 @@ GOOD: tuple[Values, ...] = (
     {"resources": {"limits": {"cpu": None}, "requests": {"cpu": "3500m"}}},
     {"podSecurityContext": {"runAsUser": None}},
     {"replicaCount": 0},
+    {"strategy": {"maxSurge": "150%", "maxUnavailable": "100%"}},
+    {"ingress": {"enabled": True, "hosts": [{"host": "*.example.org"}]}},
+    {
+        "networkPolicy": {
+            "apiFrom": [{"podSelector": {}}, {"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]}}]
+        }
+    },
     {"settings": {"host": "::"}},
     {"extraVolumes": [MEMORY], "extraVolumeMounts": [AT_SHM, {"name": "tmp", "mountPath": "/var/tmp"}]},
     {
