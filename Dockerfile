@@ -69,6 +69,9 @@ COPY LICENSE checkpoint[s] checkpoints/
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     --mount=type=secret,id=hf_token \
     mkdir /models \
+    && case "${MODEL}" in checkpoints/*) \
+        test -d "${MODEL}" || { echo "embedserve: the build has no folder ${MODEL}" >&2; exit 1; };; \
+    esac \
     && if [ -n "${MODEL}" ]; then \
         /opt/embedserve/bin/python -m ensurepip > /dev/null \
         && HF_TOKEN_PATH=/run/secrets/hf_token /opt/embedserve/bin/embedserve compile "${MODEL}" ${COMPILE_FLAGS} \

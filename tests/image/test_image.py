@@ -13,7 +13,7 @@ import httpx
 import numpy as np
 import pytest
 
-from deploy.image.build import ROOT, TAG, build
+from deploy.image.build import ROOT, TAG, BuildFailed, build
 from service.settings import DEFAULT_PORT
 from tests.conftest import Golden
 from tests.e2e.process import full_windows, wait_until
@@ -201,6 +201,11 @@ def _takes_sigterm(container: Container) -> bool:
     lines = container.run("cat", "/proc/1/status").stdout.splitlines()
     caught = next((line.split()[1] for line in lines if line.startswith("SigCgt")), "0")
     return bool(int(caught, 16) >> 14 & 1)
+
+
+def test_a_folder_to_bake_in_that_is_missing_is_asked_of_no_hub(base: str) -> None:
+    with pytest.raises(BuildFailed, match="the build has no folder checkpoints/missing"):
+        build("localhost/embedserve:test-missing", "model", {"MODEL": "checkpoints/missing"})
 
 
 def test_a_mounted_model_is_served(image: str, bundle: Path, start: StartContainer, golden: Golden) -> None:
