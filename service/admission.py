@@ -26,7 +26,6 @@ SLOWDOWN = 8  # a request may always wait for so many times what it takes itself
 DEADLINE_PART = 0.5  # of the time that a request has left: the estimate may be wrong by a factor of two
 _SPREAD = 4 / 3  # refused requests are told to come back between the queue's time and so many times that
 _RETRY_AFTER = (1.0, 60.0)  # seconds: not at once, and not so long as to give up
-_WRONG_BY = 2  # times as many tokens, or as few, may a request have that was expected to have some
 _QUIET = 3.0  # seconds without a refusal, and the overload is over
 # What a queue promises before it has measured anything: tokens per second of a small encoder on one core.
 _FIRST_GUESS = 5_000.0
@@ -104,12 +103,12 @@ class Admission(Generic[Row]):
             raise self.refusal(tokens, now)
         if seconds > DEADLINE_PART * left > 0:
             told = retry_after(self._wait(tokens))
-            raise Overloaded("The work that is queued takes longer than this request has time.", told)
+            raise Overloaded("The work that is queued takes longer than this request has time.", told, tokens)
 
     def turns_away(self, tokens: int, now: float) -> bool:
-        """Whether a request of about so many tokens would be refused in each of the classes that it may be of."""
-        first, last = self._queue.class_of(tokens // _WRONG_BY), self._queue.class_of(_WRONG_BY * tokens)
-        return all(self._would_refuse(self._queue.nearest(tokens, number), now) for number in range(first, last + 1))
+        """Whether a request of so many tokens at most would be refused in each of the classes that it may be of."""
+        classes = range(self._queue.class_of(tokens) + 1)
+        return all(self._would_refuse(self._queue.nearest(tokens, number), now) for number in classes)
 
     def _would_refuse(self, tokens: int, now: float) -> bool:
         """However much time it has."""
@@ -127,7 +126,7 @@ class Admission(Generic[Row]):
         self._next_return[number] = back + tokens / self.throughput.rate
         told = retry_after(back - now)
         self._strict_until[number] = now + _QUIET
-        return Overloaded("The server has more work queued than it accepts.", told)
+        return Overloaded("The server has more work queued than it accepts.", told, tokens)
 
     def _wait(self, tokens: int) -> float:
         """Seconds until what is queued before it is done."""

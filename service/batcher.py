@@ -131,7 +131,7 @@ class Batcher:
         return self._cache is None and self._admission.is_strict(asyncio.get_running_loop().time())
 
     def turns_away(self, tokens: int) -> bool:
-        """Whether a request of about so many tokens need not be looked at, where others have just been refused."""
+        """Whether a request of so many tokens at most need not be looked at, where others have just been refused."""
         return self._admission.turns_away(tokens, asyncio.get_running_loop().time())
 
     def refusal(self, tokens: int) -> Overloaded:

@@ -270,9 +270,13 @@ class ServerBusy(EmbedserveError):
 
 
 class Overloaded(ServerBusy):
-    """The queue holds as many tokens as it may."""
+    """The queue holds as many tokens as it may. `tokens` are those of the request, 0 where nobody has counted them."""
 
     reason = "overloaded"
+
+    def __init__(self, message: str, retry_after: float, tokens: int = 0) -> None:
+        super().__init__(message, retry_after)
+        self.tokens = tokens
 
 
 class RateLimited(ServerBusy):

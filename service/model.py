@@ -98,7 +98,7 @@ class Model:
         not know."""
         if not self.is_overloaded or not self.expected.knows(route):
             return False
-        return self.batchers[0].turns_away(self.expected.of(route, size))
+        return self.batchers[0].turns_away(self.expected.most(route, size))
 
     def refusal(self, route: str, size: int) -> Overloaded:
         """For one that is turned away."""

@@ -40,6 +40,7 @@ from service.errors import (
     InvalidInput,
     MalformedBody,
     MethodNotAllowed,
+    Overloaded,
     RequestError,
     RouteNotFound,
     SlowBody,
@@ -107,6 +108,7 @@ class Call:
     facts: dict[str, object] = field(default_factory=dict)  # for the log line
     used: list[Model] = field(default_factory=list)
     is_cut_short: bool = False  # the rest of its body is not going to be read
+    is_looked_at: bool = False  # though by its length it could be turned away
     spending: Spending | None = None  # of its key's, where there are keys or limits
     context: Context | None = None  # of its server span, where there is a tracer
     trace: Trace | None = None  # where that is recorded
@@ -172,10 +174,17 @@ class Call:
         self.facts = {"inputs": len(result.tokens), "tokens": tokens, "chunks": result.rows}
         model = self.used[-1]
         if not isinstance(result, TokenResult) or model.bundle.task == "tokens":  # or it is not of the main queue
-            model.expected.learn(self.route, self.held, tokens)
+            self.learn(model, tokens)
+            if isinstance(result, EmbedResult) and any(result.late):
+                model.expected.learn_elsewhere(self.route)
         if self.trace is not None:
             self.trace.enter(ENCODE)
             self.trace.tell(of_result(result, self.model))
+
+    def learn(self, model: Model, tokens: int) -> None:
+        """What its body had."""
+        if self.held:
+            model.expected.learn(self.route, self.held, tokens)
 
     @property
     def ids(self) -> dict[str, str]:
@@ -328,6 +337,8 @@ def refusal(call: Call, error: EmbedserveError, dialect: Dialect) -> Reply:
     status = status_of(error, own_statuses(dialect))
     metrics.of_rejections(call.model, call.route, error.reason).inc()
     call.facts["reason"] = error.reason
+    if isinstance(error, Overloaded) and error.tokens and call.used:
+        call.learn(call.used[-1], error.tokens)
     if call.spending is not None and not isinstance(error, RequestError | DeadlineExceeded | ClientGone):
         call.spending.give_back()  # it was not for the client to prevent
     if status.http >= 500:
@@ -344,8 +355,14 @@ def refusal(call: Call, error: EmbedserveError, dialect: Dialect) -> Reply:
 def _turn_away(call: Call, models: Sequence[Model], size: int | None) -> None:
     """Raises Overloaded where the length of its body says that a request stands no chance: each of these models has
     just refused others, and would refuse it as well, whatever else is in it. One that has not answered enough at its
-    route to know might let it in."""
+    route to know might let it in; and some are read all the same, so that what is learnt is not of those alone who are
+    let in."""
+    if call.is_looked_at:
+        return
     if size and models and all(one.turns_away(call.route, size) for one in models):
+        call.is_looked_at = models[0].expected.is_due(call.route)
+        if call.is_looked_at:
+            return
         if len(models) == 1:
             call.model = models[0].name
         raise models[0].refusal(call.route, size)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -37,17 +37,16 @@ def narrow(launch: StartServer) -> Iterator[Server]:
 
 
 @contextmanager
-def flooded(server: Server, **fields: str) -> Iterator[None]:
-    """While the block is running, more comes than it can do."""
+def flooded(server: Server, body: Callable[[int], Mapping[str, object]] | None = None) -> Iterator[None]:
+    """While the block is running, more comes than it can do: texts of a full window, or the bodies of these numbers."""
     over = threading.Event()
-    texts = full_windows(CLIENTS * 50)
+    texts = full_windows(CLIENTS * 50) if body is None else []
 
     def ask(number: int) -> None:
         with httpx.Client(base_url=server.url, headers=server.http.headers, timeout=60, trust_env=False) as client:
             while not over.is_set():
-                for text in texts[number::CLIENTS]:
-                    if not over.is_set():
-                        client.post("/v1/embeddings", json={"input": text, **fields})
+                client.post("/v1/embeddings", json=body(number) if body else {"input": texts[number % len(texts)]})
+                number += CLIENTS
 
     threads = [threading.Thread(target=ask, args=(number,)) for number in range(CLIENTS)]
     for one in threads:
@@ -128,6 +127,38 @@ def test_short_requests_and_others_than_those_that_are_too_many_are_let_in(narro
     assert narrow.metric("embedserve_requests_in_flight", route="/v1/embeddings") == 0
 
 
+def test_a_few_plain_words_have_room_beside_a_flood_of_what_has_a_token_a_byte(launch: StartServer) -> None:
+    """By its length, and by what others of that length have, it is as large as those that are too many."""
+    server = launch("--executors", "1", "--max-queue-seconds", "0.5")
+    words = "The committee met on Tuesday and spoke of the new library building near the river in the old town. " * 18
+
+    def bulk(number: int) -> dict[str, object]:
+        """Of two classes, one next to the other."""
+        return {"input": [f"{number} {i} " + "?!;:,.()" * 29 for i in range((6, 18)[number % 2])]}
+
+    for number in range(-10, 0):
+        assert server.post("/v1/embeddings", bulk(number)).status_code == 200
+    replies = []
+    with flooded(server, bulk):
+        for number in range(8):
+            wait_until(partial(is_refusing, server, server.metric(REFUSED)), "others being refused")
+            replies.append(server.post("/v1/embeddings", {"input": f"{number} {words}"}))
+    assert [reply.status_code for reply in replies] == [200] * len(replies)
+    server.stop()
+
+
+def test_late_chunks_wait_in_a_queue_of_their_own(launch: StartServer) -> None:
+    server = launch("--executors", "1", "--max-queue-seconds", "0.2")
+    late = {"chunking": {"max_tokens": 32}, "late": True}
+    for text in full_windows(10, 5_000):
+        assert server.post("/v1/embeddings", {"input": text}).status_code == 200
+    with flooded(server):
+        in_one_of_many(lambda: server.post("/v1/embeddings", {"input": "cat " * 60, **late}).status_code == 200, "read")
+        found = [server.post("/v1/embeddings", {"input": f"{n} " + "cat " * 60, **late}).status_code for n in range(10)]
+    assert found == [200] * 10
+    server.stop()
+
+
 def is_refusing(server: Server, before: float) -> bool:
     return server.metric(REFUSED) > before
 
@@ -143,7 +174,8 @@ def test_a_model_that_is_idle_is_not_judged_by_another_that_is_overloaded(
     for text in full_windows(10, 5_000):
         assert server.post("/v1/embeddings", {"input": text, "model": "busy"}).status_code == 200
     replies = []
-    with flooded(server, model="busy"):
+    texts = full_windows(CLIENTS * 50)
+    with flooded(server, lambda number: {"input": texts[number % len(texts)], "model": "busy"}):
         for text in full_windows(10, 6_000):
             wait_until(partial(is_refusing, server, server.metric(REFUSED)), "others being refused")
             replies.append(server.post("/v1/embeddings", {"input": text, "model": "idle"}))

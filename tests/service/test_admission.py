@@ -163,19 +163,19 @@ def test_who_is_expected_to_be_of_a_full_class_is_turned_away_without_a_look() -
     assert not door.admission.turns_away(LARGE, door.now)
 
 
-@pytest.mark.parametrize("expected", [257, 512, 513, 1_000])
-def test_who_may_be_of_a_class_with_room_is_looked_at(expected: int) -> None:
-    """What is expected may be wrong by a factor of two, and of these classes one has room."""
-    for full in (SMALL, 3 * SMALL):
+@pytest.mark.parametrize("most", [513, 1_000, 2_000])
+def test_who_may_be_of_a_class_with_room_is_looked_at(most: int) -> None:
+    """It has so many tokens at most, and may have any number below that."""
+    for full in (SMALL, 600):
         door = Door(max_seconds=10)
         door.come_all(201, full)
-        assert not door.admission.turns_away(expected, door.now)
+        assert not door.admission.turns_away(most, door.now)
 
 
-@given(st.lists(st.integers(1, 5_000), min_size=40, max_size=200), st.integers(1, 5_000))
-def test_who_is_turned_away_would_have_been_refused(came: list[int], tokens: int) -> None:
+@given(st.lists(st.integers(1, 5_000), min_size=40, max_size=200), st.integers(1, 5_000), st.floats(0, 1))
+def test_who_is_turned_away_would_have_been_refused(came: list[int], most: int, part: float) -> None:
     door = Door(max_seconds=2)
     for one in came:
         door.come(one)
-    if door.admission.turns_away(tokens, door.now):
-        assert door.come(tokens) is not None
+    if door.admission.turns_away(most, door.now):
+        assert door.come(max(1, round(part * most))) is not None

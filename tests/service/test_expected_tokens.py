@@ -45,6 +45,28 @@ def test_what_is_expected_is_between_the_least_and_the_most_that_was_seen(bodies
     assert (found - 1) / 1e6 <= 1.001 * max(ratios)
 
 
+def test_a_body_may_have_as_many_tokens_as_the_densest_of_late_and_half_as_many_again() -> None:
+    expected = taught([(1_000, 200)] * 50 + [(500, 400)] + [(1_000, 200)] * 50)
+    assert 1_100 < expected.most(ROUTE, 1_000) <= 1_200
+    for _ in range(10_000):
+        expected.learn(ROUTE, 1_000, 200)
+    assert expected.most(ROUTE, 1_000) == 300
+
+
+def test_nothing_is_known_while_some_wait_in_another_queue() -> None:
+    expected = taught([(1_000, 200)] * 20)
+    expected.learn_elsewhere(ROUTE)
+    assert not expected.knows(ROUTE)
+    for _ in range(500):
+        expected.learn(ROUTE, 1_000, 200)
+    assert expected.knows(ROUTE)
+
+
+def test_one_in_sixteen_is_read_all_the_same() -> None:
+    expected = taught([(1_000, 200)] * 20)
+    assert sum(expected.is_due(ROUTE) for _ in range(160)) == 10
+
+
 def test_clients_may_change_their_language() -> None:
     expected = taught([(1_000, 200)] * 500 + [(1_000, 500)] * 200)
     assert expected.of(ROUTE, 1_000) == pytest.approx(500, rel=0.05)
