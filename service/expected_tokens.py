@@ -14,7 +14,6 @@ from dataclasses import dataclass
 _KEPT = 0.98  # of what was learnt before, with each request
 _KEPT_OF_MOST = 0.9995  # the same of the densest: half of it after some 1,400 requests
 _ENOUGH = 8  # requests, until anything is expected
-_SLACK = 1.5  # times as many tokens a byte as the densest of late may come
 _LOOK_EVERY = 16  # requests that could be turned away
 _ELSEWHERE = 500  # requests after one that waited in another queue, in which there may be more of them
 
@@ -61,8 +60,8 @@ class ExpectedTokens:
         return max(1, round(size * learnt.tokens / learnt.size))
 
     def most(self, route: str, size: int) -> int:
-        """The most that such a body may have."""
-        return max(1, math.ceil(_SLACK * size * self._routes[route].most))
+        """Those that it may have: as many a byte as the densest of late."""
+        return max(1, math.ceil(size * self._routes[route].most))
 
     def is_due(self, route: str) -> bool:
         """Whether this one of those that could be turned away is read all the same."""
