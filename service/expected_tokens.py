@@ -45,6 +45,12 @@ class ExpectedTokens:
         learnt.size = _KEPT * learnt.size + size
         learnt.most = max(_KEPT_OF_MOST * learnt.most, tokens / max(size, 1))
 
+    def learn_of_refused(self, route: str, size: int, tokens: int) -> None:
+        """The same of one that was read and refused. It teaches nothing of a route on which nothing was answered: what
+        is asked there may wait in another queue."""
+        if self.knows(route):
+            self.learn(route, size, tokens)
+
     def learn_elsewhere(self, route: str) -> None:
         """One of that route's waited in another queue, which a body's length does not tell."""
         self._of(route).elsewhere = _ELSEWHERE

@@ -174,17 +174,12 @@ class Call:
         self.facts = {"inputs": len(result.tokens), "tokens": tokens, "chunks": result.rows}
         model = self.used[-1]
         if not isinstance(result, TokenResult) or model.bundle.task == "tokens":  # or it is not of the main queue
-            self.learn(model, tokens)
+            model.expected.learn(self.route, self.held, tokens)
             if isinstance(result, EmbedResult) and any(result.late):
                 model.expected.learn_elsewhere(self.route)
         if self.trace is not None:
             self.trace.enter(ENCODE)
             self.trace.tell(of_result(result, self.model))
-
-    def learn(self, model: Model, tokens: int) -> None:
-        """What its body had."""
-        if self.held:
-            model.expected.learn(self.route, self.held, tokens)
 
     @property
     def ids(self) -> dict[str, str]:
@@ -338,7 +333,7 @@ def refusal(call: Call, error: EmbedserveError, dialect: Dialect) -> Reply:
     metrics.of_rejections(call.model, call.route, error.reason).inc()
     call.facts["reason"] = error.reason
     if isinstance(error, Overloaded) and error.tokens and call.used:
-        call.learn(call.used[-1], error.tokens)
+        call.used[-1].expected.learn_of_refused(call.route, call.held, error.tokens)
     if call.spending is not None and not isinstance(error, RequestError | DeadlineExceeded | ClientGone):
         call.spending.give_back()  # it was not for the client to prevent
     if status.http >= 500:

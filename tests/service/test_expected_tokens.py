@@ -62,6 +62,17 @@ def test_nothing_is_known_while_some_wait_in_another_queue() -> None:
     assert expected.knows(ROUTE)
 
 
+def test_what_is_refused_teaches_of_a_route_that_is_answered_alone() -> None:
+    expected = taught([])
+    for _ in range(20):
+        expected.learn_of_refused(ROUTE, 1_000, 200)
+    assert not expected.knows(ROUTE)
+    for _ in range(20):
+        expected.learn(ROUTE, 1_000, 200)
+    expected.learn_of_refused(ROUTE, 1_000, 900)
+    assert expected.most(ROUTE, 1_000) == 900
+
+
 def test_one_in_sixteen_is_read_all_the_same() -> None:
     expected = taught([(1_000, 200)] * 20)
     assert sum(expected.is_due(ROUTE) for _ in range(160)) == 10
