@@ -43,7 +43,7 @@ def test_the_tables_follow_from_what_a_core_does() -> None:
 
 def test_each_length_and_precision_is_measured(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(capacity, "LENGTHS", (10, 300))
-    monkeypatch.setattr(capacity, "_PRECISIONS", ("fp32",))
+    monkeypatch.setattr(capacity, "PRECISIONS", ("fp32",))
     options = argparse.Namespace(model=str(bundle), rounds=1, seconds=0.5, serve_options=[])
     found = measured(options)
     assert [(one.precision, one.tokens) for one in found] == [("fp32", 10), ("fp32", 300)]
