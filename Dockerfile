@@ -70,7 +70,7 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     --mount=type=secret,id=hf_token \
     mkdir /models \
     && case "${MODEL}" in checkpoints/*) \
-        test -d "${MODEL}" || { echo "embedserve: the build has no folder ${MODEL}" >&2; exit 1; };; \
+        test -e "${MODEL}" || { echo "embedserve: the build has no ${MODEL}" >&2; exit 1; };; \
     esac \
     && if [ -n "${MODEL}" ]; then \
         /opt/embedserve/bin/python -m ensurepip > /dev/null \

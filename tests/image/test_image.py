@@ -204,7 +204,7 @@ def _takes_sigterm(container: Container) -> bool:
 
 
 def test_a_folder_to_bake_in_that_is_missing_is_asked_of_no_hub(base: str) -> None:
-    with pytest.raises(BuildFailed, match="the build has no folder checkpoints/missing"):
+    with pytest.raises(BuildFailed, match="the build has no checkpoints/missing"):
         build("localhost/embedserve:test-missing", "model", {"MODEL": "checkpoints/missing"})
 
 
