@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -104,6 +105,7 @@ class Registry:
         self._slots: dict[str, _Slot] = {}
         self._names: dict[str, _Slot] = {}
         self._at_start: list[_Slot] = []  # those that are loaded at the start
+        self._begun: Future[Parts] | None = None  # the lone model's
         self._is_started = False
         self._left = asyncio.Event()
         self._look: asyncio.Task[None] | None = None
@@ -185,6 +187,13 @@ class Registry:
 
     # --- start and end ----------------------------------------------------------------------------------------
 
+    def begin(self, folders: Sequence[Path]) -> None:
+        """Where one model is all there will be, a thread opens its bundle from now on, for a caller who has more to
+        do before `start`: that waits for the thread, and raises what it raised."""
+        if not self._has_several and len(folders) == 1:
+            (folder,), (settings,) = folders, self._settings.served()
+            self._begun = ThreadPoolExecutor(1, "begin").submit(open_bundle, folder, settings)
+
     async def start(self, folders: Sequence[Path]) -> list[Model]:
         """Opens the bundles of the models that are loaded at the start, beside the event loop and beside each other.
 
@@ -200,11 +209,16 @@ class Registry:
         for slot in first:
             slot.is_loading, slot.reason = True, ""
         executors: Mapping[str, int] = {}
-        if len(served) > 1 or self._settings.model_dir is not None:
+        if self._has_several:
             executors = await self._executors(first, folders)
         opened = await asyncio.gather(*(self._first(*one, executors) for one in zip(first, folders, strict=True)))
         self._is_started = True
         return opened
+
+    @property
+    def _has_several(self) -> bool:
+        """Whether models may share a device, now or later."""
+        return len(self._settings.served()) > 1 or self._settings.model_dir is not None
 
     async def _executors(self, slots: Sequence[_Slot], folders: Sequence[Path]) -> dict[str, int]:
         """Of each device, as the first of its models would have it. Raises StartupError."""
@@ -227,8 +241,7 @@ class Registry:
     async def _first(self, slot: _Slot, folder: Path, executors: Mapping[str, int]) -> Model:
         started = time.monotonic()
         try:
-            parts = await asyncio.to_thread(open_bundle, folder, slot.settings, executors)
-            model = self._put(slot, parts, slot.names)
+            model = self._put(slot, await self._opened(slot, folder, executors), slot.names)
         except StartupError as error:
             self._blame(slot, error)
             raise
@@ -237,6 +250,12 @@ class Registry:
         if len(self._slots) > 1:
             event(logging.INFO, "loaded", model=slot.name, seconds=round(time.monotonic() - started, 2))
         return model
+
+    async def _opened(self, slot: _Slot, folder: Path, executors: Mapping[str, int]) -> Parts:
+        if self._begun is None:
+            return await asyncio.to_thread(open_bundle, folder, slot.settings, executors)
+        begun, self._begun = self._begun, None  # to keep it would keep the model, unloaded or not
+        return await asyncio.wrap_future(begun)
 
     def leave(self) -> None:
         """From now on readiness fails. What still arrives is answered, until connections are refused."""

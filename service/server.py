@@ -9,7 +9,6 @@ import os
 import platform
 import signal
 import socket
-import sys
 import time
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import nullcontext
@@ -27,13 +26,13 @@ from service.bodies import Bodies
 from service.bundle import Bundle
 from service.errors import StartupError
 from service.listening import Beside, Listener, address, listen, uvicorn_config
-from service.logs import configure, event, finish, lost_lines, say
+from service.logs import event, finish, lost_lines, say
 from service.memory import limit
 from service.model import Model
 from service.open_files import open_files, raise_limit
 from service.protocol import SURPLUS_CONNECTIONS
 from service.rate_limits import Limits
-from service.registry import Find, Registry
+from service.registry import Registry
 from service.runtime.session import runtime_version
 from service.settings import Settings, unknown_variables
 from service.telemetry import open_tracer
@@ -44,9 +43,6 @@ if TYPE_CHECKING:
 
 # For batches that still run when all requests have been answered: more than one of usual size takes.
 _LAST_SECONDS = 5.0
-# Seconds after which a thread that cuts up a long document lets the event loop go on; Python's own 5 ms are a
-# wait at each of the several steps of every short request.
-_SWITCH_INTERVAL = 0.000_5
 # Beside clients' connections and what is open before models are loaded: their files, the event loop's, logs.
 _OWN_FILES = 48
 _TICKS_BETWEEN_LOOKS = 10  # at the files that are served, of a tenth of a second each
@@ -84,18 +80,9 @@ class _Server(Listener):
         return await super().on_tick(counter)
 
 
-def serve(settings: Settings, bundles: Sequence[Path], find: Find) -> None:
-    """Runs until SIGTERM or SIGINT. `bundles` are those of the models that are loaded at the start, `find` as in
-    Registry. Raises StartupError: port in use, keys unreadable, bundle corrupt."""
-    configure(settings.log_level, settings.log_format)
-    try:
-        _serve(settings, bundles, find)
-    finally:
-        finish()
-
-
-def _serve(settings: Settings, bundles: Sequence[Path], find: Find) -> None:
-    sys.setswitchinterval(_SWITCH_INTERVAL)
+def serve(settings: Settings, bundles: Sequence[Path], registry: Registry) -> None:
+    """Runs until SIGTERM or SIGINT. `bundles` are those of the models that are loaded at the start. Raises
+    StartupError: port in use, keys unreadable, bundle corrupt."""
     for name in unknown_variables():
         event(logging.WARNING, f"the variable {name} is no setting of this server, and is ignored")
     tls = certificates(settings.tls_certificate, settings.tls_private_key, settings.tls_client_ca)
@@ -103,7 +90,6 @@ def _serve(settings: Settings, bundles: Sequence[Path], find: Find) -> None:
     limits = Limits(settings.requests_per_minute, settings.tokens_per_minute)
     keys = Keys((key.get_secret_value() for key in settings.api_keys), settings.api_key_file, limits=limits)
     admin_keys = _admin_keys(settings, keys)
-    registry = Registry(settings, find)
     bodies = Bodies(settings.max_buffered_bytes)
     tracer = open_tracer()
     parts = Service(registry, settings, keys, admin_keys, bodies, tracer)

@@ -13,6 +13,8 @@ def main() -> int:
     """As service.cli's. A server that does not serve yet has nothing to finish: SIGTERM ends it with 0, as it does
     later, and SIGINT with 130. Other commands need a handler as process 1, as the kernel drops signals without one."""
     if sys.argv[1:2] == ["serve"]:
+        # numpy's own would wait for work in a loop for a tenth of a second, on a core that loads the model by then.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         _end(signal.SIGTERM, 0)
         _end(signal.SIGINT, 130)
     elif os.getpid() == 1:

@@ -209,6 +209,20 @@ def test_hosts(start_server: StartServer, host: str) -> None:
         server.assert_well()
 
 
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs Linux' /proc")
+def test_the_model_is_opened_while_the_rest_is_imported(bundle: Path, tmp_path: Path) -> None:
+    """A package that only the pages import waits for the weights, and says so by its exit status."""
+    (tmp_path / "fastapi_offline.py").write_text(
+        "import os, time\n"
+        "for _ in range(1000):\n"
+        "    if 'model.onnx.data' in open('/proc/self/maps').read():\n"
+        "        os._exit(7)\n"
+        "    time.sleep(0.02)\n",
+        "utf-8",
+    )
+    assert run_command("serve", bundle, "--port", "0", env={"PYTHONPATH": str(tmp_path)}).returncode == 7
+
+
 def test_restart_on_the_same_port_after_kill(start_server: StartServer, bundle: Path) -> None:
     first = start_server()
     first.assert_well()
