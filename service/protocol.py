@@ -15,8 +15,6 @@
 
 - Beyond so many connections, some more are answered once, and only where a probe asks; whoever comes after those is
   turned away without a word. So the process never runs out of files, and can be looked at while it is full.
-
-It also has a way past ASGI's messages, `Exchange`: what they cost a short request is more than its tokenising.
 """
 
 from __future__ import annotations
@@ -30,13 +28,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
-from starlette.types import Scope
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from service import metrics
+from service.exchange import END_OF_HEAD, Exchange, header_lines
 from service.patience import SLOWEST, Patience
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -58,9 +56,6 @@ _PIECE_BYTES = 8 * 1024  # that the parser gets at once
 _TURN_SECONDS = 0.005  # of parsing, until others get their turn
 _MOST_PIPELINED = 16  # requests that wait behind the one being answered, beside those of the same piece
 
-_EXCHANGE = "embedserve.exchange"
-
-_END_OF_HEAD = b"\r\n\r\n"
 _UPGRADE = b"upgrade"
 _INVALID = "Invalid HTTP request received."
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, for 0 seconds
@@ -83,81 +78,6 @@ class State(ServerState):
             lines = b"".join([b"\r\n%b: %b" % header for header in headers])
             self._lines = headers, lines
         return lines
-
-
-class Exchange:
-    """One request and its reply, by calls instead of messages. ASGI's own messages work beside it."""
-
-    __slots__ = ("_cycle", "_more", "_protocol", "loop")
-
-    def __init__(self, protocol: LimitedProtocol, cycle: RequestResponseCycle) -> None:
-        self._more = b""
-        self._protocol = protocol
-        self._cycle = cycle
-        self.loop = protocol.loop
-
-    @staticmethod
-    def of(scope: Scope) -> Exchange:
-        """That of an ASGI request of this protocol's."""
-        found: Exchange = scope["extensions"][_EXCHANGE]["of"]
-        return found
-
-    def whole_body(self) -> bytes | None:
-        """The body, if all of it has come; nothing of it was received by messages then."""
-        cycle = self._cycle
-        if cycle.more_body or cycle.disconnected or cycle.waiting_for_100_continue:
-            return None
-        return bytes(cycle.body)
-
-    @property
-    def is_surplus(self) -> bool:
-        """Whether it came on a connection beyond the limit, which ends with the reply."""
-        return self._protocol.is_surplus
-
-    @property
-    def is_gone(self) -> bool:
-        """Whether the client has closed the connection."""
-        return self._protocol.is_lost
-
-    def cancel_when_gone(self, task: asyncio.Task[Any] | None) -> None:
-        """The task to cancel when the client closes the connection; None: none any more."""
-        self._protocol.waiting = task
-
-    def add_headers(self, headers: Sequence[tuple[bytes, bytes]]) -> None:
-        """To the reply, beside those that it comes with. They are the server's own, and hold no line breaks."""
-        self._more += b"".join([b"\r\n%b: %b" % header for header in headers])
-
-    async def reply(self, status: int, headers: Sequence[tuple[str, str]], body: bytes) -> None:
-        """The whole reply in one write, when the client takes it. `headers` say the length and what kind it is."""
-        cycle = self._cycle
-        if cycle.flow.write_paused and not cycle.disconnected:
-            await cycle.flow.drain()
-        cycle.disconnected |= self._protocol.is_lost  # uvicorn tells only the last of pipelined requests
-        if cycle.disconnected:
-            return
-        head = header_lines(headers)
-        if "\r\nconnection: close" in head:
-            cycle.keep_alive = False
-        elif not cycle.keep_alive or self._protocol.is_draining:
-            cycle.keep_alive = False
-            head += "\r\nconnection: close"
-        if cycle.scope["method"] == "HEAD":
-            body = b""
-        cycle.response_started = cycle.response_complete = True
-        own = self._protocol.state.lines(cycle.default_headers)
-        parts = STATUS_LINE[status][:-2], own, self._more, head.encode("latin-1"), _END_OF_HEAD, body
-        cycle.transport.write(b"".join(parts))
-        if not cycle.keep_alive:
-            self._protocol.hang_up()
-        cycle.on_response()
-
-
-def header_lines(headers: Sequence[tuple[str, str]]) -> str:
-    """Lines, each behind its line break. Raises ValueError where a header holds one of its own."""
-    head = "".join([f"\r\n{name}: {value}" for name, value in headers])
-    if head.count("\n") != len(headers) or head.count("\r") != len(headers) or "\0" in head:
-        raise ValueError("a header holds a line break")
-    return head
 
 
 class _Flow(FlowControl):
@@ -209,6 +129,10 @@ class LimitedProtocol(HttpToolsProtocol):
         """What all connections share."""
         found: State = self.server_state  # type: ignore[assignment]
         return found
+
+    def own_lines(self, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+        """uvicorn's own headers, as lines of a head."""
+        return self.state.lines(headers)
 
     @property
     def is_draining(self) -> bool:
@@ -365,7 +289,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def _head_of(self, data: bytes) -> bytes:
         """What belongs to it of a piece; its end's own four bytes may have come in two, and do not."""
         known = len(self._head_tail)
-        end = (self._head_tail + data).find(_END_OF_HEAD)
+        end = (self._head_tail + data).find(END_OF_HEAD)
         return data if end < 0 else data[: max(0, end - known)]
 
     def _expect_more(self, head: bytes) -> None:
@@ -373,7 +297,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._patience.came(_IDLE)
             self._patience.expect(_HEAD, self.state.client_timeout)
         self._head_bytes += len(head)
-        self._head_tail = (self._head_tail + head)[1 - len(_END_OF_HEAD) :]
+        self._head_tail = (self._head_tail + head)[1 - len(END_OF_HEAD) :]
 
     def _feed(self, data: bytes) -> None:
         """In place of uvicorn's."""
@@ -396,7 +320,7 @@ class LimitedProtocol(HttpToolsProtocol):
         """What is no request that anyone could answer; the connection is to end then."""
         kind = ("content-type", "text/plain; charset=utf-8"), ("content-length", str(len(text)))
         head = header_lines([*kind, ("cache-control", "no-store"), ("connection", "close")])
-        own = self.state.lines(self.state.default_headers)
+        own = self.own_lines(self.state.default_headers)
         self.transport.write(b"".join((STATUS_LINE[status][:-2], own, f"{head}\r\n\r\n{text}".encode())))
 
     def _decline(self) -> None:
@@ -425,7 +349,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._patience.came(_HEAD)
         self._patience.came(_IDLE)
         super().on_headers_complete()
-        self.scope["extensions"] = {_EXCHANGE: {"of": Exchange(self, self.cycle)}}
+        self.scope["extensions"] = Exchange(self, self.cycle).extensions()
 
     def _check_head(self) -> None:
         """What the parser lets pass (RFC 9112, 3.2 and 6.1). Raises ValueError."""

@@ -9,7 +9,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.protocol import Exchange
+from service.exchange import Exchange
 
 _METHODS = ("GET", "HEAD", "POST")
 _LIMITS = tuple(

@@ -46,9 +46,9 @@ from service.errors import (
     SlowBody,
     Unavailable,
 )
+from service.exchange import Exchange
 from service.logs import LOGGER, event, request_event
 from service.model import Model
-from service.protocol import Exchange
 from service.registry import Registry
 from service.settings import Settings
 from service.spending import Spending, spending_of

@@ -16,8 +16,8 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 import service
 from service.logs import event
+from service.telemetry.collector import Collector
 from service.telemetry.context import Parent, context_of, sampler
-from service.telemetry.exchange import Exchange
 from service.telemetry.outbox import Outbox
 from service.telemetry.spans import Spans, size_of
 from service.telemetry.variables import Sending
@@ -71,9 +71,9 @@ class Tracer:
         library = logging.getLogger("opentelemetry")
         library.handlers, library.propagate = [self._words], False
         self._sampler = sampler(sending.sampler, sending.share)
-        self._exchange = Exchange()
+        self._collector = Collector()
         has_own = any(os.environ.get(name) for name in _OWN_SESSION)
-        self._exporter = OTLPSpanExporter(session=None if has_own else self._exchange)
+        self._exporter = OTLPSpanExporter(session=None if has_own else self._collector)
         self._spans = Spans(_resource(), InstrumentationScope("embedserve", service.__version__))
         if self._words.form:
             event(logging.WARNING, f"a variable OTEL_* is not understood: {self._words.form}")
@@ -110,11 +110,11 @@ class Tracer:
     def _send(self, finished: Sequence[Finished]) -> int:
         """On the outbox's thread."""
         spans = [span for trace, ends in finished for span in self._spans.of(trace, ends)]
-        self._exchange.said = ""
+        self._collector.said = ""
         is_taken = self._exporter.export(spans) is SpanExportResult.SUCCESS
-        taken = max(len(spans) - self._exchange.rejected, 0) if is_taken else 0
+        taken = max(len(spans) - self._collector.rejected, 0) if is_taken else 0
         if taken < len(spans):
-            self._failed.tell(self._exchange.said or self._words.said)
+            self._failed.tell(self._collector.said or self._words.said)
         return taken
 
 

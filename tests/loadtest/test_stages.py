@@ -22,7 +22,7 @@ HANDLER = f"{ROOT};Endpoint.__call__ (service/api/http.py:180);create_embeddings
         (f"{HANDLER};Call.parse (service/api/http.py:90);x (pydantic/main.py:8)", "JSON body → fields"),
         (f"{HANDLER};_body (service/api/openai.py:120);as_base64 (service/api/wire.py:2)", "vectors → JSON"),
         (f"{HANDLER};check (service/api/auth.py:9)", "route, request id, key, headers"),
-        (f"{ROOT};Endpoint.__call__ (service/api/http.py:1);Exchange.reply (service/protocol.py:9)",
+        (f"{ROOT};Endpoint.__call__ (service/api/http.py:1);Exchange.reply (service/exchange.py:9)",
          "write the reply to the socket"),
         (f"{ROOT};LimitedProtocol.data_received (service/protocol.py:9)", "read and parse HTTP"),
         ("_bootstrap (threading.py:1);Executors._work (service/executors.py:8);run (service/encoder.py:3);"

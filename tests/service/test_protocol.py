@@ -12,7 +12,8 @@ import pytest
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.protocol import Exchange, LimitedProtocol, State, header_lines
+from service.exchange import Exchange, header_lines
+from service.protocol import LimitedProtocol, State
 
 
 def test_one_line_a_header() -> None:

@@ -13,7 +13,7 @@ _LONGEST = 1 << 16  # bytes of an answer, of which usually there are none
 _WORDS = 200  # characters of a collector's own that are kept
 
 
-class Exchange(requests.Session):
+class Collector(requests.Session):
     """For the exporter, on its thread. A redirect, which it would take for success, and an answer that does not end are
     errors: HTTPError."""
 
