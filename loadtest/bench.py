@@ -125,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--only", type=command.some_of(parts), default=parts, metavar="PARTS", help=f"of {','.join(parts)}"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="for every figure (default: a new file in results/)")
+    command.add_json(parser)
     return parser
 
 

@@ -414,7 +414,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", default=DEFAULT_MODEL, help="what to serve (default: %(default)s)")
     parser.add_argument("--texts", type=Path, metavar="FOLDER", help="of .txt, .md and .rst files to evaluate with")
     parser.add_argument("--quick", action="store_true", help="few documents and passages")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="for every figure (default: a new file in results/)")
+    command.add_json(parser)
     return parser
 
 
