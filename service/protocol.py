@@ -122,6 +122,7 @@ class LimitedProtocol(HttpToolsProtocol):
     _unread_bytes = 0  # of a body that was answered before it had come
     _unsent_bytes = 0  # when it was looked at last how much the client takes
     _without_upgrade = b""  # the head that was read last with a wish for one
+    _last_reply = b""  # what ends the connection once all that was asked before has been answered
     _is_leaving = False  # the last reply is on its way, and what comes is of no interest
 
     @property
@@ -241,7 +242,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Short requests are parsed at once."""
-        if self._is_leaving:
+        if self._is_leaving or self._last_reply:
             self._throw_away(len(data))
             return
         if not self._held and len(data) <= _PIECE_BYTES and len(self.pipeline) < _MOST_PIPELINED:
@@ -265,7 +266,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             self._held.clear()
         else:
-            self.flow.hold(bool(self._held))
+            self.flow.hold(bool(self._held or (self._last_reply and not self._is_leaving)))
 
     def _go_on_soon(self) -> None:
         if not self._is_going_on:
@@ -311,17 +312,34 @@ class LimitedProtocol(HttpToolsProtocol):
             except HttpParserError:
                 self.logger.warning(_INVALID)
                 self._refuse(400, _INVALID)
-                self.transport.close()
                 return
             else:
                 return
 
     def _refuse(self, status: int, text: str) -> None:
-        """What is no request that anyone could answer; the connection is to end then."""
+        """What is no request that anyone could answer; the connection is to end then.
+
+        Whoever sends requests ahead takes the first reply for the first one's: what came before is answered first.
+        """
         kind = ("content-type", "text/plain; charset=utf-8"), ("content-length", str(len(text)))
         head = header_lines([*kind, ("cache-control", "no-store"), ("connection", "close")])
         own = self.own_lines(self.state.default_headers)
-        self.transport.write(b"".join((STATUS_LINE[status][:-2], own, f"{head}\r\n\r\n{text}".encode())))
+        self._last_reply = b"".join((STATUS_LINE[status][:-2], own, f"{head}\r\n\r\n{text}".encode()))
+        self._held.clear()
+        is_in_body = not self._in_head  # and then of the newest request, which will never be whole
+        if is_in_body and self.pipeline:
+            self.pipeline.popleft()
+        elif is_in_body or not self._is_answering:
+            self._send_last_reply()
+            return
+        self.flow.hold(True)
+
+    def _send_last_reply(self) -> None:
+        self.transport.write(self._last_reply)
+        if self.transport.can_write_eof():
+            self._say_goodbye()
+        else:
+            self.transport.close()
 
     def _decline(self) -> None:
         """Raises ValueError where a head is nothing without its wish for an upgrade."""
@@ -367,13 +385,8 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _refuse_head(self) -> None:
         metrics.CONNECTIONS_CUT.labels("large_head").inc()
-        self._held.clear()
         self._patience.came(_HEAD)
         self._refuse(431, _TOO_LARGE)
-        if self._is_answering or not self.transport.can_write_eof():
-            self.transport.close()
-        else:
-            self._say_goodbye()
 
     def on_body(self, body: bytes) -> None:
         """The parser's call for a piece of a body."""
@@ -408,6 +421,8 @@ class LimitedProtocol(HttpToolsProtocol):
             self._go_on_soon()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
+        elif self._last_reply:
+            self._send_last_reply()
         else:
             self._rest()
 

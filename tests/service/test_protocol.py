@@ -78,6 +78,29 @@ def test_pipelined_requests_are_answered_in_order() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize(
+    ("bad", "status"),
+    [
+        (b"no request at all\r\n\r\n", b"400 Bad Request"),
+        (b"GET /0 HTTP/1.1\r\nx: " + b"y" * 100_000, b"431 Request Header Fields Too Large"),
+        (b"POST /0 HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nno length\r\n", b"400 Bad Request"),
+    ],
+    ids=["head", "large head", "body"],
+)
+@pytest.mark.parametrize("before", [0, 1, 2])
+def test_what_cannot_be_read_is_refused_after_what_was_asked_before(bad: bytes, status: bytes, before: int) -> None:
+    """The first reply is taken for the first request's, whatever it says."""
+
+    async def main() -> None:
+        async with connected(_slow, keep_alive=30) as (reader, writer):
+            writer.write(b"GET /2 HTTP/1.1\r\nhost: a\r\n\r\n" * before + bad)
+            said = await asyncio.wait_for(reader.read(), 30)
+        _, *replies = said.split(b"HTTP/1.1 ")
+        assert [one.partition(b"\r\n")[0] for one in replies] == [b"200 OK"] * before + [status]
+
+    asyncio.run(main())
+
+
 def test_while_draining_a_reply_ends_its_connection_after_what_was_sent_already() -> None:
     async def main() -> None:
         state = State()
