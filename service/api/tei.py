@@ -356,7 +356,8 @@ async def embed_sparse(call: Call) -> Reply:
     texts = await _texts(call, model, request.inputs)
     result = await embedder.embed(_request(model, texts, request), call.deadline)
     call.count(result)
-    return Reply(to_json([as_weights(one) for one in result.vectors]), headers=_headers(result, texts))
+    weights = await lists_in_turns(as_weights(one) for one in result.vectors)
+    return Reply(to_json(weights), headers=_headers(result, texts))
 
 
 async def _embed_reply(call: Call, request: EmbedTextsRequest) -> Reply:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from binascii import b2a_base64
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,8 +43,9 @@ async def in_turns(
     return found
 
 
-async def lists_in_turns(lists: Sequence[Sequence[Any]]) -> list[orjson.Fragment]:
-    """Each as `to_json` writes it, some thousand items a turn."""
+async def lists_in_turns(lists: Iterable[Sequence[Any]]) -> list[orjson.Fragment]:
+    """Each as `to_json` writes it, some thousand items a turn; what makes the lists as they are asked for has its turns
+    as well."""
     found, items = [], 0
     for one in lists:
         parts = []
