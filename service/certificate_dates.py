@@ -5,25 +5,26 @@ Formats: X.509 in DER (RFC 5280, 4.1: the fields of a TBSCertificate, and both f
 
 from __future__ import annotations
 
-import ssl
+import base64
+import re
 from collections.abc import Iterator
 from datetime import datetime
 
 _VERSION = 0xA0  # the first field's tag, which certificates of version 1 lack
 _UTC_TIME = 0x17  # two digits of the year; others have four
 _VALIDITY = 3  # behind serial number, signature and issuer
-_BEGIN, _END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
+# All that OpenSSL takes for a server's certificate; behind a trusted one's DER stands for what it is trusted.
+_PEM = re.compile(r"^-----BEGIN ((?:X509 |TRUSTED )?CERTIFICATE)-----\s*$(.*?)^-----END \1-----", re.DOTALL | re.MULTILINE)
 
 
 def expires_at(pem: str) -> float:
     """Unix time, in seconds, at which the first certificate of a file in PEM ends. Raises ValueError for what is
     none."""
-    _, begin, rest = pem.partition(_BEGIN)
-    body, end, _ = rest.partition(_END)
-    if not end:
+    found = _PEM.search(pem)
+    if found is None:
         raise ValueError("there is no certificate in PEM")
     try:
-        (_, certificate), *_ = _fields(ssl.PEM_cert_to_DER_cert(begin + body + end))
+        (_, certificate), *_ = _fields(base64.b64decode(found[2]))
         (_, to_be_signed), *_ = _fields(certificate)
         fields = [content for tag, content in _fields(to_be_signed) if tag != _VERSION]
         _, (tag, after) = _fields(fields[_VALIDITY])

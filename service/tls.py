@@ -111,6 +111,14 @@ class Certificates:
         return tuple(_stamp(path) for path in (self._certificate, self._key, self._client_ca) if path is not None)
 
     def _read(self) -> ssl.SSLContext:
+        """Raises StartupError."""
+        try:
+            return self._read_files()
+        except (OSError, ValueError) as error:  # such as OpenSSL's, of a file that vanishes, of a date that is none
+            reason = f"the certificate {self._certificate} cannot be used: {error}"
+            raise StartupError(reason, f"mend {_CERTIFICATE} and {_KEY}, files in PEM that clients would take") from None
+
+    def _read_files(self) -> ssl.SSLContext:
         context = _new_context(asks_clients=self._client_ca is not None)
         _load_pair(context, self._certificate, self._key)
         if self._client_ca is not None:

@@ -18,7 +18,14 @@ def test_the_end_of_the_first_certificate(end: datetime, key_type: trustme.KeyTy
     issued = trustme.CA(key_type=key_type).issue_cert("localhost", not_after=end, key_type=key_type)
     pem = b"".join(blob.bytes() for blob in issued.cert_chain_pems).decode()
     assert expires_at(pem) == end.timestamp()
-    assert expires_at("what others write\nbefore it\n" + pem + pem) == end.timestamp()
+    assert expires_at("what others write\n-----BEGIN CERTIFICATE----- before it\n" + pem + pem) == end.timestamp()
+
+
+@pytest.mark.parametrize("label", ["X509 CERTIFICATE", "TRUSTED CERTIFICATE"])
+def test_the_end_of_one_with_another_label(label: str) -> None:
+    end = datetime(2031, 12, 30, 23, 59, 59, tzinfo=UTC)
+    pem = trustme.CA().issue_cert("localhost", not_after=end).cert_chain_pems[0].bytes().decode()
+    assert expires_at(pem.replace("CERTIFICATE", label)) == end.timestamp()
 
 
 @pytest.mark.parametrize("name", ["nothing", "no end", "no DER", "cut short"])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import trustme
 
+from service import tls
 from service.errors import StartupError
 from service.tls import certificates
 from tests.certificates import NAMES, Files
@@ -22,6 +24,15 @@ def authority() -> trustme.CA:
 @pytest.fixture
 def files(tmp_path: Path, authority: trustme.CA) -> Files:
     return Files(tmp_path, authority)
+
+
+def lose_the_end(files: Files) -> None:
+    """Issues a certificate until the 99th of a December. OpenSSL loads it; clients do not take it."""
+    issued = files.authority.issue_cert(*NAMES, not_after=datetime(2031, 12, 30, 23, 59, 59, tzinfo=UTC))
+    der = ssl.PEM_cert_to_DER_cert(issued.cert_chain_pems[0].bytes().decode())
+    assert der.count(b"311230235959Z") == 1
+    files.certificate.write_text(ssl.DER_cert_to_PEM_cert(der.replace(b"311230235959Z", b"311299235959Z")))
+    files.key.write_bytes(issued.private_key_pem.bytes())
 
 
 def refusal(files: Files, client_ca: Path | None = None) -> str:
@@ -72,6 +83,31 @@ def test_what_is_not_pem_is_refused(files: Files, which: str) -> None:
     path: Path = getattr(files, which)
     path.write_bytes(b"\x30\x82\x01\x00 not PEM")
     assert "cannot be used" in refusal(files)
+
+
+@pytest.mark.parametrize("label", ["X509 CERTIFICATE", "TRUSTED CERTIFICATE"])
+def test_other_labels_of_certificates_are_taken(files: Files, label: str) -> None:
+    files.certificate.write_text(files.certificate.read_text().replace("CERTIFICATE", label))
+    assert certificates(files.certificate, files.key, None) is not None
+
+
+def test_a_certificate_without_an_end_is_refused(files: Files) -> None:
+    lose_the_end(files)
+    assert "tls.crt cannot be used" in refusal(files)
+
+
+def test_a_certificate_without_an_end_changes_nothing_while_it_runs(
+    files: Files, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls, "_LOOK_EVERY", 0.0)
+    served = tls.Certificates(files.certificate, files.key)
+    lose_the_end(files)
+    served.look_again()
+    assert "the certificate stays as it was" in caplog.text
+    files.issue()
+    with caplog.at_level(logging.INFO):
+        served.look_again()
+    assert "certificate read again" in caplog.text
 
 
 def test_a_key_with_a_password_is_refused_and_nobody_is_asked_for_it(files: Files) -> None:
