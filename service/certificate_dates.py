@@ -14,7 +14,7 @@ _VERSION = 0xA0  # the first field's tag, which certificates of version 1 lack
 _UTC_TIME = 0x17  # two digits of the year; others have four
 _VALIDITY = 3  # behind serial number, signature and issuer
 # All that OpenSSL takes for a server's certificate; behind a trusted one's DER stands for what it is trusted.
-_PEM = re.compile(r"^-----BEGIN ((?:X509 |TRUSTED )?CERTIFICATE)-----\s*$(.*?)^-----END \1-----", re.DOTALL | re.MULTILINE)
+_PEM = re.compile(r"(?ms)^-----BEGIN ((?:X509 |TRUSTED )?CERTIFICATE)-----\s*$(.*?)^-----END \1-----")
 
 
 def expires_at(pem: str) -> float:

@@ -116,7 +116,7 @@ class Certificates:
             return self._read_files()
         except (OSError, ValueError) as error:  # such as OpenSSL's, of a file that vanishes, of a date that is none
             reason = f"the certificate {self._certificate} cannot be used: {error}"
-            raise StartupError(reason, f"mend {_CERTIFICATE} and {_KEY}, files in PEM that clients would take") from None
+            raise StartupError(reason, f"mend {_CERTIFICATE} and {_KEY}, files in PEM that clients take") from None
 
     def _read_files(self) -> ssl.SSLContext:
         context = _new_context(asks_clients=self._client_ca is not None)
