@@ -68,7 +68,7 @@ class LateEmbedder(Reader):
     def _uncut(self, request: EmbedRequest) -> EmbedRequest:
         if request.chunking != Chunking() or request.late or request.long_input is LongInput.CHUNK:
             raise InvalidInput("A query is read as a whole; what is too long is cut off or refused.", "input")
-        policy = request.long_input or self._settings.long_input
+        policy = request.long_input or self.settings.long_input
         return request._replace(long_input=LongInput.TRUNCATE if policy is LongInput.CHUNK else policy)
 
     def _rules_for(self, request: EmbedRequest, role: Role) -> Rules:

@@ -57,6 +57,7 @@ class Model:
     reader: Reader  # what answers for the bundle's task
     batchers: tuple[Batcher, ...]
     workers: Workers
+    max_batch_tokens: int  # that batches are planned for
     usage: Usage = field(default_factory=Usage)  # of requests that have it
     expected: ExpectedTokens = field(default_factory=ExpectedTokens)  # of its main output's routes
 
@@ -131,6 +132,7 @@ def assemble(
 ) -> Model:
     """Parts → a model that answers, on executors that it shares. `max_tokens` as in Embedder."""
     chosen, encoder = parts.plan, parts.encoder
+    budget = chosen.max_batch_tokens
     cache = _cache(name, settings.cache_bytes)
     share = Share(settings.weight)
 
@@ -141,7 +143,7 @@ def assemble(
             model=model,
             device=device,
             share=share,
-            max_batch_tokens=chosen.max_batch_tokens,
+            max_batch_tokens=budget,
             max_queue_tokens=settings.max_queue_tokens,
             max_queue_seconds=settings.max_queue_seconds,
             cache=cache,
@@ -175,7 +177,8 @@ def assemble(
     metrics.MODEL_INFO.labels(
         name, bundle.model_id, bundle.precision, bundle.target, bundle.dimensions, bundle.max_seq_length
     ).set(1)
-    model = Model(name, tuple(aliases), int(time.time()), bundle, parts.files, reader, batchers, workers)
+    made = int(time.time())
+    model = Model(name, tuple(aliases), made, bundle, parts.files, reader, batchers, workers, budget)
     metrics.FAILING.labels(name).set_function(lambda: float(model.failing_for() is not None))
     return model
 

@@ -67,7 +67,7 @@ class Embedder(Reader):
     async def embed_tokens(self, request: EmbedRequest, deadline: float | None = None) -> TokenResult:
         """The last hidden state of each input. One that is too long is cut or refused: windows do not see each
         other, so their vectors would not be those of one text. Raises as `embed`."""
-        if (request.long_input or self._settings.long_input) is LongInput.CHUNK:
+        if (request.long_input or self.settings.long_input) is LongInput.CHUNK:
             request = request._replace(long_input=LongInput.REJECT)
         cuts = await self._prepare(request, self._rules(request.wishes), deadline)
         ran = await self._token_batcher.submit([row for one in cuts for row in one.rows], deadline)

@@ -46,7 +46,7 @@ class Reader:
         self._tokenizer = tokenizer
         self._batcher = batcher
         self._workers = workers
-        self._settings = settings
+        self.settings = settings
         self._max_tokens = max_tokens
         self._pools_after_prompt = "pooling_mask" in bundle.inputs
         self._rules = lru_cache(RULES_KEPT)(self._make_rules)
@@ -84,7 +84,7 @@ class Reader:
 
     def _make_rules(self, wishes: Wishes) -> Rules:
         around = self._tokenizer.prefix, self._tokenizer.suffix
-        return rules_of(wishes, self._settings, self.bundle, *around)
+        return rules_of(wishes, self.settings, self.bundle, *around)
 
     async def _prepare(self, request: EmbedRequest, rules: Rules, deadline: float | None) -> list[Cut]:
         enter(TOKENISE)
@@ -138,7 +138,7 @@ class Reader:
         exactly = rules.return_chunks and any(prompts)
         window = 0 if exactly else rules.window.size
         encodings = self._tokenizer.encode(texts, prompts, window, self._max_tokens, check)
-        if self._settings.token_ids is TokenIds.NATIVE:
+        if self.settings.token_ids is TokenIds.NATIVE:
             for i, one in enumerate(inputs):
                 if not isinstance(one.content, str):
                     encodings[i] = self._tokenizer.adopt(one.content, encodings[i])
@@ -159,15 +159,15 @@ class Reader:
         allowed = (*self.bundle.matryoshka_dimensions, own)
         if requested in allowed:
             return
-        if self._settings.allow_dimensions != "any" or not 1 <= requested <= own:
+        if self.settings.allow_dimensions != "any" or not 1 <= requested <= own:
             raise DimensionsUnsupported(requested, allowed)
 
     def _text_of(self, one: Input) -> str:
         """What will be tokenised. Token ids become text again; natively meant ones stay ids."""
         if isinstance(one.content, str):
-            if self._settings.strict and not one.content.strip():
+            if self.settings.strict and not one.content.strip():
                 raise EmptyInput("An input is empty, and this model is set to be strict.", "input")
             return one.content
-        if self._settings.token_ids is TokenIds.REJECT:
+        if self.settings.token_ids is TokenIds.REJECT:
             raise InvalidInput("This model takes texts, not token ids.", "input")
-        return cl100k.decode(one.content) if self._settings.token_ids is TokenIds.CL100K_BASE else ""
+        return cl100k.decode(one.content) if self.settings.token_ids is TokenIds.CL100K_BASE else ""

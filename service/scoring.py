@@ -76,7 +76,7 @@ class Scorer(Reader):
         seconds = self._encoded([one.second for one in request.inputs if one.second is not None], beside, check)
         self._check_total(request.inputs, firsts, seconds)
         cuts = []
-        room = self._settings.max_chunks  # of which inputs that are not cut take none
+        room = self.settings.max_chunks  # of which inputs that are not cut take none
         for one in request.inputs:
             check()
             second = None if one.second is None else seconds[one.second]
@@ -95,7 +95,7 @@ class Scorer(Reader):
 
     def _encoded(self, texts: Sequence[str], window: int, check: Callable[[], None]) -> dict[str, Encoding]:
         """Each of them once; with the places of their tokens where they do not fit the window."""
-        if self._settings.strict and not all(text.strip() for text in texts):
+        if self.settings.strict and not all(text.strip() for text in texts):
             raise EmptyInput("An input is empty, and this model is set to be strict.", "input")
         once = list(dict.fromkeys(texts))
         found = self._tokenizer.encode(once, [""] * len(once), window, self._max_tokens, check)
@@ -168,7 +168,7 @@ class Scorer(Reader):
         """What the first texts leave is not known yet; windows are of the second texts' ids alone."""
         template = self._template
         around = (*template.prefix, *template.middle, *template.suffix)
-        rules = rules_of(wishes, self._settings, self.bundle, around, ())
+        rules = rules_of(wishes, self.settings, self.bundle, around, ())
         aggregation = wishes.chunking.aggregation
         if aggregation is None and self.bundle.dimensions == 1:
             aggregation = Aggregation.MAX

@@ -407,7 +407,7 @@ async def _texts(call: Call, model: Model, inputs: str | list[int] | list[str | 
     ids = [one for one in many if isinstance(one, list)]
     if not ids:
         return many
-    if call.service.settings.token_ids is TokenIds.REJECT:
+    if model.reader.settings.token_ids is TokenIds.REJECT:
         raise InvalidInput("This model takes texts, not token ids.", "inputs")
     decoded = iter(await model.reader.decode(ids, skip_special_tokens=True, deadline=call.deadline))
     return [next(decoded) if isinstance(one, list) else one for one in many]
@@ -471,8 +471,8 @@ async def decode(call: Call) -> Reply:
 
 async def info(call: Call) -> Reply:
     """GET /info, or /info?model=NAME."""
-    model, settings = call.find_model(call.query.get("model")), call.service.settings
-    bundle = model.bundle
+    model = call.find_model(call.query.get("model"))
+    bundle, settings = model.bundle, model.reader.settings
     return Reply(
         to_json(
             {
@@ -484,9 +484,9 @@ async def info(call: Call) -> Reply:
                 "similarity_fn_name": bundle.similarity_fn_name,
                 "max_concurrent_requests": settings.max_queue_tokens,
                 "max_input_length": bundle.max_seq_length,
-                "max_batch_tokens": settings.max_batch_tokens,
+                "max_batch_tokens": model.max_batch_tokens,
                 "max_batch_requests": None,
-                "max_client_batch_size": settings.max_inputs,
+                "max_client_batch_size": call.service.settings.max_inputs,
                 "auto_truncate": settings.long_input is not LongInput.REJECT,
                 "tokenization_workers": 1,
                 "version": service.__version__,

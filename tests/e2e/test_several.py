@@ -88,6 +88,8 @@ def several(launch_file: Callable[..., Server], bundle: Path, tiny: Path) -> Ser
         aliases = ["small", "org/tiny"]
         long_input = "reject"
         token_ids = "native"
+        max_batch_tokens = 300
+        max_queue_tokens = 50_000
         weight = 2
         default_prompt_name = "title"
         prompts = {{ title = "the mill " }}
@@ -122,7 +124,18 @@ def test_each_model_is_told_what_its_table_says_and_the_rest_by_the_file(several
     assert vectors(several, "tiny", [[30, 31]]).shape == (1, HIDDEN)
     assert "not token ids" in assert_openai_error(embed(several, MODEL, [[30, 31]]), 400)["detail"]
     chosen = {line["model"]: line for line in several.logged() if line["message"] == "batches"}
-    assert {name: line["max_batch_tokens"] for name, line in chosen.items()} == {MODEL: 256, "tiny": 256}
+    assert {name: line["max_batch_tokens"] for name, line in chosen.items()} == {MODEL: 256, "tiny": 300}
+
+
+def test_teis_routes_follow_the_models_own_table(several: Server) -> None:
+    """Its name for the limit of the queue is `max_concurrent_requests`, as its document says."""
+    assert several.post("/embed", {"inputs": [30, 31], "model": "tiny"}).status_code == 200
+    refused = several.post("/embed", {"inputs": [30, 31], "model": MODEL})
+    assert refused.status_code == 422
+    assert "not token ids" in refused.json()["error"]
+    own, common = (several.http.get("/info", params={"model": name}).json() for name in ("tiny", MODEL))
+    assert (own["auto_truncate"], own["max_batch_tokens"], own["max_concurrent_requests"]) == (False, 300, 50_000)
+    assert (common["auto_truncate"], common["max_batch_tokens"]) == (True, 256)
 
 
 def test_prompts_of_the_table_stand_beside_the_models_own(several: Server) -> None:
