@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -205,8 +207,23 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+@contextmanager
+def lying_in(folder: Path) -> Iterator[None]:
+    """Whatever BundleError is raised within says that the bundle lies there."""
+    try:
+        yield
+    except BundleError as error:
+        error.folder = folder
+        raise
+
+
 def read_bundle(folder: Path) -> Bundle:
-    """Reads bundle.json alone. Raises BundleError."""
+    """Reads bundle.json alone. Raises BundleError, which says the folder."""
+    with lying_in(folder):
+        return _read_bundle(folder)
+
+
+def _read_bundle(folder: Path) -> Bundle:
     path = folder / BUNDLE_JSON
     if not folder.is_dir():
         raise BundleError(f"{folder} does not exist", "name the folder of a bundle, as embedserve compile prints it")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from service.bundle import Bundle, read_bundle, read_golden, verify_files
+from service.bundle import Bundle, lying_in, read_bundle, read_golden, verify_files
 from service.bundle_files import BundleFiles
 from service.choices import LongInput
 from service.device_name import DeviceName
@@ -49,18 +49,14 @@ def open_bundle(folder: Path, settings: ModelSettings, executors: Mapping[str, i
     `executors` says how many the devices have already. Raises BundleError, and StartupError for settings that this
     model cannot be served with.
     """
-    try:
-        bundle = _with_prompts(read_bundle(folder), settings)
-        files = BundleFiles(folder, bundle)
-        with ThreadPoolExecutor(1) as beside:
-            verified = beside.submit(verify_files, folder, bundle)
-            try:
-                return _open(folder, bundle, files, settings, executors)
-            finally:
-                verified.result()  # a damaged file is the reason for whatever else failed
-    except BundleError as error:
-        error.folder = folder
-        raise
+    bundle = _with_prompts(read_bundle(folder), settings)
+    files = BundleFiles(folder, bundle)
+    with lying_in(folder), ThreadPoolExecutor(1) as beside:
+        verified = beside.submit(verify_files, folder, bundle)
+        try:
+            return _open(folder, bundle, files, settings, executors)
+        finally:
+            verified.result()  # a damaged file is the reason for whatever else failed
 
 
 def _with_prompts(bundle: Bundle, settings: ModelSettings) -> Bundle:

@@ -246,7 +246,7 @@ def test_stdout_closed(bundle: Path, tmp_path: Path) -> None:
         assert process.wait(timeout=30) == 0
 
 
-@pytest.mark.parametrize("damage", ["cut", "emptied", "gone"])
+@pytest.mark.parametrize("damage", ["cut", "emptied", "gone", "undescribed", "half described"])
 def test_a_damaged_bundle_of_the_cache_is_compiled_anew(
     bundle: Path, start_server: StartServer, tmp_path: Path, damage: str
 ) -> None:
@@ -263,9 +263,20 @@ def test_a_damaged_bundle_of_the_cache_is_compiled_anew(
             (broken / "tokenizer.json").write_text("")
         case "gone":
             (broken / "bundle.json").unlink()
+        case "undescribed":
+            (broken / "bundle.json").write_text("")
+        case "half described":
+            os.truncate(broken / "bundle.json", 100)
     env = {"EMBEDSERVE_CACHE_DIR": str(mine)}
     start_server(model=Path(MODEL), env=env).assert_well()
     assert run_command("check", broken).returncode == 0
+
+
+def test_a_damaged_bundle_of_the_users_own_is_refused_and_kept(tmp_path: Path) -> None:
+    (tmp_path / "bundle.json").write_text("")
+    (tmp_path / "mine.txt").write_text("mine")
+    assert_explained(run_command("serve", tmp_path, "--port", "0"), "is not a bundle of format 1", status=1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle.json", "mine.txt"]
 
 
 def test_an_empty_address_is_no_wish_to_listen_everywhere(start_server: StartServer) -> None:
