@@ -61,7 +61,7 @@ prompt out has it. `token_type_ids` are 1 in the second text of a pair."""
 
 FORMAT = 1
 RECOMPILE = "compile it again: embedserve compile SOURCE --output DIR"
-_BLOCK = 4 * 2**20  # bytes of a file that are hashed at a time
+_BLOCK = 2**20  # bytes of a file that are hashed at a time
 
 
 class _Strict(BaseModel):
@@ -198,8 +198,8 @@ def _unreadable(path: Path, error: OSError) -> BundleError:
 
 
 def sha256_of(path: Path) -> str:
-    """Hex digest of a file's content. hashlib's own way to read a file has 16 times as many blocks, and between two of
-    them it waits for whoever computes in Python."""
+    """Hex digest of a file's content. hashlib's own way to read a file has smaller blocks, and between two of them it
+    waits for whoever computes in Python."""
     digest, block = hashlib.sha256(), memoryview(bytearray(_BLOCK))
     with path.open("rb", buffering=0) as file:
         while size := file.readinto(block):

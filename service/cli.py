@@ -141,18 +141,18 @@ def _serve(options: argparse.Namespace) -> int:
     # FastAPI imports OpenTelemetry, which raises ValueError for names that are not installed. Here it reads no header.
     os.environ.pop("OTEL_PROPAGATORS", None)
     # Only now, so that `--help` and mistakes do not wait for onnxruntime.
-    from service.launch import launch
+    from service.server import serve
 
     find = partial(_find, settings)
     try:
-        launch(settings, bundles, find)
+        serve(settings, bundles, find)
     except BundleError as error:
         folder = error.folder
         if folder is None or folder in (Path(one.model) for one in served):
             raise
         _say(f"the cached bundle is damaged and will be compiled anew: {error.message}")
         shutil.rmtree(folder, ignore_errors=True)
-        launch(settings, [_bundle(one, settings) for one in served], find)
+        serve(settings, [_bundle(one, settings) for one in served], find)
     return 0
 
 

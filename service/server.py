@@ -9,6 +9,7 @@ import os
 import platform
 import signal
 import socket
+import sys
 import time
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import nullcontext
@@ -21,18 +22,17 @@ import uvicorn
 from service import metrics
 from service.api.auth import Keys
 from service.api.http import Service
-from service.app import create_app
 from service.bodies import Bodies
 from service.bundle import Bundle
 from service.errors import StartupError
 from service.listening import Beside, Listener, address, listen, uvicorn_config
-from service.logs import event, finish, lost_lines, say
+from service.logs import configure, event, finish, lost_lines, say
 from service.memory import limit
 from service.model import Model
 from service.open_files import open_files, raise_limit
 from service.protocol import SURPLUS_CONNECTIONS
 from service.rate_limits import Limits
-from service.registry import Registry
+from service.registry import Find, Registry
 from service.runtime.session import runtime_version
 from service.settings import Settings, unknown_variables
 from service.telemetry import open_tracer
@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 
 # For batches that still run when all requests have been answered: more than one of usual size takes.
 _LAST_SECONDS = 5.0
+# Seconds after which a thread that cuts up a long document lets the event loop go on; Python's own 5 ms are a
+# wait at each of the several steps of every short request, and of those of a model that is opened beside imports.
+_SWITCH_INTERVAL = 0.000_5
 # Beside clients' connections and what is open before models are loaded: their files, the event loop's, logs.
 _OWN_FILES = 48
 _TICKS_BETWEEN_LOOKS = 10  # at the files that are served, of a tenth of a second each
@@ -80,9 +83,18 @@ class _Server(Listener):
         return await super().on_tick(counter)
 
 
-def serve(settings: Settings, bundles: Sequence[Path], registry: Registry) -> None:
-    """Runs until SIGTERM or SIGINT. `bundles` are those of the models that are loaded at the start. Raises
-    StartupError: port in use, keys unreadable, bundle corrupt."""
+def serve(settings: Settings, bundles: Sequence[Path], find: Find) -> None:
+    """Runs until SIGTERM or SIGINT. `bundles` are those of the models that are loaded at the start, `find` as in
+    Registry. Raises StartupError: port in use, keys unreadable, bundle corrupt."""
+    configure(settings.log_level, settings.log_format)
+    try:
+        _serve(settings, bundles, find)
+    finally:
+        finish()
+
+
+def _serve(settings: Settings, bundles: Sequence[Path], find: Find) -> None:
+    sys.setswitchinterval(_SWITCH_INTERVAL)
     for name in unknown_variables():
         event(logging.WARNING, f"the variable {name} is no setting of this server, and is ignored")
     tls = certificates(settings.tls_certificate, settings.tls_private_key, settings.tls_client_ca)
@@ -90,13 +102,14 @@ def serve(settings: Settings, bundles: Sequence[Path], registry: Registry) -> No
     limits = Limits(settings.requests_per_minute, settings.tokens_per_minute)
     keys = Keys((key.get_secret_value() for key in settings.api_keys), settings.api_key_file, limits=limits)
     admin_keys = _admin_keys(settings, keys)
+    registry = Registry(settings, find)
     bodies = Bodies(settings.max_buffered_bytes)
     tracer = open_tracer()
+    admin_listener = _admin_listener(settings)
+    max_connections = _affordable(settings.max_connections, ports=2 if admin_listener else 1)
+    registry.begin(bundles)  # what else can be wrong has been found by now, but for paths at odds
     parts = Service(registry, settings, keys, admin_keys, bodies, tracer)
-    beside = _beside(parts, tls)
-    max_connections = _affordable(settings.max_connections, ports=2 if beside else 1)
-    config = uvicorn_config(create_app(parts, "public" if beside else None), settings)
-    server = _Server(config, registry, settings.drain_grace, tls)
+    server, beside = _servers(parts, tls, admin_listener)
     for one in (server, beside):
         if one is not None:
             one.server_state.max_connections = max_connections
@@ -114,8 +127,25 @@ def serve(settings: Settings, bundles: Sequence[Path], registry: Registry) -> No
     urls = {"url": address(tls is not None, settings.host, listener)}
     if beside is not None:
         urls["admin_url"] = beside.url
-    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
         runner.run(_run_beside(beside, _run(server, registry, bundles, listener, urls, tracer)))
+
+
+def _servers(
+    parts: Service, tls: Certificates | None, admin_listener: socket.socket | None
+) -> tuple[_Server, Beside | None]:
+    """Of clients' port, and of the other one where there is one. Raises StartupError where paths are at odds."""
+    # Only now: FastAPI and the dialects are a third of the server's imports, and meanwhile the model is opened.
+    from service.app import create_app
+
+    settings = parts.settings
+    config = uvicorn_config(create_app(parts, "public" if admin_listener else None), settings)
+    server = _Server(config, parts.registry, settings.drain_grace, tls)
+    if admin_listener is None:
+        return server, None
+    config = uvicorn_config(create_app(parts, "admin"), settings)
+    without_clients = tls and tls.without_clients()  # probes have no certificate
+    return server, Beside(config, without_clients, admin_listener, settings.admin_host or settings.host)
 
 
 def _affordable(max_connections: int, ports: int) -> int:
@@ -134,9 +164,8 @@ def _affordable(max_connections: int, ports: int) -> int:
     return most
 
 
-def _beside(parts: Service, tls: Certificates | None) -> Beside | None:
-    """Its clients need no certificate: probes have none. Raises StartupError."""
-    settings = parts.settings
+def _admin_listener(settings: Settings) -> socket.socket | None:
+    """Raises StartupError."""
     if settings.admin_port is None:
         if settings.admin_host is not None:
             raise StartupError("--admin-host is set, and --admin-port is not", "set both, or neither")
@@ -144,8 +173,7 @@ def _beside(parts: Service, tls: Certificates | None) -> Beside | None:
     host = settings.admin_host or settings.host
     if settings.admin_port == settings.port != 0 and host == settings.host:
         raise StartupError(f"--port and --admin-port are both {settings.port}", "give each a port of its own")
-    config = uvicorn_config(create_app(parts, "admin"), settings)
-    return Beside(config, tls and tls.without_clients(), listen(host, settings.admin_port, "--admin-"), host)
+    return listen(host, settings.admin_port, "--admin-")
 
 
 def _admin_keys(settings: Settings, keys: Keys) -> Keys | None:

@@ -85,6 +85,22 @@ def test_port_in_use(bundle: Path) -> None:
     assert_explained(done, f"127.0.0.1:{port}", "--port")
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize("name", ["golden.json", "tokenizer.json"])
+def test_what_else_is_wrong_is_said_at_once_where_opening_the_model_would_hang(
+    make_bundle: MakeBundle, name: str
+) -> None:
+    folder = make_bundle()
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        assert_explained(run_command("serve", folder, "--port", str(port)), "--port")
+    assert_explained(run_command("serve", folder, "--port", "0", "--api-key-file", folder / "no-keys"), "no-keys")
+
+
 def test_port_of_another_server_of_ours(server: Server, bundle: Path) -> None:
     assert_explained(run_command("serve", bundle, "--port", str(server.port)), "--port")
     server.assert_well()
