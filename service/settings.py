@@ -73,14 +73,14 @@ def _split_keys(value: object) -> object:
     return found
 
 
-def _not_kubernetes(value: object) -> object:
-    """Kubernetes sets EMBEDSERVE_PORT=tcp://… in every pod beside a Service named embedserve; that is not ours."""
-    return DEFAULT_PORT if isinstance(value, str) and value.startswith("tcp://") else value
-
-
-def _none_of_kubernetes(value: object) -> object:
-    """As above, of a Service named embedserve-admin."""
-    return None if isinstance(value, str) and value.startswith("tcp://") else value
+def _without_service_links(found: Mapping[str, Any]) -> dict[str, Any]:
+    """In every pod beside a Service named embedserve, or embedserve-admin, Kubernetes sets EMBEDSERVE_PORT=tcp://… or
+    EMBEDSERVE_ADMIN_PORT=tcp://…; those are not ours, and must hide nothing that the file says."""
+    return {
+        name: value
+        for name, value in found.items()
+        if name not in ("port", "admin_port") or not str(value).startswith("tcp://")
+    }
 
 
 _ROUTE = r"/[^{}?#]*"
@@ -123,8 +123,6 @@ Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 Origins = Annotated[Names, AfterValidator(_origins), WithJsonSchema({"type": "array", "items": _text(_ORIGIN)})]
 Texts = Annotated[dict[str, str], NoDecode, BeforeValidator(_table)]
 Secrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split_keys)]
-Port = Annotated[int, BeforeValidator(_not_kubernetes)]
-AdminPort = Annotated[int | None, BeforeValidator(_none_of_kubernetes)]
 Route = Annotated[str | None, AfterValidator(_absolute), WithJsonSchema(_text(_ROUTE))]
 DeviceText = Annotated[str, AfterValidator(_device), WithJsonSchema(_text(_DEVICE))]
 
@@ -284,8 +282,8 @@ class Settings(ModelSettings, BaseSettings):
     )
     model_aliases: Names = Field((), description="More public names for it, separated by commas.")
     host: str = Field("127.0.0.1", min_length=1, description="Address to listen on; 0.0.0.0 for all interfaces.")
-    port: Port = Field(DEFAULT_PORT, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
-    admin_port: AdminPort = Field(
+    port: int = Field(DEFAULT_PORT, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
+    admin_port: int | None = Field(
         None,
         ge=0,
         le=65535,
@@ -409,11 +407,12 @@ class Settings(ModelSettings, BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
+        variables = InitSettingsSource(settings_cls, _without_service_links(env_settings()))
         vertex = InitSettingsSource(settings_cls, _vertex_container())
         if (folder := config_folder()) is None:
-            return init_settings, env_settings, vertex
+            return init_settings, variables, vertex
         told = TomlConfigSettingsSource(settings_cls, Path(os.environ[f"{ENV_PREFIX}CONFIG"])).toml_data
-        return init_settings, env_settings, vertex, InitSettingsSource(settings_cls, from_file(told, folder))
+        return init_settings, variables, vertex, InitSettingsSource(settings_cls, from_file(told, folder))
 
 
 def config_folder() -> Path | None:
@@ -493,7 +492,7 @@ def place(config: str | None, table: int, key: str) -> str:
 def unknown_variables() -> list[str]:
     """Variables that look like settings and are none: a misspelling is worth a warning, not a refusal."""
     known = {f"{ENV_PREFIX}{name.upper()}" for name in Settings.model_fields} | {f"{ENV_PREFIX}CONFIG"}
-    from_kubernetes = re.compile(rf"{ENV_PREFIX}(SERVICE_|PORT_\d)")
+    from_kubernetes = re.compile(rf"{ENV_PREFIX}(ADMIN_)?(SERVICE_|PORT_\d)")
     return sorted(
         name
         for name in os.environ

@@ -14,7 +14,7 @@ README = Path(__file__).parents[2] / "README.md"
 
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("PORT", "CONFIG", "CACHE_DIR", "API_KEYS", "MODEL"):
+    for name in ("PORT", "ADMIN_PORT", "CONFIG", "CACHE_DIR", "API_KEYS", "MODEL"):
         monkeypatch.delenv(f"EMBEDSERVE_{name}", raising=False)
     for name in ("AIP_HTTP_PORT", "AIP_PREDICT_ROUTE", "AIP_HEALTH_ROUTE"):
         monkeypatch.delenv(name, raising=False)
@@ -119,17 +119,38 @@ def test_the_readme_has_the_table_of_these_settings() -> None:
     assert replace_table(text) == text, "run: make docs"
 
 
-def test_kubernetes_variables_of_a_service_named_so_open_no_admin_port(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EMBEDSERVE_ADMIN_PORT", "tcp://10.0.0.1:8081")
-    assert load_settings().admin_port is None
+@pytest.fixture
+def service_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Kubernetes sets in pods beside the chart's Services, where they have the chart's own name."""
+    for service, number in (("EMBEDSERVE", "8080"), ("EMBEDSERVE_ADMIN", "8081")):
+        address = f"tcp://10.0.0.1:{number}"
+        monkeypatch.setenv(f"{service}_SERVICE_HOST", "10.0.0.1")
+        monkeypatch.setenv(f"{service}_SERVICE_PORT", number)
+        monkeypatch.setenv(f"{service}_PORT", address)
+        monkeypatch.setenv(f"{service}_PORT_{number}_TCP", address)
+        monkeypatch.setenv(f"{service}_PORT_{number}_TCP_ADDR", "10.0.0.1")
 
 
-def test_what_kubernetes_sets_beside_a_service_of_our_name_is_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EMBEDSERVE_PORT", "tcp://10.0.0.1:8080")
-    monkeypatch.setenv("EMBEDSERVE_SERVICE_HOST", "10.0.0.1")
-    monkeypatch.setenv("EMBEDSERVE_PORT_8080_TCP", "tcp://10.0.0.1:8080")
-    assert load_settings().port == 8080
+@pytest.mark.usefixtures("service_links")
+def test_what_kubernetes_sets_beside_a_service_of_our_name_is_not_ours() -> None:
+    assert (load_settings().port, load_settings().admin_port) == (8080, None)
     assert unknown_variables() == []
+
+
+@pytest.mark.usefixtures("service_links")
+def test_what_kubernetes_sets_hides_no_port_of_the_file_or_vertex(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("EMBEDSERVE_CONFIG", toml(tmp_path, "port = 9000\nadmin_port = 9001"))
+    assert (load_settings().port, load_settings().admin_port) == (9000, 9001)
+    monkeypatch.setenv("AIP_HTTP_PORT", "9002")
+    assert load_settings().port == 9002
+
+
+def test_an_address_of_kubernetes_is_a_port_nowhere_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMBEDSERVE_CONFIG", toml(tmp_path, 'port = "tcp://10.0.0.1:8080"'))
+    with pytest.raises(StartupError, match="the setting port is not valid"):
+        load_settings()
 
 
 def test_misspelt_variables_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
