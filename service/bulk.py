@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -27,7 +28,10 @@ from service.types import EmbedRequest, Input, Vector
 _TEXTS_PER_REQUEST = 64
 _REQUESTS_IN_FLIGHT = 8
 # Limits protect a server from its clients; here is neither.
-_NO_LIMITS = dict.fromkeys(("max_request_tokens", "max_queue_tokens", "max_chunks"), 10**15)
+_NO_LIMITS = {
+    **dict.fromkeys(("max_request_tokens", "max_queue_tokens", "max_chunks"), 10**15),
+    "max_queue_seconds": math.inf,
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import random
 import subprocess
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any
 
 import numpy as np
@@ -258,6 +260,17 @@ def test_embed_has_no_limit_of_tokens(bundle: Path, tmp_path: Path) -> None:
     source.write_text("word " * 2_000 + "\n", "utf-8")
     env = {"EMBEDSERVE_MAX_REQUEST_TOKENS": "100", "EMBEDSERVE_MAX_QUEUE_TOKENS": "100", "EMBEDSERVE_MAX_CHUNKS": "1"}
     assert len(lines(run_command("embed", source, "--model", bundle, env=env))) == 1
+
+
+def test_no_limit_of_a_server_refuses_a_group_of_texts(bundle: Path, tmp_path: Path) -> None:
+    """Seven groups wait before one of less than an eighth of their work, where a server lets next to nothing wait."""
+    draw = random.Random(0)
+    texts = [" ".join(draw.choices(ascii_lowercase, k=38)) for _ in range(7 * 64)]
+    texts += [" ".join(draw.choices(ascii_lowercase, k=31)) for _ in range(64)]
+    (source := tmp_path / "texts.txt").write_text("\n".join(texts))
+    env = {"EMBEDSERVE_EXECUTORS": "1", "EMBEDSERVE_MAX_QUEUE_SECONDS": "0.001"}
+    found = lines(run_command("embed", source, "--model", bundle, env=env))
+    assert [one["text"] for one in found] == texts
 
 
 @pytest.mark.parametrize(
