@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import random
 import statistics
-import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -55,20 +55,10 @@ class Ceiling:
     def tokens(self, texts: Sequence[Text], max_batch_tokens: int, seconds: float) -> Rate:
         """Real tokens, padding not counted, of batches of `texts` in random order, again and again."""
         batches = self._batches(texts, max_batch_tokens)
-        rates = [Rate(0.0, 0.0)] * self._threads
-        together = threading.Barrier(self._threads)
-
-        def work(number: int) -> None:
-            mine = cycle(batches[number :: self._threads] or batches)
-            self._run(next(mine))  # the arena grows outside the time measured
-            together.wait()
-            rates[number] = self._rate(mine, seconds)
-
-        threads = [threading.Thread(target=work, args=(number,)) for number in range(self._threads)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        turns = [cycle(batches[number :: self._threads] or batches) for number in range(self._threads)]
+        with ThreadPoolExecutor(self._threads) as pool:
+            list(pool.map(lambda mine: self._run(next(mine)), turns))  # the arena grows outside the time measured
+            rates = list(pool.map(lambda mine: self._rate(mine, seconds), turns))
         return Rate(sum(rate.per_second for rate in rates), statistics.fmean(rate.per_cpu_second for rate in rates))
 
     def latencies(self, texts: Sequence[Text], seconds: float) -> list[float]:

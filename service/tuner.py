@@ -9,10 +9,10 @@ from __future__ import annotations
 import random
 import statistics
 import sys
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -162,14 +162,11 @@ class _Rates:
 
 
 def rate(run: Callable[[Batch], Any], packed: Sequence[Batch], executors: int, seconds: float) -> float:
-    """Tokens per second, padding not counted, of so many threads that run batches without pause."""
-    rates = [0.0] * executors
-    together = threading.Barrier(executors)
+    """Tokens per second, padding not counted, of so many threads that run batches without pause. Raises what `run`
+    does, when all threads have ended."""
+    turns = [cycle(packed[number::executors] or packed) for number in range(executors)]
 
-    def work(number: int) -> None:
-        mine = cycle(packed[number::executors] or packed)
-        run(next(mine))  # memory is allocated before the time begins
-        together.wait()
+    def one_rate(mine: Iterator[Batch]) -> float:
         started = now = time.perf_counter()
         tokens = 0
         while now - started < seconds:
@@ -177,14 +174,11 @@ def rate(run: Callable[[Batch], Any], packed: Sequence[Batch], executors: int, s
             run(batch)
             tokens += sum(map(len, batch))
             now = time.perf_counter()
-        rates[number] = tokens / (now - started)
+        return tokens / (now - started)
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(executors)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return sum(rates)
+    with ThreadPoolExecutor(executors) as pool:
+        list(pool.map(lambda mine: run(next(mine)), turns))  # memory is allocated before the time begins
+        return sum(pool.map(one_rate, turns))
 
 
 def mixes(bundle: Bundle, vocabulary: int) -> dict[str, list[Row]]:

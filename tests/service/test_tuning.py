@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.errors import BundleError
+from service.errors import BundleError, InferenceError
 from service.packing import BATCH_OVERHEAD
+from service.tuner import Batch, rate
 from service.tuning import (
     CHOICES,
     GPU_BATCH_OVERHEAD,
@@ -224,3 +226,16 @@ def test_a_gpu_has_figures_of_its_own(tmp_path: Path) -> None:
     cpu = this_machine("1.31.1")
     assert this_machine("1.31.1", gpu="NVIDIA H100").key != cpu.key
     assert cpu.key == hashlib.sha256(cpu.model_dump_json(exclude={"gpu"}).encode()).hexdigest()[:12]
+
+
+@pytest.mark.parametrize("failing", [0, 3])
+def test_a_run_that_fails_ends_the_measurement(failing: int) -> None:
+    """One of the two that threads begin with, while the other thread goes on; and a later one."""
+    numbers = count()
+
+    def run(_: Batch) -> None:
+        if next(numbers) == failing:
+            raise InferenceError("no memory")
+
+    with pytest.raises(InferenceError):
+        rate(run, [[[1]]], 2, 0.05)
