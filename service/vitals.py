@@ -25,11 +25,12 @@ class Vitals:
         self._is_suspect = False  # it has failed since it was examined last
         self._failing_since: float | None = None
         self._examination: asyncio.Task[None] | None = None
+        self._is_closed = False
 
     def suspect(self) -> None:
-        """It has failed on a row. Examines it, at most once in PAUSE."""
+        """It has failed on a row. Examines it, at most once in PAUSE, unless it is closed."""
         self._is_suspect = True
-        if self._examination is None:
+        if self._examination is None and not self._is_closed:
             self._examination = asyncio.get_running_loop().create_task(self._examine())
 
     def failing_for(self) -> float | None:
@@ -37,7 +38,8 @@ class Vitals:
         return None if self._failing_since is None else time.monotonic() - self._failing_since
 
     def close(self) -> None:
-        """Ends an examination."""
+        """Ends an examination; none begins from now on, as what is still queued may fail but nothing can be asked."""
+        self._is_closed = True
         if self._examination is not None:
             self._examination.cancel()
 

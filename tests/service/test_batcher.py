@@ -388,6 +388,28 @@ def test_closing_finishes_what_is_queued_and_refuses_what_comes_after() -> None:
     on_a_loop(test)
 
 
+def test_a_failure_after_closing_leaves_nothing_behind_that_runs() -> None:
+    """Nothing can be asked any more whether the runtime works, so nobody is to go on asking."""
+
+    async def test(runtime: Runtime) -> None:
+        before = asyncio.all_tasks()
+        runtime.poison = 13
+        mine = Batcher(
+            runtime.run, model="test", device=device(1), max_batch_tokens=64, max_queue_tokens=1000, probe=row(1)
+        )
+        with runtime.held():
+            request = asyncio.create_task(mine.submit([row(13)]))
+            await started(runtime)
+            closing = asyncio.create_task(mine.close())
+            await asyncio.sleep(0)
+        await closing
+        with pytest.raises(InferenceError):
+            await request
+        assert asyncio.all_tasks() == before
+
+    on_a_loop(test)
+
+
 def test_a_short_request_waits_for_the_batch_that_runs_and_not_for_the_document_behind_it() -> None:
     async def test(runtime: Runtime) -> None:
         mine = batcher(runtime, budget=8)
