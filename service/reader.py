@@ -70,7 +70,9 @@ class Reader:
         joined = [prompt + text for text in texts]
         size = sum(map(size_of, joined))
         return await self._workers.run(
-            lambda _: self._tokenizer.pieces(joined, add_special_tokens, self._max_tokens), size, deadline
+            lambda ticket: self._tokenizer.pieces(joined, add_special_tokens, self._max_tokens, ticket.check),
+            size,
+            deadline,
         )
 
     async def decode(

@@ -166,14 +166,17 @@ class Tokenizer:
             ids = ids[start:stop]
         return Encoding([*prompt.ids, *ids], len(prompt.ids))
 
-    def pieces(self, texts: Sequence[str], add_special_tokens: bool, max_tokens: int) -> list[list[Piece]]:
-        """Each text's tokens. Raises TooManyTokens when all have more than `max_tokens` together."""
+    def pieces(
+        self, texts: Sequence[str], add_special_tokens: bool, max_tokens: int, check: Callable[[], None] = lambda: None
+    ) -> list[list[Piece]]:
+        """Each text's tokens. Raises TooManyTokens when all have more than `max_tokens` together, and what `check`
+        does, which is called every now and then."""
         around = (self.prefix, self.suffix) if add_special_tokens else ((), ())
         before, after = ([Piece(one, self._tokenizer.id_to_token(one) or "", True) for one in ids] for ids in around)
         found: list[list[Piece]] = []
         total = 0
         for text in texts:
-            encoding = self._encode_with_offsets(text, 0, max_tokens - total)
+            encoding = self._encode_with_offsets(text, 0, max_tokens - total, check)
             total += len(encoding.ids) + len(before) + len(after)
             if total > max_tokens:
                 raise TooManyTokens(max_tokens, total)

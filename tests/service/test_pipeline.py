@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,9 +19,9 @@ from service.device import Device
 from service.errors import DimensionsUnsupported, InputTooLong, InvalidInput, TooManyChunks, TooManyTokens
 from service.pipeline import Embedder
 from service.settings import ModelSettings
-from service.tokenizer import Tokenizer
+from service.tokenizer import Piece, Tokenizer
 from service.types import Chunking, EmbedRequest, EmbedResult, Input, Matrix
-from service.workers import Workers
+from service.workers import Abandoned, Workers
 
 HELLO, WORLD, QUERY, COLON = 4, 5, 6, 7
 CLS, SEP = 2, 3
@@ -432,3 +434,31 @@ def test_other_models_rows_are_plain(tokenizer: Tokenizer) -> None:
 def test_late_chunking_is_refused_where_the_prompt_is_not_pooled(tokenizer: Tokenizer) -> None:
     with pytest.raises(InvalidInput, match="Late chunking needs"):
         embed(tokenizer, EmbedRequest([Input(LONG, "query: ")], late=True), made=bundle(inputs=AFTER_PROMPT))
+
+
+def test_tokens_for_people_are_given_up_when_nobody_waits_for_them(tokenizer_json: Path) -> None:
+    begun, left, given_up = threading.Event(), threading.Event(), threading.Event()
+
+    class Slow(Tokenizer):
+        def pieces(self, *arguments: Any) -> list[list[Piece]]:
+            begun.set()
+            assert left.wait(20)
+            try:
+                return super().pieces(*arguments)
+            except Abandoned:
+                given_up.set()
+                raise
+
+    async def go() -> None:
+        batcher, workers = Listed(counts, []), Workers(1, 1_000_000, "test")
+        embedder = Embedder(bundle(), Slow(tokenizer_json), batcher, batcher, workers, ModelSettings(), 1000)
+        asked = asyncio.create_task(embedder.tokenize(["hello"], "", False))
+        assert await asyncio.to_thread(begun.wait, 20)
+        asked.cancel()
+        await asyncio.gather(asked, return_exceptions=True)
+        left.set()
+        await asyncio.to_thread(workers.close)
+        await batcher.close()
+
+    asyncio.run(go())
+    assert given_up.is_set()
