@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 from service import metrics
 from service.bundle import Use, is_bundle, read_bundle
 from service.device import Device
-from service.errors import LoadFailed, ModelNotFound, StartupError, Unavailable
+from service.errors import BundleError, LoadFailed, ModelNotFound, StartupError, Unavailable
 from service.logs import event
 from service.memory import release
 from service.model import Model, assemble
@@ -61,6 +61,14 @@ def _announce(model: Model, parts: Parts) -> None:
         batch_overhead=chosen.batch_overhead,
         **sources,
     )
+
+
+def _holds_bundle(folder: Path) -> bool:
+    """What nobody may look into, as a disk's lost+found, is none."""
+    try:
+        return is_bundle(folder)
+    except BundleError:
+        return False
 
 
 @dataclass(slots=True, eq=False)
@@ -342,10 +350,14 @@ class Registry:
 
     def _folders(self) -> dict[str, Path]:
         """Names → bundles: what a client sends is compared with them, and never becomes a path."""
-        if self._settings.model_dir is None:
+        if (shelf := self._settings.model_dir) is None:
             return {}
-        found = (path for path in self._settings.model_dir.iterdir() if not path.name.startswith("."))
-        return {path.name: path for path in found if is_bundle(path)}
+        try:
+            found = [path for path in shelf.iterdir() if not path.name.startswith(".")]
+        except OSError as error:  # removed, or unmounted; what is served needs it no more
+            event(logging.WARNING, f"model_dir {shelf} cannot be read: {error.strerror}")
+            return {}
+        return {path.name: path for path in found if _holds_bundle(path)}
 
     # --- slots ------------------------------------------------------------------------------------------------
 

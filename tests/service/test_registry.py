@@ -1,15 +1,17 @@
-"""A model that is opened before the event loop runs, and what is left of it."""
+"""Models that are opened before the event loop runs or asked for while they start, and what a folder of them holds."""
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
+import os
 import weakref
 from pathlib import Path
 
 import pytest
 
-from service.errors import BundleError
+from service.errors import BundleError, ModelNotFound
 from service.registry import Registry
 from service.settings import Settings
 
@@ -40,3 +42,31 @@ def test_what_opening_raised_is_raised_by_start(tmp_path: Path) -> None:
 
     with pytest.raises(BundleError, match=r"bundle\.json"):
         asyncio.run(load())
+
+
+def test_what_nobody_may_look_into_is_left_out_of_the_folders_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No mode stops root, who may run tests: so it is thrown."""
+    for name in ("lost+found", "mine"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "bundle.json").write_text("{}")
+    is_file = Path.is_file
+
+    def guarded(path: Path) -> bool:
+        if "lost+found" in path.parts:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return is_file(path)
+
+    monkeypatch.setattr(Path, "is_file", guarded)
+    listed = asyncio.run(Registry(Settings(model_dir=tmp_path)).listing())
+    assert [(one.name, one.state) for one in listed] == [("mine", "UNAVAILABLE")]
+
+
+def test_a_folder_that_is_removed_holds_no_models(tmp_path: Path) -> None:
+    async def look(registry: Registry) -> None:
+        assert await registry.listing() == []
+        with pytest.raises(ModelNotFound):
+            await registry.load("mine")
+
+    asyncio.run(look(Registry(Settings(model_dir=tmp_path / "gone"))))
