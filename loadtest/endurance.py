@@ -118,7 +118,7 @@ def _load(options: argparse.Namespace) -> tuple[Soaked, int, list[Sample]]:
 def _plot(samples: Sequence[Sample], memory: Trend) -> str:
     parts = blocks(samples, _POINTS)
     return lines(
-        "Half an hour of everyone: memory, descriptors, threads",
+        f"{samples[-1].seconds / 60:.0f} minutes of everyone: memory, descriptors, threads",
         "seconds",
         [round(one.seconds) for one in parts],
         [
