@@ -28,7 +28,6 @@ _PATIENCE = 180.0  # seconds beyond its time until locust is given up: requests 
 _HELP = "Searchers, indexers and bursts in two dialects, as many as a shape says:\n\n" + "\n".join(
     f"  {name:<6} {shape.__doc__}" for name, shape in SHAPES.items()
 )
-_DEFAULT_SECONDS = ", ".join(f"{name} {seconds:g}" for name, seconds in SECONDS.items())
 
 _say = partial(command.say, "load")
 

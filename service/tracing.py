@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
-MOST_RUNS = 64  # of one request that are noted; of those beyond them only how many they were
+MOST_RUNS = 64  # of one request that are noted; of those beyond them only how many rows they had
+MORE_ROWS = "embedserve.rows_of_more_runs"  # of the server span
 TOKENISE, QUEUE, AGGREGATE, ENCODE = "tokenise", "queue", "aggregate", "encode"
 _SAMPLED = 1
 
@@ -64,7 +65,7 @@ class Trace:
     """The server span of one request that is recorded, and notes of what will be its children."""
 
     __slots__ = (
-        *("attributes", "begins", "begins_at", "context", "is_over", "more_runs", "name", "parent", "phases"),
+        *("attributes", "begins", "begins_at", "context", "is_over", "name", "parent", "phases"),
         *("runs", "state"),
     )
 
@@ -79,7 +80,6 @@ class Trace:
         self.attributes: dict[str, Any] = {}
         self.phases: list[Phase] = []
         self.runs: list[tuple[Run, int]] = []  # and how many of their rows are this request's
-        self.more_runs = 0
         self.is_over = False
 
     def enter(self, phase: str) -> None:
@@ -93,7 +93,7 @@ class Trace:
         elif len(self.runs) < MOST_RUNS:
             self.runs.append((run, 1))
         else:
-            self.more_runs += 1
+            self.attributes[MORE_ROWS] = self.attributes.get(MORE_ROWS, 0) + 1
 
     def tell(self, attributes: Mapping[str, Any]) -> None:
         """Of the server span."""

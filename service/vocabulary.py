@@ -61,11 +61,6 @@ class Vocabulary:
             raise BundleError(f"{path} cannot be read: {error.strerror}", RECOMPILE) from error
         return cls(words[:-1], rules)
 
-    @property
-    def words_kept(self) -> int:
-        """Of those that are not in the vocabulary."""
-        return self._kept.cache_info().currsize
-
     # --- what service.tokenizer asks of a tokenizer -----------------------------------------------------------
 
     def get_vocab_size(self, with_added_tokens: bool) -> int:

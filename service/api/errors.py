@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from service import errors
@@ -63,6 +63,3 @@ def retry_headers(error: errors.EmbedserveError) -> dict[str, str]:
         "retry-after": str(max(1, math.ceil(error.retry_after))),
         "retry-after-ms": str(math.ceil(error.retry_after * 1000)),
     }
-
-
-ErrorBody = Callable[[errors.EmbedserveError, Status], dict[str, object]]
