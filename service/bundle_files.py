@@ -10,9 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from service.bundle import Bundle, sha256_of
-
-_Stamp = tuple[int, int, int]
-"""Which file it is, its size, and when it was written to."""
+from service.file_stamps import Stamp, stamp
 
 
 class BundleFiles:
@@ -28,30 +26,22 @@ class BundleFiles:
         """Reads files that were written to, and remembers one that is not what bundle.json says. Blocks."""
         if self.damage is not None:
             return
-        for name, stamp in self._look().items():
-            if not self._was_written(name, stamp):
+        for name, found in self._look().items():
+            if not self._was_written(name, found):
                 continue
             path = self._folder / name
             try:
-                found = sha256_of(path)
+                content = sha256_of(path)
             except OSError:  # it has just been taken away, which does no harm
                 continue
-            if found != self._bundle.files[name]:
+            if content != self._bundle.files[name]:
                 self.damage = f"{path} was written to while it was served, and is corrupt"
-            self._stamps[name] = stamp
+            self._stamps[name] = found
 
-    def _was_written(self, name: str, stamp: _Stamp | None) -> bool:
+    def _was_written(self, name: str, found: Stamp | None) -> bool:
+        """Not by being replaced or taken away: what was opened is still there for who has it open."""
         known = self._stamps[name]
-        return known is not None and stamp is not None and stamp[0] == known[0] and stamp != known
+        return known is not None and found is not None and found.file == known.file and found != known
 
-    def _look(self) -> Mapping[str, _Stamp | None]:
-        return {name: _stamp(self._folder / name) for name in self._bundle.files}
-
-
-def _stamp(path: Path) -> _Stamp | None:
-    """None where there is no such file: what was opened is still there for who has it open."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    def _look(self) -> Mapping[str, Stamp | None]:
+        return {name: stamp(self._folder / name) for name in self._bundle.files}

@@ -11,7 +11,6 @@ that they call for every step of a handshake counts and logs why, and lets the a
 from __future__ import annotations
 
 import logging
-import os
 import ssl
 import time
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 from service import metrics
 from service.certificate_dates import expires_at
 from service.errors import StartupError
+from service.file_stamps import Stamp, stamp
 from service.logs import event
 
 # How often the files are looked at for a change, in seconds.
@@ -34,8 +34,6 @@ _REASONS = {
     "HTTP_REQUEST": "no_tls",
     "WRONG_VERSION_NUMBER": "no_tls",
 }
-
-Stamps = tuple[tuple[int, int, int] | None, ...]
 
 
 class _Handshake(ssl.SSLObject):
@@ -76,7 +74,7 @@ class Certificates:
         """With `client_ca`, clients without a certificate that one of these has signed are refused. Raises
         StartupError."""
         self._certificate, self._key, self._client_ca = certificate, private_key, client_ca
-        self._stamps = self._stamp()
+        self._stamps = self._look()
         self._look_at = time.monotonic() + _LOOK_EVERY
         self._newest = self._read()
         self.context = _new_context(asks_clients=client_ca is not None)
@@ -93,7 +91,7 @@ class Certificates:
         if now < self._look_at:
             return
         self._look_at = now + _LOOK_EVERY
-        stamps = self._stamp()
+        stamps = self._look()
         if stamps == self._stamps:
             return
         self._stamps = stamps
@@ -107,8 +105,8 @@ class Certificates:
     def _take_newest(self, handshake: ssl.SSLObject, name: str | None, begun: ssl.SSLContext) -> None:
         handshake.context = self._newest
 
-    def _stamp(self) -> Stamps:
-        return tuple(_stamp(path) for path in (self._certificate, self._key, self._client_ca) if path is not None)
+    def _look(self) -> tuple[Stamp | None, ...]:
+        return tuple(stamp(path) for path in (self._certificate, self._key, self._client_ca) if path is not None)
 
     def _read(self) -> ssl.SSLContext:
         """Raises StartupError."""
@@ -216,12 +214,3 @@ def _doubt(certificate: Path, key: Path) -> str | None:
         except ssl.SSLCertVerificationError as error:
             return str(error.verify_message)
     return None
-
-
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    """Changes when the file is rewritten or replaced, as Kubernetes replaces mounted secrets."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_ino, found.st_size

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from service import metrics
 from service.errors import StartupError, Unauthenticated
+from service.file_stamps import Stamp, stamp
 from service.key_file import SAFE_LENGTH, Entry, check_names, digest, parse, parse_line
 from service.logs import event
 from service.rate_limits import Limits
@@ -44,7 +45,7 @@ class Keys:
         self._fixed = [parse_line(key, limits, f"a key of {place}s") for key in keys]
         check_names(self._fixed, f"{place}s")
         self._file, self._flag = key_file, flag
-        self._stamp = _stamp(key_file)
+        self._stamp = self._look()
         self._of_file = self._read_file()
         self._look_at = time.monotonic() + _LOOK_EVERY
         self._others: Keys | None = None
@@ -101,17 +102,20 @@ class Keys:
             return
         self._look_at = now + _LOOK_EVERY
         both = [self] if self._others is None else [self, self._others]
-        stamps = [_stamp(one._file) for one in both]
+        stamps = [one._look() for one in both]
         if stamps == [one._stamp for one in both]:
             return
-        for one, stamp in zip(both, stamps, strict=True):
-            one._stamp = stamp
+        for one, found in zip(both, stamps, strict=True):
+            one._stamp = found
         newest = [one._newest() for one in both]
         if len(both) > 1 and set.intersection(*map(Keys._digests, both, newest)):
             event(logging.ERROR, f"the key file {self._file}: {_IN_BOTH}; the keys stay as they were")
             return
         for one, entries in zip(both, newest, strict=True):
             one._take(entries)
+
+    def _look(self) -> Stamp | None:
+        return None if self._file is None else stamp(self._file)
 
     def _newest(self) -> list[Entry]:
         """What the file says; where it is of no use, what it said."""
@@ -170,15 +174,6 @@ def _warn_of_short(entries: Iterable[Entry], place: str) -> None:
     if short := sum(one.is_short for one in entries):
         reason = f"{place}: {short} of the keys have fewer than {SAFE_LENGTH} characters, and may be guessed"
         event(logging.WARNING, f"{reason}; embedserve key makes better ones")
-
-
-def _stamp(path: Path | None) -> tuple[int, int, int] | None:
-    """Changes when the file is rewritten or replaced, as Kubernetes replaces mounted secrets."""
-    try:
-        found = path.stat() if path else None
-    except OSError:
-        return None
-    return (found.st_mtime_ns, found.st_ino, found.st_size) if found else None
 
 
 def mask(key: str) -> str:
