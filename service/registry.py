@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -205,7 +206,7 @@ class Registry:
     async def start(self, folders: Sequence[Path]) -> list[Model]:
         """Opens the bundles of the models that are loaded at the start, beside the event loop and beside each other.
 
-        Raises BundleError, StartupError: for one that fails, all do.
+        Whoever would load or unload one of them waits. Raises BundleError, StartupError: for one that fails, all do.
         """
         served = self._settings.served()
         bundles = iter(read_bundle(folder) for folder in folders)
@@ -216,12 +217,20 @@ class Registry:
         first = self._at_start = [slot for slot in self._slots.values() if slot.settings.load_at_start]
         for slot in first:
             slot.is_loading, slot.reason = True, ""
-        executors: Mapping[str, int] = {}
-        if self._has_several:
-            executors = await self._executors(first, folders)
-        opened = await asyncio.gather(*(self._first(*one, executors) for one in zip(first, folders, strict=True)))
+        try:
+            opened = await self._open_all(first, folders)
+        except StartupError:
+            self.leave()  # nobody's load begins now, for which the process would have to wait
+            raise
         self._is_started = True
         return opened
+
+    async def _open_all(self, slots: Sequence[_Slot], folders: Sequence[Path]) -> list[Model]:
+        async with AsyncExitStack() as locks:
+            for slot in slots:
+                await locks.enter_async_context(slot.lock)  # which is free, so that nobody comes between
+            executors = await self._executors(slots, folders) if self._has_several else {}
+            return await asyncio.gather(*(self._first(*one, executors) for one in zip(slots, folders, strict=True)))
 
     @property
     def _has_several(self) -> bool:
