@@ -25,7 +25,7 @@ def groups(controller: str, root: Path = Path("/")) -> Iterator[Path]:
 
 
 def words(file: Path) -> list[str]:
-    """None where there is no such file: on other systems, or in another version of cgroups."""
+    """Empty where there is no such file: on other systems, or in another version of cgroups."""
     return [word for line in _lines(file) for word in line.split()]
 
 

@@ -11,7 +11,7 @@
     │   │   └── EmptyInput               there is nothing to embed
     │   ├── MalformedBody            the body is not JSON
     │   ├── BodyTooLarge             more bytes than the server reads
-    │   ├── SlowBody                 the body did not arrive within the request's time
+    │   ├── SlowBody                 the body did not arrive in time
     │   ├── TooManyInputs            more texts than one request may hold
     │   ├── InputTooLong             one text over the model's limit where the model rejects
     │   ├── TooManyTokens            one request over the limit of tokens
@@ -25,7 +25,7 @@
     │   ├── Unauthenticated          no key, or a wrong one
     │   └── OverRateLimit            one request is more than its key may have in a minute
     ├── ServerBusy               worth retrying after `retry_after` seconds
-    │   ├── Overloaded               the queue is full
+    │   ├── Overloaded               more is waiting, or held, than may be
     │   ├── RateLimited              its key has had what it may have for now
     │   └── Unavailable              loading, or draining before exit
     ├── DeadlineExceeded         the request waited longer than it was allowed to
@@ -118,7 +118,8 @@ class BodyTooLarge(RequestError):
 
 
 class SlowBody(RequestError):
-    """The body did not arrive within the request's time."""
+    """The body came more slowly than `client_timeout` lets one, not within `request_timeout`, or had to make room
+    for others."""
 
     reason = "slow_body"
 
@@ -270,7 +271,8 @@ class ServerBusy(EmbedserveError):
 
 
 class Overloaded(ServerBusy):
-    """The queue holds as many tokens as it may. `tokens` are those of the request, 0 where nobody has counted them."""
+    """More is queued, read or held than may be (tokens, seconds of work, characters, bytes of bodies). `tokens` are
+    those of the request, 0 where nobody has counted them."""
 
     reason = "overloaded"
 
