@@ -32,6 +32,7 @@ from pydantic_settings import (
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
@@ -446,6 +447,9 @@ def load_settings(flags: dict[str, Any] | None = None) -> Settings:
         settings = Settings(**{name: value for name, value in (flags or {}).items() if value is not None})
     except ValidationError as error:
         raise StartupError(*_explain(error, config)) from None  # the original would print secrets
+    except SettingsError as error:  # of a variable
+        remedy = f"""lists and tables are written as JSON there: {ENV_PREFIX}MODELS='[{{"model": "MODEL"}}]'"""
+        raise StartupError(f"a variable is not JSON: {error}", remedy) from None
     except ValueError as error:  # TOML syntax
         raise StartupError(f"the settings file {config} is not TOML: {error}", "mend the file") from None
     _check_models(settings, config)

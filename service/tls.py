@@ -196,7 +196,7 @@ def _doubt(certificate: Path, key: Path) -> str | None:
     """Why a client that trusts whoever signed it would refuse it (expired, not for servers), found by a handshake in
     memory."""
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(certificate, key)
+    server.load_cert_chain(certificate, key, password="")  # or OpenSSL would ask at a terminal, if it was exchanged
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname = False
     client.load_verify_locations(certificate)

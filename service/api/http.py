@@ -44,6 +44,7 @@ from service.errors import (
     RequestError,
     RouteNotFound,
     SlowBody,
+    TooManyInputs,
     Unavailable,
 )
 from service.exchange import Exchange
@@ -135,6 +136,11 @@ class Call:
         model.usage.begin()
         self.used.append(model)
         return model
+
+    def check_count(self, count: int, param: str) -> None:
+        """Raises TooManyInputs where that many texts are more than the settings allow for a request."""
+        if count > (limit := self.service.settings.max_inputs):
+            raise TooManyInputs(limit, count, param)
 
     def shorten(self, deadline: float) -> None:
         """By its client's wish."""

@@ -19,7 +19,7 @@ from service.api.long_input import LongInputFields, long_input_headers, with_wis
 from service.api.wire import as_base64, as_numbers, in_turns, to_json
 from service.api.wire_model import WireModel
 from service.choices import OutputDtype
-from service.errors import EmptyInput, TooManyInputs
+from service.errors import EmptyInput
 from service.postprocess import check_packable, quantize
 from service.types import EmbedRequest, Input, Matrix
 
@@ -107,8 +107,7 @@ def _texts(call: Call, request: MultiVectorRequest) -> list[str]:
     many = request.input if isinstance(request.input, list) else [request.input]
     if not many:
         raise EmptyInput("input is empty", "input")
-    if len(many) > (limit := call.service.settings.max_inputs):
-        raise TooManyInputs(limit, len(many), "input")
+    call.check_count(len(many), "input")
     return [one if isinstance(one, str) else one.text for one in many]
 
 

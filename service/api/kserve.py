@@ -24,7 +24,7 @@ from service.api.oip_binary import CONTENT_TYPE, HEADER, decode_texts, encode_fp
 from service.api.wire import as_numbers, to_json
 from service.api.wire_model import WireModel
 from service.choices import TruncationSide
-from service.errors import EmbedserveError, InvalidInput, ModelNotFound, TooManyInputs, Unavailable
+from service.errors import EmbedserveError, InvalidInput, ModelNotFound, Unavailable
 from service.model import Model
 from service.types import EmbedRequest, EmbedResult, Input
 
@@ -221,7 +221,7 @@ async def predict(call: Call) -> Reply:
     """POST /v1/models/{m}:predict."""
     model = _find_model(call)
     request = call.parse(V1PredictRequest)
-    _check_count(len(request.instances), call, "instances")
+    call.check_count(len(request.instances), "instances")
     texts = [one if isinstance(one, str) else one.content for one in request.instances]
     result = await _embed(call, model, texts, request.parameters or EmbedParameters())
     return Reply(to_json({"predictions": as_numbers(result.vectors)}), headers=_headers(result))
@@ -253,16 +253,10 @@ def _headers(result: EmbedResult) -> dict[str, str]:
     return long_input_headers(result.truncated, result.late)
 
 
-def _check_count(count: int, call: Call, param: str) -> None:
-    limit = call.service.settings.max_inputs
-    if count > limit:
-        raise TooManyInputs(limit, count, param)
-
-
 def _read_texts(tensor: InputTensor, binary: bytes, call: Call) -> list[str]:
     """As many as the shape says. Raises InvalidInput, TooManyInputs."""
     count = _count(tensor.shape)
-    _check_count(count, call, "inputs")
+    call.check_count(count, "inputs")
     size = tensor.parameters.binary_data_size if tensor.parameters else None
     if (size or 0) != len(binary):
         raise InvalidInput(f"binary_data_size is {size or 0}, but {len(binary)} bytes follow the JSON.", "inputs")

@@ -16,7 +16,7 @@ from service.api.ranking import Limits, score_request
 from service.api.wire import to_json
 from service.api.wire_model import WireModel
 from service.choices import LongInput
-from service.errors import EmptyInput, InvalidInput, TooManyInputs
+from service.errors import EmptyInput, InvalidInput
 from service.types import Pair
 
 NAME = "vllm"
@@ -72,8 +72,7 @@ async def score(call: Call) -> Reply:
     model = call.find_model(request.model, "ranking")
     scorer = model.ranker
     pairs = _pairs(request)
-    if len(pairs) > (limit := call.service.settings.max_inputs):
-        raise TooManyInputs(limit, len(pairs), "text_2")
+    call.check_count(len(pairs), "text_2")
     limits = Limits(None if request.truncate_prompt_tokens is None else LongInput.TRUNCATE)
     result = await scorer.score(score_request(pairs, request, limits), call.deadline)
     call.count(result)

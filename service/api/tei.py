@@ -373,7 +373,7 @@ async def _similarity_reply(call: Call, request: SimilarityRequest | RootRequest
         raise EmptyInput("`inputs.sentences` cannot be empty", "inputs")
     model = call.find_model(request.model, "embedding")
     texts = [inputs.source_sentence, *inputs.sentences]
-    _check_count(call, texts)
+    call.check_count(len(texts), "inputs")
     result = await _embed(call, model, texts, request.parameters or Options(), normalize=True)
     return Reply(to_json(np.clip(result.vectors[1:] @ result.vectors[0], -1, 1)), headers=_headers(result, texts))
 
@@ -403,7 +403,7 @@ async def _texts(call: Call, model: Model, inputs: str | list[int] | list[str | 
     many: list[Any] = inputs if isinstance(inputs, list) and _kind(inputs) == "many" else [inputs]
     if not many or [] in many:
         raise EmptyInput("`inputs` cannot be empty", "inputs")
-    _check_count(call, many)
+    call.check_count(len(many), "inputs")
     ids = [one for one in many if isinstance(one, list)]
     if not ids:
         return many
@@ -420,12 +420,6 @@ def _prompt(model: Model, name: str | None) -> str:
         known = ", ".join(f'"{one}"' for one in prompts)
         raise InvalidInput(f"`prompt_name` is not one of the model's. Available prompts: [{known}]", "prompt_name")
     return model.reader.prompt(name)
-
-
-def _check_count(call: Call, inputs: Sequence[object]) -> None:
-    limit = call.service.settings.max_inputs
-    if len(inputs) > limit:
-        raise TooManyInputs(limit, len(inputs), "inputs")
 
 
 def _headers(result: EmbedResult | SparseResult | TokenResult, texts: Sequence[str]) -> dict[str, str]:
@@ -447,7 +441,7 @@ async def tokenize(call: Call) -> Reply:
     texts = [request.inputs] if isinstance(request.inputs, str) else request.inputs
     if not texts:
         raise EmptyInput("`inputs` cannot be empty", "inputs")
-    _check_count(call, texts)
+    call.check_count(len(texts), "inputs")
     prompt = _prompt(model, request.prompt_name)
     special = request.add_special_tokens is not False
     tokens = await model.reader.tokenize(texts, prompt, special, call.deadline)
@@ -461,7 +455,7 @@ async def decode(call: Call) -> Reply:
     many: list[Any] = request.ids if _kind(request.ids) == "many" else [request.ids]
     if not many:
         raise EmptyInput("`ids` cannot be empty", "ids")
-    _check_count(call, many)
+    call.check_count(len(many), "inputs")
     skip_special = request.skip_special_tokens is not False
     return Reply(to_json(await model.reader.decode(many, skip_special, call.deadline)))
 

@@ -19,7 +19,7 @@ from service.api.wire import to_json
 from service.api.wire_model import WireModel
 from service.bundle import Activation, Bundle
 from service.choices import TruncationSide
-from service.errors import EmptyInput, InvalidInput, TooManyInputs
+from service.errors import EmptyInput, InvalidInput
 from service.scoring import activate
 from service.types import Pair, ScoreResult
 
@@ -126,7 +126,7 @@ async def rerank(call: Call) -> Reply:
         raise InvalidInput("texts: Field required", "texts")
     if not request.texts:
         raise EmptyInput("`texts` cannot be empty", "texts")
-    _check_count(call, request.texts, "texts")
+    call.check_count(len(request.texts), "texts")
     question = Question(request.query, request.texts)
     model = call.find_model(request.model, "ranking")
     ranking = await rank(call, model, question, request, request.limits, raw=request.raw_scores is True)
@@ -150,7 +150,7 @@ async def _predicted(
     """Of each input all labels, the likeliest first; and the reply's headers."""
     model = call.find_model(request.model, "score")
     inputs = _listed(request.inputs)
-    _check_count(call, inputs, "inputs")
+    call.check_count(len(inputs), "inputs")
     pairs = [Pair(*one) for one in inputs]
     result = await model.scorer.score(score_request(pairs, request, request.limits), call.deadline)
     call.count(result)
@@ -204,12 +204,6 @@ def _listed(inputs: str | list[str] | list[list[str]]) -> list[list[str]]:
     if not many or [] in many:
         raise EmptyInput("`inputs` cannot be empty", "inputs")
     return many
-
-
-def _check_count(call: Call, inputs: Sequence[object], name: str) -> None:
-    limit = call.service.settings.max_inputs
-    if len(inputs) > limit:
-        raise TooManyInputs(limit, len(inputs), name)
 
 
 def _headers(result: ScoreResult, texts: Sequence[str]) -> dict[str, str]:

@@ -136,6 +136,13 @@ def test_bad_value(bundle: Path, name: str, value: str) -> None:
     assert_explained(run_command("serve", bundle, f"{flag}={value}"), name, flag)
 
 
+def test_a_variable_that_is_not_json_is_named(bundle: Path) -> None:
+    """It was called a settings file that is not TOML."""
+    done = run_command("serve", bundle, "--port", "0", env={"EMBEDSERVE_MODELS": "x{"})
+    assert_explained(done, '"models"', "JSON", "EMBEDSERVE_MODELS")
+    assert b"TOML" not in done.stderr
+
+
 def test_bad_value_is_not_printed_when_it_may_be_a_secret(bundle: Path, tmp_path: Path) -> None:
     file = tmp_path / "settings.toml"
     file.write_text('api_keys = [{ key = "canary-secret" }]\n', "utf-8")
