@@ -178,7 +178,7 @@ class _Load:
     def _open(self) -> None:
         self._begin()
         self.end = self.begin + self._job.seconds
-        asyncio.get_running_loop().call_later(self._job.seconds, self._read_clocks)
+        asyncio.get_running_loop().call_later(self.end - time.perf_counter(), self._read_clocks)
 
     def _read_clocks(self) -> None:
         job = self._job
@@ -191,6 +191,7 @@ class _Load:
         if not self._busy and not self.over.done():
             if self._job.once:
                 self.end = time.perf_counter()
+            if len(self.clocks) == 1:  # as for answers that come all at once, just before the timer
                 self._read_clocks()
             self.over.set_result(None)
 
