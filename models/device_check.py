@@ -50,7 +50,9 @@ def run(folder: Path, wish: str, seconds: float | None = None) -> DeviceCheck:
     bundle = read_bundle(folder)
     device = _device(wish, bundle)
     settings = ModelSettings()
-    chosen = plan(settings.model_dump(include=set(CHOICES)), (), None, on_gpu=device.kind != "cpu")
+    chosen = plan(
+        settings.model_dump(include=set(CHOICES)), (), None, on_gpu=device.kind != "cpu", packed=bundle.packed
+    )
     execution = execution_on(device, folder, bundle, max_batch_tokens=chosen.max_batch_tokens)
     report = check(folder, execution=execution)
     name = gpu_name(device) or this_machine(runtime_version()).cpu
@@ -97,7 +99,7 @@ def _speeds(folder: Path, bundle: Bundle, execution: Execution, chosen: Plan, se
         encoder = Encoder(folder, bundle, execution, chosen.intra_op_threads, graph=other)
         bare = Session(other or folder / MODEL_ONNX, replace(execution, bound_to=None), chosen.intra_op_threads)
         for mix, rows in mixes(bundle, vocabulary).items():
-            packed = list(batches(rows, chosen.max_batch_tokens))
+            packed = list(batches(rows, chosen.max_batch_tokens, chosen.costs))
             yield Speed(
                 mix,
                 len(packed),

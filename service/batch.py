@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
-from service.packing import batch_tokens
+from service.packing import Costs
 from service.scheduling import Turn
 from service.tracing import Run, Trace
 from service.types import Matrix
@@ -102,9 +102,15 @@ class Batch:
     rows: list[Row]  # of the turn, those that somebody waits for
     started_at: float
     is_lone: bool  # nothing ran or waited beside it when it started
+    costs: Costs
     left_out: list[Row] = field(default_factory=list)
     ran_at: float = 0.0  # by time.perf_counter
     executor: str = ""  # its thread's name
+
+    @property
+    def tokens(self) -> int:
+        """That it computes, padding counted."""
+        return self.costs.of([len(row.ids) for row in self.rows])
 
     def look_again(self) -> None:
         """Leaves out what nobody waits for any more. On the executor's thread, just before it runs: it may have lain
@@ -124,7 +130,6 @@ class Batch:
                     job.trace.ran(run := run or self._run(seconds, error))
 
     def _run(self, seconds: float, error: BaseException | None) -> Run:
-        tokens = batch_tokens([len(row.ids) for row in self.rows])
         kind = None if error is None else type(error).__name__
         ends = self.ran_at + seconds
-        return Run(next(_NUMBERS), self.ran_at, ends, len(self.rows), tokens, self.executor, self.is_lone, kind)
+        return Run(next(_NUMBERS), self.ran_at, ends, len(self.rows), self.tokens, self.executor, self.is_lone, kind)

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 from service import metrics
 from service.batch import Batch, tokens_of
-from service.packing import batch_tokens
 
 
 class BatchMetrics:
@@ -35,7 +34,7 @@ class BatchMetrics:
 
     def finished(self, batch: Batch, seconds: float) -> None:
         """`seconds` on its executor."""
-        tokens = batch_tokens([len(row.ids) for row in batch.rows])  # padding counted
+        tokens = batch.tokens
         padding = tokens - tokens_of(batch.rows)
         self._inference.observe(seconds)
         self._tokens.observe(tokens)

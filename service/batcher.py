@@ -27,7 +27,7 @@ from service.batch_metrics import BatchMetrics
 from service.cache import Cache
 from service.device import Device
 from service.errors import BadVectors, ClientGone, DeadlineExceeded, InferenceError, Overloaded, Unavailable
-from service.packing import BATCH_OVERHEAD, computed_tokens
+from service.packing import USUAL, Costs
 from service.scheduling import Share, Turn
 from service.tracing import QUEUE, current
 from service.types import TwoPartRow
@@ -54,7 +54,7 @@ class Batcher:
         max_queue_seconds: float = math.inf,
         cache: Cache | None = None,
         cache_scope: bytes = b"",
-        batch_overhead: int = BATCH_OVERHEAD,
+        costs: Costs = USUAL,
         probe: Sequence[int] = (),
         first_rate: float | None = None,
     ) -> None:
@@ -71,7 +71,7 @@ class Batcher:
         self._cache_scope = cache_scope
         self._device: Device[Row] = device
         self._share = share or Share()
-        self._lane = device.join(self._begin, self._share, max_batch_tokens, batch_overhead)
+        self._lane = device.join(self._begin, self._share, max_batch_tokens, costs)
         self._queue = self._lane.queue
         throughput = Throughput(lambda: device.scheduler.fraction(self._share), first_rate)
         self._admission = Admission(self._queue, max_queue_tokens, max_queue_seconds, throughput)
@@ -81,6 +81,7 @@ class Batcher:
         self._deadlines = Deadlines()
         self._idle = asyncio.Event()  # of use once it is closed
         self._vitals = Vitals(lambda: self._submit([probe], None, None)) if probe else None
+        self._costs = costs
         self._metrics = BatchMetrics(model)
         self._metrics.watch(lambda: self._queue.tokens, lambda: len(self._queue), lambda: self._lane.running)
 
@@ -233,7 +234,7 @@ class Batcher:
             self._settle()
 
     def _start(self, turn: Turn[Row], rows: list[Row]) -> None:
-        batch = Batch(turn, rows, time.monotonic(), self._device.scheduler.is_alone)
+        batch = Batch(turn, rows, time.monotonic(), self._device.scheduler.is_alone, self._costs)
         self._running.add(batch)
         self._metrics.started(batch)
         for row in rows:
@@ -262,7 +263,7 @@ class Batcher:
             batch.note(seconds)
             longest = max(len(row.ids) for row in batch.rows)
             for row, result in zip(batch.rows, results, strict=True):
-                self._deliver(row, result, computed_tokens(1, longest, len(row.ids)))
+                self._deliver(row, result, self._costs.tokens(1, longest, len(row.ids)))
             self._device.dispatch()
             now = asyncio.get_running_loop().time()
             self._admission.throughput.computed(tokens_of(batch.rows), now, bool(self._queue))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
 from service.executors import Executors, Then
-from service.packing import BATCH_OVERHEAD
+from service.packing import USUAL, Costs
 from service.scheduling import Lane, Scheduler, Share, Turn
 
 Row = TypeVar("Row", bound=Hashable)
@@ -31,10 +31,10 @@ class Device(Generic[Row]):
         begin: Callable[[Turn[Row]], None],
         share: Share,
         max_batch_tokens: int,
-        batch_overhead: int = BATCH_OVERHEAD,
+        costs: Costs = USUAL,
     ) -> Lane[Row]:
         """A lane of its own. `begin` is told of each of its turns, and calls `run` for it, or says that it `ended`."""
-        lane = self.scheduler.lane(share, max_batch_tokens, batch_overhead)
+        lane = self.scheduler.lane(share, max_batch_tokens, costs)
         self._begin[lane] = begin
         return lane
 

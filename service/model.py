@@ -148,7 +148,7 @@ def assemble(
             max_queue_seconds=settings.max_queue_seconds,
             cache=cache,
             cache_scope=_scope(parts.bundle, output),
-            batch_overhead=chosen.batch_overhead,
+            costs=chosen.costs,
             first_rate=parts.tokens_per_second * device.executors,
             probe=parts.probe if output == OUTPUTS[parts.bundle.task][0] else (),
         )

@@ -79,7 +79,7 @@ def _open(
     tokenizer = open_tokenizer(folder, bundle)
     _check_settings(settings, bundle, tokenizer)
     placed = choose(settings.device, bundle.target)
-    chosen = _plan(folder, settings, placed.device, executors.get(str(placed.device)))
+    chosen = _plan(folder, bundle, settings, placed.device, executors.get(str(placed.device)))
     execution = execution_on(
         placed.device,
         folder,
@@ -93,7 +93,9 @@ def _open(
     return Parts(bundle, files, placed, chosen, tokenizer, encoder, probe, speed)
 
 
-def _plan(folder: Path, settings: ModelSettings, device: DeviceName, executors: int | None = None) -> Plan:
+def _plan(
+    folder: Path, bundle: Bundle, settings: ModelSettings, device: DeviceName, executors: int | None = None
+) -> Plan:
     """What the user set, what was measured on this machine, what is usual: in this order. Never fails.
 
     `executors` that the device has already are as good as set.
@@ -106,15 +108,17 @@ def _plan(folder: Path, settings: ModelSettings, device: DeviceName, executors: 
     on_gpu = device.kind != "cpu"
     values, told = settings.model_dump(include=set(CHOICES)), settings.model_fields_set
     if executors is None:
-        return plan(values, told, tuning, on_gpu=on_gpu)
-    found = plan(values | {"executors": executors}, told | {"executors"}, tuning, on_gpu=on_gpu)
+        return plan(values, told, tuning, on_gpu=on_gpu, packed=bundle.packed)
+    values, told = values | {"executors": executors}, told | {"executors"}
+    found = plan(values, told, tuning, on_gpu=on_gpu, packed=bundle.packed)
     return replace(found, sources={**found.sources, "executors": "device"})
 
 
 def device_executors(folder: Path, settings: ModelSettings) -> tuple[str, int]:
     """The device that a model is for, and how many executors it would have there. Raises BundleError, StartupError."""
-    device = choose(settings.device, read_bundle(folder).target).device
-    return str(device), _plan(folder, settings, device).executors
+    bundle = read_bundle(folder)
+    device = choose(settings.device, bundle.target).device
+    return str(device), _plan(folder, bundle, settings, device).executors
 
 
 def _check_settings(settings: ModelSettings, bundle: Bundle, tokenizer: Tokenizer) -> None:

@@ -2,13 +2,15 @@
 
 The rule, in two sentences: the oldest entry always goes, and the entries nearest to it in length may go with it;
 of the batches that grow from it that way, the one with the most real tokens for its cost is run. A batch costs its
-rows times its longest row, and something for being one. Taking the oldest first means that none of them starves;
-which entries stand here at all, short requests' or long ones', is `queueing`'s to say.
+rows times its longest row, or little more than its tokens where the graph takes padding out, and something for being
+one. Taking the oldest first means that none of them starves; which entries stand here at all, short requests' or long
+ones', is `queueing`'s to say.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 # Candidates looked at for one batch: bounds the work per batch, whatever the queue holds.
 LOOKAHEAD = 512
@@ -19,30 +21,47 @@ LOOKAHEAD = 512
 BATCH_OVERHEAD = 8
 
 
-def computed_tokens(rows: int, longest: int, real: int) -> int:
-    """Tokens that the graph computes for so many rows, the longest and all of them together having so many.
-
-    The one place that knows: a graph that takes rows without padding would compute the `real` ones.
-    """
-    return rows * longest
+# Graphs that take padding out have it again where they pool, in a few passes over memory. Measured on an H100 with
+# 6 layers of 384, where there is least else to do: 5 ns a place, and 150 ns a token.
+PADDING_TAKEN_OUT = 16
 
 
-def pack(lengths: Sequence[int], max_batch_tokens: int, batch_overhead: int = BATCH_OVERHEAD) -> list[int]:
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What a batch costs, in tokens that the graph computes. `overhead` is for being one; so many places of padding
+    as `padding_per_token` cost as much as a token."""
+
+    overhead: int = BATCH_OVERHEAD
+    padding_per_token: int = 1
+
+    def tokens(self, rows: int, longest: int, real: int) -> int:
+        """Of so many rows, the longest and all of them together having so many."""
+        return real + (rows * longest - real) // self.padding_per_token
+
+    def of(self, lengths: Sequence[int]) -> int:
+        """The same of a batch of these rows."""
+        return self.tokens(len(lengths), max(lengths), sum(lengths))
+
+
+USUAL = Costs()
+
+
+def pack(lengths: Sequence[int], max_batch_tokens: int, costs: Costs = USUAL) -> list[int]:
     """`lengths` in order of arrival (never empty) → positions of the chosen, longest last.
 
-    `batch_tokens(lengths[chosen]) <= max_batch_tokens`, unless the oldest alone is over it.
+    `costs.of(lengths[chosen]) <= max_batch_tokens`, unless the oldest alone is over it.
     """
     order = sorted(range(min(len(lengths), LOOKAHEAD)), key=lengths.__getitem__)
     ordered = [lengths[i] for i in order]
     best_worth, best = 0.0, (0, 0)
-    for below, above, real in _growth(ordered, order.index(0), max_batch_tokens):
-        worth = real / (computed_tokens(above - below + 1, ordered[above], real) + batch_overhead)
+    for below, above, real in _growth(ordered, order.index(0), max_batch_tokens, costs):
+        worth = real / (costs.tokens(above - below + 1, ordered[above], real) + costs.overhead)
         if worth >= best_worth:
             best_worth, best = worth, (below, above)
     return order[best[0] : best[1] + 1]
 
 
-def _growth(ordered: Sequence[int], start: int, max_batch_tokens: int) -> Iterator[tuple[int, int, int]]:
+def _growth(ordered: Sequence[int], start: int, max_batch_tokens: int, costs: Costs) -> Iterator[tuple[int, int, int]]:
     """Ranges of `ordered` lengths around `start`, each one neighbour larger, while the budget lasts.
 
     Yields (first, last, tokens in the range).
@@ -52,9 +71,9 @@ def _growth(ordered: Sequence[int], start: int, max_batch_tokens: int) -> Iterat
     while True:
         yield below, above, real
         rows = above - below + 2
-        shorter = below > 0 and (computed_tokens(rows, ordered[above], real + ordered[below - 1]) <= max_batch_tokens)
+        shorter = below > 0 and (costs.tokens(rows, ordered[above], real + ordered[below - 1]) <= max_batch_tokens)
         longer = above + 1 < len(ordered) and (
-            computed_tokens(rows, ordered[above + 1], real + ordered[above + 1]) <= max_batch_tokens
+            costs.tokens(rows, ordered[above + 1], real + ordered[above + 1]) <= max_batch_tokens
         )
         if not (shorter or longer):
             return
@@ -64,8 +83,3 @@ def _growth(ordered: Sequence[int], start: int, max_batch_tokens: int) -> Iterat
         else:
             above += 1
             real += ordered[above]
-
-
-def batch_tokens(lengths: Sequence[int]) -> int:
-    """What a batch of these rows computes."""
-    return computed_tokens(len(lengths), max(lengths), sum(lengths))

@@ -7,7 +7,7 @@ the one that has been served least goes next. So a short request does not wait f
 in the queue, and the document goes on beside any number of short requests: nobody starves.
 
 A batch is packed from one class. A short text among the rows of a document would have to wait for all of them, while
-a small batch of its own costs only `packing.BATCH_OVERHEAD`.
+a small batch of its own costs only `Costs.overhead`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Generic, TypeVar
 
-from service.packing import BATCH_OVERHEAD, LOOKAHEAD, batch_tokens, pack
+from service.packing import LOOKAHEAD, USUAL, Costs, pack
 
 # With batches of 512 tokens, requests over 131,072 are the last class: about 450,000 characters of English.
 CLASSES = 6
@@ -43,10 +43,10 @@ class _Class(Generic[Row]):
 class FairQueue(Generic[Row]):
     """Rows that wait to be run, whatever they are to the caller."""
 
-    def __init__(self, max_batch_tokens: int, batch_overhead: int = BATCH_OVERHEAD) -> None:
-        """`batch_overhead` as packing's: what a batch costs beside its tokens."""
+    def __init__(self, max_batch_tokens: int, costs: Costs = USUAL) -> None:
+        """`costs` are those of a batch."""
         self._max_batch_tokens = max_batch_tokens
-        self._batch_overhead = batch_overhead
+        self._costs = costs
         self._limits = [max_batch_tokens * GROWTH**i for i in range(CLASSES - 1)]  # tokens of a request, inclusive
         self._classes: list[_Class[Row]] = [_Class() for _ in range(CLASSES)]
         self._clock = 0  # `served` of the class that went last, before it went
@@ -128,11 +128,10 @@ class FairQueue(Generic[Row]):
         its = self._next()
         candidates = list(islice(its.waiting.items(), LOOKAHEAD))
         chosen = [
-            candidates[i]
-            for i in pack([length for _, length in candidates], self._max_batch_tokens, self._batch_overhead)
+            candidates[i] for i in pack([length for _, length in candidates], self._max_batch_tokens, self._costs)
         ]
         self._clock = its.served
-        cost = batch_tokens([length for _, length in chosen]) + self._batch_overhead
+        cost = self._costs.of([length for _, length in chosen]) + self._costs.overhead
         its.served += cost
         self.taken += cost
         rows = [row for row, _ in chosen]

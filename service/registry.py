@@ -59,7 +59,7 @@ def _announce(model: Model, parts: Parts) -> None:
         model=model.name,
         **values,
         lone_threads=chosen.lone_threads,
-        batch_overhead=chosen.batch_overhead,
+        batch_overhead=chosen.costs.overhead,
         **sources,
     )
 

@@ -26,7 +26,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
-from service.packing import BATCH_OVERHEAD
+from service.packing import USUAL, Costs
 from service.queueing import FairQueue
 
 Row = TypeVar("Row", bound=Hashable)
@@ -63,8 +63,8 @@ class Turn(Generic[Row]):
 class Lane(Generic[Row]):
     """What waits for one output of a model, and its account within its model's share."""
 
-    def __init__(self, scheduler: Scheduler[Row], share: Share, max_batch_tokens: int, batch_overhead: int) -> None:
-        self.queue: FairQueue[Row] = FairQueue(max_batch_tokens, batch_overhead)
+    def __init__(self, scheduler: Scheduler[Row], share: Share, max_batch_tokens: int, costs: Costs) -> None:
+        self.queue: FairQueue[Row] = FairQueue(max_batch_tokens, costs)
         self.share = share
         self.running = 0  # batches that have started and not ended
         self.again: deque[Turn[Row]] = deque()
@@ -101,9 +101,9 @@ class Scheduler(Generic[Row]):
         self._longer = 0  # of them, those of longer requests
         self._express = 0  # batches on the express executor
 
-    def lane(self, share: Share, max_batch_tokens: int, batch_overhead: int = BATCH_OVERHEAD) -> Lane[Row]:
+    def lane(self, share: Share, max_batch_tokens: int, costs: Costs = USUAL) -> Lane[Row]:
         """A new one. Lanes with the same `share` are of one model."""
-        lane = Lane(self, share, max_batch_tokens, batch_overhead)
+        lane = Lane(self, share, max_batch_tokens, costs)
         self._lanes.append(lane)
         return lane
 

@@ -19,6 +19,7 @@ from service.vocabulary import Vocabulary
 from service.words import Words
 
 _SLICE = 50_000  # characters
+_CHARACTERS_A_TOKEN = 4  # of a text in a language with an alphabet, about
 _COUNTED = 4  # times as many tokens as a request may hold: beyond that it does not matter how many there are
 # One character that many normalisers write as 18, of 33 bytes; no other has more than eight.
 _LIGATURE, _LIGATURE_SIZE = "\ufdfa", 18
@@ -85,14 +86,22 @@ class Tokenizer:
     ) -> list[Encoding]:
         """Tokenises `prompt + text` for each pair, without special tokens.
 
-        Offsets cost as much again as the tokens, and only an input that does not fit `window` tokens needs
-        them; as a token is rarely shorter than a character, inputs of that many characters go the fast way.
+        Offsets cost several times what the tokens do, and only an input that does not fit `window` tokens needs
+        them; so whatever may fit, by the usual number of characters a token, is tokenised without them first.
         Raises TooManyTokens when all inputs, with special tokens, have more than `max_tokens` together, and what
-        `check` raises, which is called before every slice of a long one.
+        `check` raises, which is called before every slice of them.
         """
         joined = [prompt + text for prompt, text in zip(prompts, texts, strict=True)] if any(prompts) else texts
-        encodings = self._encode_short(joined, window)
-        total = self.special_tokens * len(joined) + sum([len(one.ids) for one in encodings.values()])
+        encodings: dict[int, Encoding] = {}
+        total = self.special_tokens * len(joined)
+        for group in _groups(joined, min(_CHARACTERS_A_TOKEN * window, _SLICE)):
+            check()
+            for i, ids in zip(group, self._short_ids([joined[i] for i in group]), strict=True):
+                if len(ids) <= window:
+                    encodings[i] = Encoding(ids)
+                    total += len(ids)
+            if total > max_tokens:
+                raise self._too_many(joined, max_tokens, check)
         for i, text in enumerate(joined):
             if i not in encodings:
                 encodings[i] = self._encode_with_offsets(text, len(prompts[i]), max_tokens - total, check)
@@ -100,13 +109,6 @@ class Tokenizer:
             if total > max_tokens:
                 raise self._too_many(joined, max_tokens, check)
         return [encodings[i] for i in range(len(joined))]
-
-    def _encode_short(self, joined: Sequence[str], window: int) -> dict[int, Encoding]:
-        short = {i: text for i, text in enumerate(joined) if len(text) <= window}
-        if not short:
-            return {}
-        found = self._short_ids(list(short.values()))
-        return {i: Encoding(ids) for i, ids in zip(short, found, strict=True) if len(ids) <= window}
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
         return [one.ids for one in self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
@@ -251,6 +253,22 @@ def _pieces(text: str, encoding: Encoding) -> Iterator[Piece]:
     position = range(len(text) + 1) if plain else list(accumulate((len(c.encode()) for c in text), initial=0))
     for token, start, stop in zip(encoding.ids, encoding.starts, encoding.ends, strict=True):
         yield Piece(token, text[start:stop], False, position[start], position[stop])
+
+
+def _groups(texts: Sequence[str], most: int) -> Iterator[list[int]]:
+    """Places of the texts of at most so many characters, some at a time: as many as make a slice."""
+    group: list[int] = []
+    size = 0
+    for i, text in enumerate(texts):
+        if len(text) > most or (own := size_of(text)) > most:
+            continue
+        if group and size + own > _SLICE:
+            yield group
+            group, size = [], 0
+        group.append(i)
+        size += own
+    if group:
+        yield group
 
 
 def size_of(text: str) -> int:

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from service.bundle import Bundle, read_bundle, verify_files
 from service.device_name import AUTO
 from service.encoder import Encoder
-from service.packing import pack
+from service.packing import LOOKAHEAD, Costs, pack
 from service.placement import execution_on
 from service.runtime.preflight import choose, gpu_name
 from service.runtime.providers import Execution
@@ -35,13 +35,13 @@ from service.tuning import (
     Tuning,
     batch_overhead,
     combinations,
+    costs_of,
     fastest,
     gpu_combinations,
     this_machine,
 )
 
 _ROUNDS = 3
-_WAITING = 256  # rows that batches are packed from: what a busy server has waiting
 _ROWS = 1024  # of each mix
 _SEED = 20_240_229
 _LIMIT = 1.8  # times the seconds asked for, after which what has not been measured is left out
@@ -82,13 +82,13 @@ def measure(folder: Path, effort: Effort, device_wish: str = AUTO, memory_limit:
     todo = list(combinations(machine.cores, effort.budgets) if on_cpu else gpu_combinations(effort.gpu_budgets))
     most = max(budget for _, _, budget in todo)
     execution = execution_on(device, folder, bundle, max_batch_tokens=most, memory_limit=memory_limit)
-    rates = _Rates(folder, bundle, execution, mixes(bundle, vocabulary))
+    overhead = _overhead(Encoder(folder, bundle, execution), vocabulary, _shapes(bundle, on_cpu=on_cpu))
+    costs = costs_of(overhead, on_gpu=not on_cpu, packed=bundle.packed)
+    rates = _Rates(folder, bundle, execution, mixes(bundle, vocabulary), costs)
     rates.measure(todo, effort.seconds)
     return Tuning(
         machine=machine,
-        batch_overhead=round(
-            _overhead(Encoder(folder, bundle, execution), vocabulary, _shapes(bundle, on_cpu=on_cpu)), 2
-        ),
+        batch_overhead=round(overhead, 2),
         measurements=list(rates.medians(todo)),
     )
 
@@ -116,11 +116,19 @@ def flags(tuning: Tuning) -> str:
 class _Rates:
     """Tokens per second of combinations and mixes, several times each."""
 
-    def __init__(self, folder: Path, bundle: Bundle, execution: Execution, mixes: Mapping[str, Sequence[Row]]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        bundle: Bundle,
+        execution: Execution,
+        mixes: Mapping[str, Sequence[Row]],
+        costs: Costs,
+    ) -> None:
         self._folder = folder
         self._bundle = bundle
         self._execution = execution
         self._mixes = mixes
+        self._costs = costs
         self._found: dict[tuple[Combination, str], list[float]] = defaultdict(list)
 
     def measure(self, todo: Sequence[Combination], seconds: float) -> None:
@@ -157,7 +165,7 @@ class _Rates:
 
     def _rate(self, encoder: Encoder, combination: Combination, mix: str, seconds: float) -> float:
         executors, _, budget = combination
-        packed = list(batches(self._mixes[mix], budget))
+        packed = list(batches(self._mixes[mix], budget, self._costs))
         return rate(encoder.run, packed, executors, seconds)
 
 
@@ -193,11 +201,11 @@ def _row(draw: random.Random, vocabulary: int, length: int) -> Row:
     return [draw.randrange(vocabulary) for _ in range(length)]
 
 
-def batches(rows: Sequence[Row], budget: int) -> Iterator[Batch]:
+def batches(rows: Sequence[Row], budget: int, costs: Costs) -> Iterator[Batch]:
     """As a server packs them whose queue never gets short."""
     waiting = list(rows)
     while waiting:
-        chosen = set(pack([len(row) for row in waiting[:_WAITING]], budget))
+        chosen = set(pack([len(row) for row in waiting[:LOOKAHEAD]], budget, costs))
         yield [waiting[i] for i in chosen]
         waiting = [row for i, row in enumerate(waiting) if i not in chosen]
 

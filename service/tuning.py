@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from service.cores import usable_cores
 from service.errors import BundleError
-from service.packing import BATCH_OVERHEAD
+from service.packing import BATCH_OVERHEAD, PADDING_TAKEN_OUT, USUAL, Costs
 
 CHOICES = ("executors", "intra_op_threads", "max_batch_tokens")
 """The settings that are chosen here, by their names."""
@@ -105,7 +105,7 @@ class Plan:
     intra_op_threads: int
     max_batch_tokens: int
     sources: Mapping[str, Source]
-    batch_overhead: int = BATCH_OVERHEAD  # in tokens, as packing's
+    costs: Costs = USUAL
     on_gpu: bool = False
 
     @property
@@ -120,12 +120,17 @@ class Plan:
 
 
 def plan(
-    settings: Mapping[str, int], explicit: Collection[str], tuning: Tuning | None, *, on_gpu: bool = False
+    settings: Mapping[str, int],
+    explicit: Collection[str],
+    tuning: Tuning | None,
+    *,
+    on_gpu: bool = False,
+    packed: bool = False,
 ) -> Plan:
     """`settings` has a value for each of the `CHOICES`, its default where it is not in `explicit`.
 
     What is set stays as it is, and of what was measured with these very values the fastest decides the rest. Where
-    nothing was, defaults do.
+    nothing was, defaults do. `packed` as in Bundle.
     """
     fixed = {name: settings[name] for name in CHOICES if name in explicit}
     if on_gpu:
@@ -134,9 +139,15 @@ def plan(
     chosen = best.model_dump(include=set(CHOICES)) if best else {name: settings[name] for name in CHOICES}
     otherwise: Source = "tuned" if best else "default"
     sources: dict[str, Source] = {name: "set" if name in fixed else otherwise for name in CHOICES}
+    costs = costs_of(tuning.batch_overhead if tuning else None, on_gpu=on_gpu, packed=packed)
+    return Plan(**chosen, sources=sources, costs=costs, on_gpu=on_gpu)
+
+
+def costs_of(batch_overhead: float | None, *, on_gpu: bool, packed: bool) -> Costs:
+    """With what was measured; the usual for None."""
     usual = GPU_BATCH_OVERHEAD if on_gpu else BATCH_OVERHEAD
-    overhead = round(tuning.batch_overhead) if tuning else usual
-    return Plan(**chosen, sources=sources, batch_overhead=overhead, on_gpu=on_gpu)
+    overhead = usual if batch_overhead is None else round(batch_overhead)
+    return Costs(overhead, PADDING_TAKEN_OUT if packed and on_gpu else 1)
 
 
 def fastest(measurements: Sequence[Measurement], fixed: Mapping[str, int]) -> Measurement | None:

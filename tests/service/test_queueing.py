@@ -8,7 +8,7 @@ from itertools import count
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.packing import BATCH_OVERHEAD, LOOKAHEAD, batch_tokens
+from service.packing import BATCH_OVERHEAD, LOOKAHEAD, USUAL
 from service.queueing import CLASSES, GROWTH, FairQueue
 
 Row = tuple[str, int]  # name of its request, number
@@ -41,7 +41,7 @@ def test_every_row_goes_once_in_batches_of_one_class_within_the_budget(given_req
     while queue:
         batch = queue.take()
         assert len({class_of(lengths[name]) for name in names(batch)}) == 1
-        assert len(batch) == 1 or batch_tokens([lengths[name][number] for name, number in batch]) <= BUDGET
+        assert len(batch) == 1 or USUAL.of([lengths[name][number] for name, number in batch]) <= BUDGET
         waiting.subtract(batch)
         assert queue.tokens == sum(times * lengths[name][number] for (name, number), times in waiting.items())
         assert len(queue) == waiting.total()

@@ -31,9 +31,11 @@ def test_the_files_own_truncation_and_padding_are_switched_off(tokenizer: Tokeni
     assert list(encoding.ids) == [4, 5] * 10
 
 
-def test_short_inputs_go_without_offsets_and_long_ones_have_them(tokenizer: Tokenizer) -> None:
-    short, long = tokenizer.encode(["hello", "hello  World hello"], ["", ""], 8)
-    assert short == Encoding([4])
+def test_what_fits_goes_without_offsets_and_what_does_not_has_them(tokenizer: Tokenizer) -> None:
+    """However many characters it has."""
+    short, fits = tokenizer.encode(["hello", "hello  World hello"], ["", ""], 5)
+    assert (short, fits) == (Encoding([4]), Encoding([4, 5, 4]))
+    (long,) = tokenizer.encode(["hello  World hello"], [""], 2)
     assert plain(long) == ([4, 5, 4], 0, [(0, 5), (7, 12), (13, 18)])
 
 
@@ -124,6 +126,18 @@ def test_slices_are_shorter_where_a_character_becomes_eighteen(text: str) -> Non
         found = [text[start:stop] for start, stop in slices(text)]
     assert "".join(found) == text
     assert all(size_of(one) <= 80 for one in found)
+
+
+def test_long_lists_are_tokenised_in_parts_and_can_be_given_up_between_them(tokenizer: Tokenizer) -> None:
+    texts = [f"hello world {'hello ' * (i % 7)}" for i in range(40)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("service.tokenizer._SLICE", 100)
+        looks: list[None] = []
+        found = tokenizer.encode(texts, [""] * 40, 20, check=lambda: looks.append(None))
+        assert found == [tokenizer.encode([text], [""], 20)[0] for text in texts]
+        assert len(looks) >= sum(map(len, texts)) / 100
+        with pytest.raises(TooManyTokens):
+            tokenizer.encode(texts, [""] * 40, 20, max_tokens=50)
 
 
 def test_no_texts_give_no_encodings(tokenizer: Tokenizer) -> None:

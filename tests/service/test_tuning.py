@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import BundleError, InferenceError
-from service.packing import BATCH_OVERHEAD
+from service.packing import BATCH_OVERHEAD, PADDING_TAKEN_OUT, Costs
 from service.tuner import Batch, rate
 from service.tuning import (
     CHOICES,
@@ -71,7 +71,7 @@ def test_sources() -> None:
     tuned = plan(DEFAULTS, (), TUNING)
     assert (tuned.executors, tuned.intra_op_threads, tuned.max_batch_tokens) == (4, 1, 1024)
     assert dict(tuned.sources) == dict.fromkeys(CHOICES, "tuned")
-    assert tuned.batch_overhead == 12
+    assert tuned.costs == Costs(12)
     partly = plan(DEFAULTS | {"executors": 1}, {"executors", "port"}, TUNING)
     assert (partly.executors, partly.intra_op_threads, partly.max_batch_tokens) == (1, 4, 512)
     assert dict(partly.sources) == {"executors": "set", "intra_op_threads": "tuned", "max_batch_tokens": "tuned"}
@@ -83,7 +83,7 @@ def test_sources() -> None:
         "max_batch_tokens": "default",
     }
     assert dict(plan(DEFAULTS, (), None).sources) == dict.fromkeys(CHOICES, "default")
-    assert plan(DEFAULTS, (), None).batch_overhead == BATCH_OVERHEAD
+    assert plan(DEFAULTS, (), None).costs == Costs(BATCH_OVERHEAD)
 
 
 @given(
@@ -216,7 +216,8 @@ def test_a_gpu_has_other_defaults_and_no_second_session() -> None:
     found = plan(settings, (), None, on_gpu=True)
     assert {name: getattr(found, name) for name in CHOICES} == GPU_USUAL
     assert found.lone_threads == found.intra_op_threads
-    assert found.batch_overhead == GPU_BATCH_OVERHEAD
+    assert found.costs == Costs(GPU_BATCH_OVERHEAD)
+    assert plan(settings, (), None, on_gpu=True, packed=True).costs == Costs(GPU_BATCH_OVERHEAD, PADDING_TAKEN_OUT)
     chosen = plan(settings, ("max_batch_tokens",), None, on_gpu=True)
     assert (chosen.max_batch_tokens, chosen.executors) == (512, GPU_USUAL["executors"])
 
