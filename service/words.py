@@ -7,9 +7,10 @@ BPE, but not for WordPiece. What stands between two spaces is a word here, punct
 
 from __future__ import annotations
 
-from collections import ChainMap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
+
+_Ids = Mapping[str, Sequence[int]]
 
 _MOST_WORDS = 50_000  # about 10 MB; all are forgotten when there are more
 _LONGEST_WORD = 32  # characters; longer ones are rarely met again
@@ -25,16 +26,21 @@ class Words:
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of each text."""
-        split = [text.split(" ") for text in texts]
         known = self._known
-        try:
-            return [_joined(known, words) for words in split]
-        except KeyError:
-            new = dict.fromkeys([word for words in split for word in words if word not in known])
-        found = dict(zip(new, self._tokenise(list(new)), strict=True))
+        split = [text.split(" ") for text in texts]
+        joined = [_joined(known, words) for words in split]
+        if None in joined:
+            new = [words for words, ids in zip(split, joined, strict=True) if ids is None]
+            found = self._learn(dict.fromkeys([word for words in new for word in words if word not in known]))
+            others = (_both(found, known, words) for words in new)
+            return [next(others) if ids is None else ids for ids in joined]
+        return [ids for ids in joined if ids is not None]
+
+    def _learn(self, words: Iterable[str]) -> dict[str, Sequence[int]]:
+        listed = list(words)
+        found = dict(zip(listed, self._tokenise(listed), strict=True))
         self._keep(found)
-        both = ChainMap(found, known)
-        return [_joined(both, words) for words in split]
+        return found
 
     def _keep(self, found: dict[str, Sequence[int]]) -> None:
         if len(self._known) + len(found) > _MOST_WORDS:
@@ -42,6 +48,13 @@ class Words:
         self._known.update((word, ids) for word, ids in found.items() if len(word) <= _LONGEST_WORD)
 
 
-def _joined(ids: Mapping[str, Sequence[int]], words: Sequence[str]) -> list[int]:
-    """Raises KeyError for a word that has none there."""
-    return list(chain.from_iterable(map(ids.__getitem__, words)))
+def _joined(ids: _Ids, words: Sequence[str]) -> list[int] | None:
+    """None where a word has none there."""
+    try:
+        return list(chain.from_iterable(map(ids.__getitem__, words)))
+    except KeyError:
+        return None
+
+
+def _both(found: _Ids, known: _Ids, words: Sequence[str]) -> list[int]:
+    return list(chain.from_iterable([found[word] if word in found else known[word] for word in words]))
