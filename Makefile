@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 .DEFAULT_GOAL := help
 SHAPE ?= ramp
-.PHONY: help serve test test-clients chart-test chart-docs pod-test lint types format docs image image-test matrix bench bench-peers load soak fuzz evaluate lock audit sbom dist kustomize clean
+.PHONY: help serve test test-clients chart-test chart-docs pod-test gpu-test lint types format docs image image-test matrix bench bench-peers load soak fuzz evaluate lock audit sbom dist kustomize clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -27,6 +27,9 @@ test-clients: $(VENV)/.installed-test  ## every SDK, locust and family of models
 pod-test: $(VENV)/.installed-test  ## the chart's pods with the real image under podman: probes, updates, drains, limits (Debian, root: it installs its tools)
 	@$(call debian,$(IMAGE_TOOLS) ip)
 	@$(BIN)/python -m pytest -m image tests/pods $(ARGS)
+
+gpu-test: $(VENV)-gpu/.installed  ## what only a GPU shows: kernels' vectors, batches, memory, tuning, ends; NVIDIA's driver, an environment in .venv-gpu
+	@$(VENV)-gpu/bin/python -m pytest -m gpu tests/gpu $(ARGS)
 
 chart-test: $(VENV)/.installed-test  ## the Helm chart by Helm 3 and 4: every example on eleven versions of Kubernetes, schemas, hardening, bad values
 	@$(PYTEST) -m "heavy or not heavy" tests/chart $(ARGS)
@@ -119,7 +122,7 @@ kustomize: $(VENV)/.installed-test  ## write deploy/kustomize/base anew from the
 	@$(BIN)/python -m tests.deploy.kustomize
 
 clean:  ## remove the virtual environment and what the tools left behind
-	rm -rf $(VENV) $(VENV)-load $(VENV)-audit $(VENV)-dist build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV)-load $(VENV)-audit $(VENV)-dist $(VENV)-gpu build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(BIN)/python:
 	@echo "embedserve: making a virtual environment in $(VENV)"
@@ -150,6 +153,14 @@ $(VENV)-load/.installed: pyproject.toml
 	@echo "embedserve: installing locust in $(VENV)-load"
 	@$(PYTHON) -m venv $(VENV)-load
 	@$(VENV)-load/bin/python -m pip install --disable-pip-version-check --quiet -e '.[loadtest]'
+	@touch $@
+
+# Of ONNX Runtime's two wheels an environment can have but one.
+$(VENV)-gpu/.installed: pyproject.toml
+	@echo "embedserve: installing onnxruntime-gpu and NVIDIA's libraries in $(VENV)-gpu"
+	@$(PYTHON) -m venv $(VENV)-gpu
+	@$(VENV)-gpu/bin/python -m pip install --disable-pip-version-check --quiet -e '.[gpu]' \
+		'pytest>=8.3' 'pytest-timeout>=2.3' 'hypothesis>=6.120' 'httpx>=0.28'
 	@touch $@
 
 $(VENV)-audit/.installed: $(LOCKS)/audit.txt

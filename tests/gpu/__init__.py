@@ -1,0 +1,1 @@
+"""What only a GPU shows: kernels, their numbers, memory, and the ways out (`make gpu-test`)."""
