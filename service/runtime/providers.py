@@ -1,7 +1,7 @@
 """A device and a bundle → execution provider and session options. Never a silent fallback to another device.
 
-Options are ONNX Runtime's, by the names of its documents of the CUDA and TensorRT execution providers. None of them
-has run on hardware yet: docs/GPU.md says what to run there.
+Options are ONNX Runtime's, by the names of its documents of the CUDA and TensorRT execution providers. CUDA's
+have run on hardware, TensorRT's have not: docs/GPU.md says what was seen.
 """
 
 from __future__ import annotations
