@@ -49,10 +49,13 @@ def _parted(row: Sequence[int], pooled_from: int) -> TwoPartRow:
 
 def whole(encoding: Encoding, text: str, window: Window) -> Chunk:
     """An input that fits, as its only chunk."""
-    row: Sequence[int] = [*window.prefix, *encoding.ids, *window.suffix] or window.blank
+    row = array("i", window.prefix)
+    row.extend(encoding.ids)
+    row.extend(window.suffix)
+    ready: Sequence[int] = row or window.blank
     if encoding.pooled_from:
-        row = _parted(row, encoding.pooled_from)
-    return Chunk(row, len(encoding.ids) - encoding.prompt_length, _stripped(text, 0, len(text)))
+        ready = _parted(ready, encoding.pooled_from)
+    return Chunk(ready, len(encoding.ids) - encoding.prompt_length, _stripped(text, 0, len(text)))
 
 
 def split(encoding: Encoding, text: str, window: Window) -> Iterator[Chunk]:

@@ -53,7 +53,9 @@ class Tokenizer:
         self.vocab_size: int = self._tokenizer.get_vocab_size(with_added_tokens=True)
         self.prefix, self.suffix = _special_tokens(self._tokenizer)
         self.special_tokens = len(self.prefix) + len(self.suffix)
-        self._short_ids = Words(self._ids).encode if _knows_words_by_themselves(self._tokenizer) else self._ids
+        self._short_ids: Callable[[Sequence[str]], Sequence[Sequence[int]]] = (
+            Words(self._ids).encode if _knows_words_by_themselves(self._tokenizer) else self._ids
+        )
 
     @property
     def pair(self) -> PairTemplate:

@@ -71,6 +71,10 @@ def test_ids_are_the_librarys_own(both: tuple[Tokenizer, tokenizers.Tokenizer], 
         assert list(encoding.ids) == librarys.encode(text, add_special_tokens=False).ids
 
 
+def encoded(words: Words, *texts: str) -> list[list[int]]:
+    return [list(ids) for ids in words.encode(texts)]
+
+
 def test_a_word_is_tokenised_once() -> None:
     asked: list[str] = []
 
@@ -79,8 +83,8 @@ def test_a_word_is_tokenised_once() -> None:
         return [[len(word), 0] for word in words]
 
     words = Words(tokenise)
-    assert words.encode(["a bc a", "bc"]) == [[1, 0, 2, 0, 1, 0], [2, 0]]
-    assert words.encode(["bc def"]) == [[2, 0, 3, 0]]
+    assert encoded(words, "a bc a", "bc") == [[1, 0, 2, 0, 1, 0], [2, 0]]
+    assert encoded(words, "bc def") == [[2, 0, 3, 0]]
     assert sorted(asked) == ["a", "bc", "def"]
 
 
@@ -89,7 +93,7 @@ def test_memory_has_an_end_and_long_words_have_no_place_in_it(monkeypatch: pytes
     words = Words(lambda new: [[int(word[:4])] for word in new])
     for start in range(0, 1000, 3):
         numbers = range(start, start + 7)
-        assert words.encode([" ".join(map(str, numbers))]) == [[int(str(one)[:4]) for one in numbers]]
+        assert encoded(words, " ".join(map(str, numbers))) == [[int(str(one)[:4]) for one in numbers]]
         assert len(words._known) <= 10
     words.encode(["1" * 33])
     assert "1" * 33 not in words._known
@@ -101,7 +105,7 @@ def test_threads_do_not_disturb_each_other(monkeypatch: pytest.MonkeyPatch) -> N
 
     def work(start: int) -> bool:
         numbers = range(start, start + 40)
-        return words.encode([" ".join(map(str, numbers))] * 3) == [list(numbers)] * 3
+        return encoded(words, *[" ".join(map(str, numbers))] * 3) == [list(numbers)] * 3
 
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(work, range(2000)))
