@@ -23,6 +23,9 @@ except ImportError as missing:
     ) from missing
 
 ort.disable_telemetry_events()  # which only Microsoft's own builds for Windows send
+# Of what belongs to no session, errors and worse: why a provider cannot be loaded is one. Opening a session with CUDA
+# would warn that no plugin has its device, which is so wherever the provider is the wheel's own.
+ort.set_default_logger_severity(3)
 
 __all__ = ["available_providers", "cuda_version", "load_provider", "ort", "version"]
 

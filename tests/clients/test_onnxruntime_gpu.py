@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from tests.clients.environments import Python
+from tests.clients.environments import SCRIPTS, Python
 
 pytestmark = pytest.mark.heavy
 
@@ -73,6 +75,15 @@ def test_no_session_opens_on_another_device(facts: dict[str, Any]) -> None:
     """The wheel's own InferenceSession gives one on the CPU for the first, and raises for the second."""
     assert "without CUDAExecutionProvider" in facts["opened_cuda"]
     assert "TensorRT" in facts["opened_tensorrt"]
+
+
+def test_its_own_lines_say_why_and_nothing_else(tmp_path: Path) -> None:
+    """As any session with CUDA, a missing one comes with a warning of plugins, which are not ours."""
+    command = [str(WHEEL.interpreter()), str(SCRIPTS / "onnxruntime_gpu.py"), str(graph(tmp_path))]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    assert re.search(r"\[E:onnxruntime:Default, .* libcublasLt\.so\.13: cannot open shared object file", done.stderr)
+    assert "[W:onnxruntime" not in done.stderr
 
 
 def test_the_cpu_wheel_beside_it_is_noticed(tmp_path: Path) -> None:
