@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 LIBRARY = "libcuda.so.1"
 _NAME_BYTES = 256
+_NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE of cuda.h
 
 
 class Gpu(NamedTuple):
@@ -30,6 +31,10 @@ class Driver(NamedTuple):
 
 class DriverFault(Exception):
     """The driver is missing or gives up; its text says why."""
+
+
+class NoDevice(DriverFault):
+    """The driver is there, and shows this process no device."""
 
 
 def read_driver(load: Callable[[str], Any] = ctypes.CDLL) -> Driver:
@@ -58,6 +63,8 @@ def _gpu(library: Any, index: int) -> Gpu:
 def _call(library: Any, function: str, *arguments: Any) -> None:
     """Every one of them returns 0 for success."""
     code = getattr(library, function)(*arguments)
+    if code == _NO_DEVICE:
+        raise NoDevice(f"NVIDIA's driver shows this process no device: {function} says {code}, {_text(library, code)}")
     if code:
         raise DriverFault(f"NVIDIA's driver fails: {function} says {code}, {_text(library, code)}")
 

@@ -14,12 +14,13 @@ from typing import NamedTuple
 from service.device_name import DeviceName, Target, parse
 from service.errors import StartupError
 from service.runtime import wheel
-from service.runtime.driver import Driver, DriverFault, read_driver
+from service.runtime.driver import Driver, DriverFault, NoDevice, read_driver
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 
 _REINSTALL = "pip uninstall -y onnxruntime onnxruntime-gpu, then pip install 'embedserve[gpu]'"
 _DRIVER = "install it; a container is shown it by `docker run --gpus all` (NVIDIA container toolkit)"
+_SHOW = "set CUDA_VISIBLE_DEVICES to what `nvidia-smi -L` lists, or unset it; for a container, `docker run --gpus all`"
 _INSTALL = "pip install 'embedserve[gpu]' brings them, or name their folder in LD_LIBRARY_PATH"
 _TENSORRT = "pip install 'tensorrt-cu13-libs<11', or name TensorRT's folder in LD_LIBRARY_PATH; or take --device cuda"
 
@@ -145,6 +146,8 @@ def _wheel(device: DeviceName, facts: Facts) -> Obstacle | None:
 def _driver(device: DeviceName, facts: Facts) -> Obstacle | None:
     try:
         driver = facts.driver()
+    except NoDevice as error:
+        return Obstacle(f"{error}{_visible()}", _SHOW)
     except DriverFault as error:
         return Obstacle(str(error), _DRIVER)
     if device.number >= len(driver.gpus):

@@ -53,7 +53,8 @@ class FakeLibrary:
         found._obj.value = self.gpus[device.value].memory
 
     def _cuGetErrorString(self, code: int, found: Any) -> None:
-        found._obj.value = {100: b"no CUDA-capable device is detected"}.get(code)
+        texts = {100: b"no CUDA-capable device is detected", 802: b"system not yet initialized"}
+        found._obj.value = texts.get(code)
 
 
 class FakeFacts(Facts):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.runtime.driver import Driver, DriverFault, Gpu, read_driver
+from service.runtime.driver import Driver, DriverFault, Gpu, NoDevice, read_driver
 from tests.service.runtime.fakes import H100, FakeLibrary
 
 
@@ -22,7 +22,13 @@ def test_no_driver_is_said_in_the_linkers_words() -> None:
 
 
 def test_a_driver_that_fails_is_said_in_its_own_words() -> None:
-    with pytest.raises(DriverFault, match="cuInit says 100, no CUDA-capable device is detected"):
+    with pytest.raises(DriverFault, match="driver fails: cuInit says 802, system not yet initialized") as raised:
+        read_driver(lambda _: FakeLibrary(fails=("cuInit", 802)))
+    assert not isinstance(raised.value, NoDevice)
+
+
+def test_a_driver_without_a_device_is_told_from_one_that_fails() -> None:
+    with pytest.raises(NoDevice, match="no device: cuInit says 100, no CUDA-capable device is detected"):
         read_driver(lambda _: FakeLibrary(fails=("cuInit", 100)))
 
 

@@ -6,13 +6,20 @@ import pytest
 
 from service.device_name import DeviceName
 from service.errors import StartupError
-from service.runtime.driver import Driver
+from service.runtime.driver import Driver, read_driver
 from service.runtime.preflight import both_wheels, choose, gpu_name, obstacle, targets_for
-from tests.service.runtime.fakes import H100, FakeFacts
+from tests.service.runtime.fakes import H100, FakeFacts, FakeLibrary
 
 CUDA, TENSORRT = DeviceName("cuda"), DeviceName("tensorrt")
 CPU_WHEEL = FakeFacts(wheels=("onnxruntime",), providers=("CPUExecutionProvider",), cuda_version=None)
 BOTH = FakeFacts(wheels=("onnxruntime", "onnxruntime-gpu"), providers=("CPUExecutionProvider",))
+
+
+class Hidden(FakeFacts):
+    """The driver is installed, and shows this process nothing."""
+
+    def driver(self) -> Driver:
+        return read_driver(lambda _: FakeLibrary(fails=("cuInit", 100)))
 
 
 def test_nothing_is_in_the_way_where_all_is_there() -> None:
@@ -63,6 +70,23 @@ def test_devices_that_are_hidden_are_explained(monkeypatch: pytest.MonkeyPatch) 
     found = obstacle(CUDA, FakeFacts(driver=Driver((13, 0), ())))
     assert found is not None
     assert found.reason.endswith("with CUDA_VISIBLE_DEVICES=")
+
+
+@pytest.mark.parametrize("visible", ["", "7", None])
+def test_a_driver_that_shows_no_device_is_not_to_be_installed(
+    monkeypatch: pytest.MonkeyPatch, visible: str | None
+) -> None:
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    found = obstacle(CUDA, Hidden())
+    assert found is not None
+    assert "no device: cuInit says 100, no CUDA-capable device is detected" in found.reason
+    assert found.reason.endswith("is detected" if visible is None else f", with CUDA_VISIBLE_DEVICES={visible}")
+    assert "CUDA_VISIBLE_DEVICES" in found.remedy
+    assert "--gpus all" in found.remedy
+    assert "install it" not in found.remedy
 
 
 def test_tensorrt_is_not_needed_for_cuda() -> None:
