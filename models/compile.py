@@ -171,6 +171,8 @@ def _write_parts(
     if options.precision == "int8":
         say("quantising")
         _quantised(checkpoint, folder, bundle).save(folder)
+    if (options.target, options.precision) == ("cuda", "fp16"):  # roundings would hide padding that leaks a little
+        _seal(folder, bundle.model_copy(update={"target": "cpu", "precision": "fp32"}), files, say)
     bundle = targets.adapt(folder, bundle, keep_padding=options.keep_padding)
     _seal(folder, bundle, files, say)
 

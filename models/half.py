@@ -6,7 +6,7 @@ LayerNormalization (onnxruntime/core/providers/cuda/nn/layer_norm_impl.cu). From
 float32: a mean over thousands of tokens would lose digits, and a norm overflow at 65,504.
 
 Conversion itself is ONNX Runtime's (onnxruntime.transformers.float16, which needs no torch). A CPU has no such kernels:
-ONNX Runtime puts casts around each, and leaves out the casts between two of them, so that nothing is rounded there. So
+ONNX Runtime puts casts around each, and leaves out most casts between two of them, so that little is rounded there. So
 `as_on_a_gpu` writes the roundings down as nodes of their own, and what is checked is that graph.
 """
 

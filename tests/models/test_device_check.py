@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from models import device_check
-from models.verify import MINIMUM_BATCH_COSINE_FP16, check
+from models.verify import MINIMUM_BATCH_COSINE, MINIMUM_BATCH_COSINE_FP16, check
+from service.bundle import MODEL_ONNX
 from service.cli import main
 from service.device_name import DeviceName
 from service.errors import StartupError
@@ -60,7 +61,13 @@ def test_what_is_no_device_is_refused(bundle: Path) -> None:
         device_check.run(bundle, "gpu")
 
 
-def test_float16_on_a_device_may_differ_by_batch_and_float32_may_not(bundle: Path) -> None:
-    bound = replace(CPU, bound_to=DeviceName("cpu"))
-    assert check(bundle, execution=bound).minimum_batch_cosine == MINIMUM_BATCH_COSINE_FP16
-    assert check(bundle).minimum_batch_cosine > MINIMUM_BATCH_COSINE_FP16
+def test_what_is_rounded_to_float16_may_differ_by_batch_and_float32_may_not(tmp_path: Path, compiled: Compile) -> None:
+    """TensorRT's graphs are float32 until it builds its engines."""
+    checkpoint, bound = Tiny().write(tmp_path / "tiny"), replace(CPU, bound_to=DeviceName("cpu"))
+    half, engine = (compiled(checkpoint, target=target, precision="fp16") for target in ("cuda", "tensorrt"))
+    wide = compiled(checkpoint, target="cuda", precision="fp32")
+    for report in (check(half), check(half, execution=bound), check(engine, execution=bound)):
+        assert report.minimum_batch_cosine == MINIMUM_BATCH_COSINE_FP16
+    assert check(engine, engine / MODEL_ONNX).minimum_batch_cosine == MINIMUM_BATCH_COSINE_FP16
+    for report in (check(engine), check(wide), check(wide, execution=bound)):
+        assert report.minimum_batch_cosine == MINIMUM_BATCH_COSINE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,14 +15,20 @@ from models import half, native
 from models.checkpoint import read_checkpoint
 from models.graph import Graph
 from models.verify import check, runnable, token_rows
+from models.weights import Array, Weights
 from service.bundle import MODEL_ONNX, read_bundle
 from service.encoder import Encoder
 from service.errors import CheckpointError, StartupError
 from service.runtime.providers import CPU
 from tests.models.conftest import Compile
-from tests.models.tiny import HIDDEN, TEXTS, Tiny
+from tests.models.families.test_rotary import GTE, MODERNBERT, gated_weights, modernbert_weights
+from tests.models.tiny import HIDDEN, TEXTS, Tiny, write_json
+from tests.models.tiny import config as tiny_config
+from tests.models.tiny import weights as tiny_weights
 
 MINIMUM = 0.9995
+WIDER, DEEPER = 128, 8  # enough that a rounding more or less is seen in the vectors
+LEAK = 0.01  # less than float16's bound, more than float32's
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 
 
@@ -93,6 +100,40 @@ def test_what_overflows_in_float16_is_not_published(tmp_path: Path, compiled: Co
     with pytest.raises(CheckpointError, match="--precision fp32"):
         compiled(folder, target="cuda", precision="fp16")
     assert said[-1] == "rounding as cuda does"
+
+
+@pytest.mark.parametrize(
+    ("config", "weights", "spread"),
+    [
+        (MODERNBERT, modernbert_weights(WIDER, DEEPER), 0.4),
+        (GTE | {"type_vocab_size": 2}, gated_weights(biases=True, hidden=WIDER, layers=DEEPER), 0.5),
+    ],
+)
+def test_kernels_for_other_shapes_may_round_otherwise(
+    tmp_path: Path, compiled: Compile, config: dict[str, Any], weights: dict[str, Array], spread: float
+) -> None:
+    """A text alone and in a batch: a cosine of 0.99999, where float32 has 0.999999. The first is rounded so where all
+    roundings are nodes, the second on a CPU as it is."""
+    folder = Tiny(pooling={"pooling_mode": "cls", "embedding_dimension": WIDER}).write(tmp_path / "wide")
+    write_json(folder / "config.json", config | {"hidden_size": WIDER, "num_hidden_layers": DEEPER})
+    matrices = {name: one * np.float32(spread if one.ndim == 2 else 1) for name, one in weights.items()}
+    save_file(matrices, folder / "model.safetensors")
+    assert check(compiled(folder, target="cuda", precision="fp16")).passed
+
+
+def test_padding_that_leaks_less_than_rounding_is_not_published(tmp_path: Path, compiled: Compile) -> None:
+    """An export that adds a little of the mean over all places, those of padding as well. Float32 tells."""
+    graph = Graph()
+    hidden = native.FAMILIES["bert"].build(graph, tiny_config(), Weights(tiny_weights()))
+    mean = graph.reduce("ReduceMean", hidden, 1, keepdims=1)
+    leaking = graph.op("Add", hidden, graph.op("Mul", mean, graph.constant(np.array(LEAK, np.float32))))
+    graph.output(leaking, "last_hidden_state", "rows", "length", HIDDEN)
+    folder = Tiny().write(tmp_path / "tiny")
+    (folder / "onnx").mkdir()
+    onnx.save_model(graph.model, str(folder / "onnx" / "model.onnx"))
+    with pytest.raises(CheckpointError, match=r"0\.9999\d* between alone and in a batch") as raised:
+        compiled(folder, target="cuda", precision="fp16", route="onnx", keep_padding=True)
+    assert "the checkpoint's files do not belong together" in raised.value.remedy
 
 
 def test_rounding_is_in_the_graph_that_is_checked(tmp_path: Path) -> None:

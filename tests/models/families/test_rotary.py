@@ -84,39 +84,39 @@ def gated_states(ids: list[int], w: Mapping[str, Array], theta: float, activate:
     return x
 
 
-def gated_weights(*, biases: bool) -> dict[str, Array]:
+def gated_weights(*, biases: bool, hidden: int = HIDDEN, layers: int = LAYERS) -> dict[str, Array]:
     shapes: dict[str, tuple[int, ...]] = {
-        "embeddings.word_embeddings.weight": (WORDS, HIDDEN),
-        "embeddings.token_type_embeddings.weight": (2, HIDDEN),
-        "embeddings.LayerNorm.weight": (HIDDEN,),
-        "embeddings.LayerNorm.bias": (HIDDEN,),
+        "embeddings.word_embeddings.weight": (WORDS, hidden),
+        "embeddings.token_type_embeddings.weight": (2, hidden),
+        "embeddings.LayerNorm.weight": (hidden,),
+        "embeddings.LayerNorm.bias": (hidden,),
     }
-    for layer in range(LAYERS):
+    for layer in range(layers):
         for part in ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"):
-            shapes[f"layers.{layer}.{part}.weight"] = HIDDEN, HIDDEN
-            shapes |= {f"layers.{layer}.{part}.bias": (HIDDEN,)} if biases else {}
-        shapes |= {f"layers.{layer}.mlp.{part}_proj.weight": (WIDE, HIDDEN) for part in ("up", "gate")}
-        shapes[f"layers.{layer}.mlp.down_proj.weight"] = HIDDEN, WIDE
-        shapes |= {f"layers.{layer}.mlp.down_proj.bias": (HIDDEN,)} if biases else {}
+            shapes[f"layers.{layer}.{part}.weight"] = hidden, hidden
+            shapes |= {f"layers.{layer}.{part}.bias": (hidden,)} if biases else {}
+        shapes |= {f"layers.{layer}.mlp.{part}_proj.weight": (WIDE, hidden) for part in ("up", "gate")}
+        shapes[f"layers.{layer}.mlp.down_proj.weight"] = hidden, WIDE
+        shapes |= {f"layers.{layer}.mlp.down_proj.bias": (hidden,)} if biases else {}
         for part in ("post_attention_layernorm", "post_mlp_layernorm"):
-            shapes |= {f"layers.{layer}.{part}.{kind}": (HIDDEN,) for kind in ("weight", "bias")}
+            shapes |= {f"layers.{layer}.{part}.{kind}": (hidden,) for kind in ("weight", "bias")}
     return drawn(shapes)
 
 
-def modernbert_weights() -> dict[str, Array]:
+def modernbert_weights(hidden: int = HIDDEN, layers: int = LAYERS) -> dict[str, Array]:
     shapes: dict[str, tuple[int, ...]] = {
-        "embeddings.tok_embeddings.weight": (WORDS, HIDDEN),
-        "embeddings.norm.weight": (HIDDEN,),
-        "final_norm.weight": (HIDDEN,),
+        "embeddings.tok_embeddings.weight": (WORDS, hidden),
+        "embeddings.norm.weight": (hidden,),
+        "final_norm.weight": (hidden,),
     }
-    for layer in range(LAYERS):
-        shapes |= {f"layers.{layer}.attn_norm.weight": (HIDDEN,)} if layer else {}
-        shapes |= {f"layers.{layer}.mlp_norm.weight": (HIDDEN,)}
+    for layer in range(layers):
+        shapes |= {f"layers.{layer}.attn_norm.weight": (hidden,)} if layer else {}
+        shapes |= {f"layers.{layer}.mlp_norm.weight": (hidden,)}
         shapes |= {
-            f"layers.{layer}.attn.Wqkv.weight": (3 * HIDDEN, HIDDEN),
-            f"layers.{layer}.attn.Wo.weight": (HIDDEN,) * 2,
+            f"layers.{layer}.attn.Wqkv.weight": (3 * hidden, hidden),
+            f"layers.{layer}.attn.Wo.weight": (hidden,) * 2,
         }
-        shapes |= {f"layers.{layer}.mlp.Wi.weight": (2 * WIDE, HIDDEN), f"layers.{layer}.mlp.Wo.weight": (HIDDEN, WIDE)}
+        shapes |= {f"layers.{layer}.mlp.Wi.weight": (2 * WIDE, hidden), f"layers.{layer}.mlp.Wo.weight": (hidden, WIDE)}
     return drawn(shapes)
 
 
