@@ -25,7 +25,7 @@ from models.checkpoint import Checkpoint
 from models.descriptions import read_json
 from models.graph import Graph
 from models.sources import Say
-from models.staging import STAGING_PREFIX
+from models.staging import scratch
 from models.verify import GOLDEN_TEXTS, golden_of, token_rows
 from models.weights import weight_files
 from service.bundle import MODEL_ONNX, OUTPUT, TOKENIZER_JSON, Bundle, Golden
@@ -104,8 +104,7 @@ def exported(checkpoint: Checkpoint, beside: Path, say: Say) -> Iterator[Exporte
     say("loading torch and transformers")
     from models.torch_encoder import VERSIONS, TorchEncoder, TorchTokenizer
 
-    with TemporaryDirectory(dir=beside, prefix=f"{STAGING_PREFIX}export-") as temporary:
-        folder = Path(temporary)
+    with scratch(beside) as folder:
         tokenizer = TorchTokenizer(checkpoint.folder)
         _write_tokenizer(checkpoint, tokenizer, folder, say)
         encoder = TorchEncoder(checkpoint.folder)

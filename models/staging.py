@@ -37,7 +37,7 @@ def staged(final: Path, *, replace: bool) -> Iterator[Path]:
     discarded, because another process has finished the same work first. Raises StartupError where the
     disk is full or may not be written.
     """
-    folder = final.parent / f"{STAGING_PREFIX}{final.name}-{secrets.token_hex(4)}"
+    folder = _new(final.parent)
     with _ended_by_exception():
         try:
             final.parent.mkdir(parents=True, exist_ok=True)
@@ -59,6 +59,24 @@ def staged(final: Path, *, replace: bool) -> Iterator[Path]:
             raise
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def scratch(parent: Path) -> Iterator[Path]:
+    """An empty folder in `parent`, removed in the end. As `staged`'s it is locked for as long as it is used, so that
+    no other run takes it for what a killed one left. Raises OSError."""
+    folder = _new(parent)
+    folder.mkdir()
+    try:
+        with _locked(folder):
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _new(parent: Path) -> Path:
+    """Without the name of what it becomes, which may be as long as a name may be."""
+    return parent / f"{STAGING_PREFIX}{secrets.token_hex(8)}"
 
 
 class _Asked(SystemExit):
@@ -119,7 +137,8 @@ def _publish(folder: Path, final: Path, replace: bool) -> None:
 
 
 def remove_stale(parent: Path) -> None:
-    """Removes what killed runs left in `parent`: what is unlocked, or old where locks cannot be had."""
+    """Removes what killed runs left in `parent`: what is unlocked, or old where locks cannot be had. What is gone
+    meanwhile, or another user's, is left alone."""
     for path in parent.glob(f"{STAGING_PREFIX}*"):
         try:
             age = time.time() - path.stat().st_mtime
@@ -127,8 +146,8 @@ def remove_stale(parent: Path) -> None:
                 with _locked(path) as is_ours:
                     if age > STALE_SECONDS if is_ours is None else is_ours:
                         shutil.rmtree(path, ignore_errors=True)
-        except FileNotFoundError:
-            continue  # its owner finished meanwhile
+        except (FileNotFoundError, PermissionError):
+            continue
 
 
 @contextmanager

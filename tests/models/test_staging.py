@@ -9,10 +9,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
-from models.staging import STAGING_PREFIX, staged
+from models.staging import STAGING_PREFIX, scratch, staged
 from service.errors import StartupError
 
 ROOT = Path(__file__).parents[2]
@@ -96,3 +97,59 @@ def test_without_locks_age_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with staged(tmp_path / "final", replace=False):
         pass
     assert sorted(os.listdir(tmp_path)) == [f"{STAGING_PREFIX}young", "final"]
+
+
+def age(folder: Path) -> None:
+    os.utime(folder, (time.time() - 7200, time.time() - 7200))
+
+
+def test_a_scratch_folder_is_locked_while_it_is_used_and_removed_behind(tmp_path: Path) -> None:
+    with scratch(tmp_path) as folder:
+        (folder / "file").write_text("x", "utf-8")
+        age(folder)
+        with staged(tmp_path / "final", replace=False):
+            assert (folder / "file").is_file()
+    assert os.listdir(tmp_path) == ["final"]
+
+
+def test_a_killed_run_s_scratch_folder_is_removed_by_the_next_one(tmp_path: Path) -> None:
+    script = "from models.staging import scratch\nwith scratch(Path(sys.argv[1])) as folder: os.kill(os.getpid(), 9)"
+    command = [sys.executable, "-c", f"import os, sys\nfrom pathlib import Path\n{script}", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=False, timeout=30)
+    (left,) = tmp_path.iterdir()
+    age(left)
+    with staged(tmp_path / "final", replace=False):
+        assert not left.exists()
+
+
+def test_a_name_may_be_as_long_as_a_name_may_be(tmp_path: Path) -> None:
+    final = tmp_path / ("n" * 255)
+    for _ in range(2):
+        with staged(final, replace=True):
+            pass
+    assert os.listdir(tmp_path) == [final.name]
+
+
+AS_NOBODY = """
+import fcntl, os, sys
+from pathlib import Path
+from models.staging import staged
+if os.geteuid() == 0:
+    os.setgid(65534)
+    os.setuid(65534)
+with staged(Path(sys.argv[1]), replace=False):
+    pass
+"""
+
+
+def test_what_another_user_left_is_left_alone(tmp_path: Path) -> None:
+    """The runs of an init container and of the server may have one cache."""
+    with TemporaryDirectory() as name:  # which others may reach, as pytest's own they may not
+        shared = Path(name)
+        shared.chmod(0o777)
+        left = shared / f"{STAGING_PREFIX}left"
+        left.mkdir()
+        left.chmod(0 if os.geteuid() else 0o700)
+        age(left)
+        subprocess.run([sys.executable, "-c", AS_NOBODY, str(shared / "final")], cwd=ROOT, check=True, timeout=30)
+        assert sorted(os.listdir(shared)) == [left.name, "final"]
