@@ -9,10 +9,11 @@ from models.checkpoint import Checkpoint
 from models.descriptions import refused
 from models.families import distilbert, electra, gte, modernbert, mpnet, nomic_bert, roberta
 from models.families.bert import read_config
-from models.families.family import Family
+from models.families.family import Family, refuse_foreign_code
 from models.families.relatives import relative
 from models.graph import Graph
 from models.weights import Array, Weights, read_weights, weight_files
+from service.bundle import Task
 from service.errors import CheckpointError
 
 FAMILIES: dict[str, Family] = {
@@ -29,6 +30,9 @@ FAMILIES: dict[str, Family] = {
     "new": gte.FAMILY,
 }
 """config.json's model_type → how it is built. A new family is one file and one entry."""
+
+_LOADERS: Mapping[Task, str] = {"score": "AutoModelForSequenceClassification", "sparse": "AutoModelForMaskedLM"}
+"""What transformers loads the whole model by, where that is more than an encoder."""
 
 
 def build(checkpoint: Checkpoint) -> Graph:
@@ -64,6 +68,8 @@ def family_of(checkpoint: Checkpoint) -> Family:
             "compile its authors' ONNX file with --route onnx",
         )
     if family := FAMILIES.get(str(model_type)):
+        if not family.knows_its_code and checkpoint.task in _LOADERS:
+            refuse_foreign_code(checkpoint.config, _LOADERS[checkpoint.task])
         return family
     raise CheckpointError(
         f"model_type {model_type!r} cannot be built from its weights ({', '.join(FAMILIES)} can)",

@@ -25,10 +25,14 @@ Int8Builder = Callable[[Graph, Mapping[str, Any], Weights, Mapping[str, Array]],
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """How the encoders of one model type are built; `build_int8` is None where 8 bits are not supported."""
+    """How the encoders of one model type are built; `build_int8` is None where 8 bits are not supported.
+
+    `knows_its_code`: its checkpoints bring code of their authors' in `auto_map`, which the graph does as well.
+    """
 
     build: Builder
     build_int8: Int8Builder | None = None
+    knows_its_code: bool = False
 
 
 _Config = TypeVar("_Config", bound=BaseModel)
@@ -45,9 +49,10 @@ def validated(kind: type[_Config], config: Mapping[str, Any], names: Mapping[str
         raise refused(f"{'.'.join([own.get(field, field), *inner])}: {first['msg']}") from error
 
 
-def refuse_foreign_code(config: Mapping[str, Any]) -> None:
-    """Raises CheckpointError where config.json names a class of its own, which may compute something else."""
-    if own := (config.get("auto_map") or {}).get("AutoModel"):
+def refuse_foreign_code(config: Mapping[str, Any], loader: str = "AutoModel") -> None:
+    """Raises CheckpointError where config.json names a class of its own, which may compute something else, for what
+    `loader` of transformers loads."""
+    if own := (config.get("auto_map") or {}).get(loader):
         raise CheckpointError(
             f"config.json: auto_map says that {own} computes the vectors, and a checkpoint's own code is never run",
             "remove auto_map if transformers' own class gives the same vectors",

@@ -48,4 +48,4 @@ def read(config: Mapping[str, Any]) -> GatedConfig:
     return validated(GatedConfig, {**_DEFAULTS, **config, **own})
 
 
-FAMILY = Family(_encode)
+FAMILY = Family(_encode, knows_its_code=True)

@@ -90,4 +90,4 @@ def _refuse_other_heads(config: Mapping[str, Any]) -> None:
         raise refused(f"head_dim {size} is not hidden_size by the number of heads")
 
 
-FAMILY = Family(_encode)
+FAMILY = Family(_encode, knows_its_code=True)

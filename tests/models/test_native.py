@@ -19,6 +19,8 @@ from service.runtime.providers import CPU
 from service.types import Matrix
 from tests.models import reference, tiny
 from tests.models.conftest import Compile
+from tests.models.scores import write_cross_encoder
+from tests.models.sparse import write_splade
 from tests.models.tiny import Tiny, change_json, write_json
 
 
@@ -137,3 +139,17 @@ def test_quantised_weights_are_refused(tmp_path: Path, compiled: Compile) -> Non
     save_file({"x": np.zeros(3, np.int8)}, folder / "model.safetensors")
     with pytest.raises(CheckpointError, match="tensor x has type I8"):
         compiled(folder)
+
+
+def test_code_of_the_authors_own_is_refused_for_what_it_computes(tmp_path: Path, compiled: Compile) -> None:
+    """transformers loads rerankers and sparse models by another entry of auto_map than encoders."""
+    scores = {"AutoModelForSequenceClassification": "modeling_other.OtherClassifier"}
+    words = {"AutoModelForMaskedLM": "modeling_other.OtherMasked"}
+    reranker, sparse = write_cross_encoder(tmp_path / "reranker"), write_splade(tmp_path / "sparse")
+    for folder, own, other in ((reranker, scores, words), (sparse, words, scores)):
+        change_json(folder / "config.json", auto_map=own)
+        with pytest.raises(CheckpointError, match=rf"auto_map says that {next(iter(own.values()))} computes"):
+            compiled(folder)
+        change_json(folder / "config.json", auto_map=other)
+        compiled(folder)
+    compiled(Tiny(config={"auto_map": scores | words}).write(tmp_path / "encoder"))
