@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, get_args
 
 from models.activations import ACTIVATIONS
@@ -18,6 +18,9 @@ from service.bundle import PoolingMode
 from service.errors import CheckpointError
 
 MODES: tuple[PoolingMode, ...] = get_args(PoolingMode)
+
+_DEEPEST = 2
+"""Folders between modules.json and a module's files."""
 
 PYLATE = ("pylate.models.Dense.Dense",)
 """Its class, with the files of sentence-transformers' own."""
@@ -117,12 +120,23 @@ def module_list(path: Path, known: Collection[str] = ()) -> list[tuple[str, Path
         found = [(str(one["type"]), str(one["path"]), one.get("kwargs")) for one in json.loads(path.read_text("utf-8"))]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path} is malformed: {error!r}", "fetch the checkpoint again") from error
-    for kind, _, arguments in found:
+    for kind, folder, arguments in found:
         if not kind.startswith("sentence_transformers.") and kind not in known:
             raise refused(path, f"module {kind} is code of the model's own, which is never run")
         if arguments:
             raise refused(path, f"module {kind} takes arguments of each call ({', '.join(map(str, arguments))})")
+        _refuse_far_folder(path, kind, PurePosixPath(folder))
     return [(kind.rpartition(".")[2], path.parent / folder) for kind, folder, _ in found]
+
+
+def _refuse_far_folder(path: Path, kind: str, folder: PurePosixPath) -> None:
+    """A compiled bundle is found again by what lies in the checkpoint's folder, as deep as `recipe.DEPTHS` says."""
+    if folder.is_absolute() or ".." in folder.parts or len(folder.parts) > _DEEPEST:
+        raise refused(
+            path,
+            f"module {kind} lies in {str(folder)!r}, outside of the checkpoint or too deep in it",
+            "save the model again with sentence-transformers, which gives each module a folder beside modules.json",
+        )
 
 
 _ITS_TOKENIZER = "reads words by a tokenizer of its own", "train or pick a model with a Transformer"

@@ -20,6 +20,9 @@ from service.precision import Precision
 COMPILER_REVISION = 8
 """Raised by every change that makes other graphs, tokenizers or bundle files of the same checkpoint."""
 
+DEPTHS = ("", "*/", "*/*/", "*/*/*/")
+"""Where files are looked for below a checkpoint's folder: a module may lie two folders deep, its graph in one more."""
+
 COMPILER = f"embedserve {service.__version__}"
 
 Route = Literal["native", "onnx", "export"]
@@ -105,5 +108,5 @@ def _read_by_compile(folder: Path) -> Iterator[Path]:
         "merges.txt",
         "artifact.metadata",
     ):
-        for depth in ("", "*/", "*/*/"):
+        for depth in DEPTHS:
             yield from (path for path in folder.glob(depth + pattern) if path.is_file())

@@ -157,6 +157,21 @@ def test_files_of_modules_in_deeper_folders_count(tmp_path: Path) -> None:
     assert checkpoint_files(tmp_path) == ["heads/2_Dense/config.json"]
 
 
+@pytest.mark.parametrize("deep", ["a/b/c", "../outside", "/outside", "a/../../outside"])
+def test_modules_whose_files_would_not_count_are_refused(tmp_path: Path, compiled: Compile, deep: str) -> None:
+    """A changed file of theirs would be served from the bundle of the old one."""
+    source = Tiny().write(tmp_path / "tiny")
+    listed = json.loads((source / "modules.json").read_text("utf-8"))
+    write_json(source / "modules.json", [*listed, listed[-1] | {"path": deep}])
+    with pytest.raises(CheckpointError, match=r"Normalize lies in .*outside"):
+        compiled(source)
+
+
+def test_a_graph_in_a_module_two_folders_deep_counts(tmp_path: Path) -> None:
+    write_json(tmp_path / "a" / "b" / "onnx" / "model.onnx", {})
+    assert checkpoint_files(tmp_path) == ["a/b/onnx/model.onnx"]
+
+
 @pytest.mark.parametrize(
     "file", ["tokenizer.json", "1_Pooling/config.json", "sentence_bert_config.json", "config.json"]
 )
