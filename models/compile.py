@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.hashes import FileHashes
 from models.recipe import COMPILER, Format, Options, PoolingChoice, Recipe, Route, recipe_of, refuse_at_odds
-from models.sources import Place, Say, fetch, locate, memo
+from models.sources import Place, Say, fetch, locate, memo, readable
 from models.staging import staged
 from service.bundle import (
     BUNDLE_JSON,
@@ -97,6 +98,8 @@ def compile_checkpoint(
 
 
 def _refuse_to_overwrite(output: Path) -> None:
+    if os.path.ismount(output):
+        raise StartupError(f"{output} is a mount point, which no folder can replace", "name a folder in it")
     if output.exists() and not is_bundle(output) and not (output.is_dir() and not any(output.iterdir())):
         raise StartupError(f"{output} exists and is not a bundle", "name a new folder, or remove that one yourself")
 
@@ -210,7 +213,7 @@ def _described(checkpoint: Checkpoint, graph: Graph, route: Route, source: str, 
         max_active_dimensions=checkpoint.splade.max_active_dimensions if checkpoint.splade else None,
         late_interaction=checkpoint.late,
         **_score_fields(checkpoint),
-        provenance=Provenance(source=source, route=route, compiler=COMPILER, checkpoint=recipe.checkpoint),
+        provenance=Provenance(source=readable(source), route=route, compiler=COMPILER, checkpoint=recipe.checkpoint),
         files={},
     )
 

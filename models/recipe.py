@@ -11,7 +11,7 @@ from typing import Literal
 
 import service
 from models.hashes import FileHashes
-from models.sources import Place, slug
+from models.sources import Place, readable, slug
 from service.bundle import FORMAT, PoolingMode
 from service.device_name import Target
 from service.errors import StartupError
@@ -24,6 +24,8 @@ DEPTHS = ("", "*/", "*/*/", "*/*/*/")
 """Where files are looked for below a checkpoint's folder: a module may lie two folders deep, its graph in one more."""
 
 COMPILER = f"embedserve {service.__version__}"
+
+_LONGEST_NAME = 200  # bytes, of the 255 that file systems allow
 
 Route = Literal["native", "onnx", "export"]
 Format = Literal["word2vec-text", "word2vec-binary", "glove", "fasttext"]
@@ -74,8 +76,9 @@ class Recipe:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
     def folder(self, cache_dir: Path) -> Path:
-        """Where the bundle of this recipe lies, or will lie."""
-        return cache_dir / "bundles" / f"{slug(self.model_id)}-{self.key[:16]}"
+        """Where the bundle of this recipe lies, or will lie. A long name is cut: the key alone tells bundles apart."""
+        name = slug(self.model_id).encode()[:_LONGEST_NAME].decode("utf-8", "ignore")
+        return cache_dir / "bundles" / f"{name}-{self.key[:16]}"
 
 
 def recipe_of(place: Place, options: Options, hashes: FileHashes) -> Recipe:
@@ -84,7 +87,7 @@ def recipe_of(place: Place, options: Options, hashes: FileHashes) -> Recipe:
     return Recipe(
         model_id=place.model_id,
         options=options,
-        checkpoint={name: hashes.of(place.folder / name) for name in _files(place)},
+        checkpoint={readable(name): hashes.of(place.folder / name) for name in _files(place)},
         golden=hashes.of(golden) if golden else None,
     )
 

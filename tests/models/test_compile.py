@@ -126,6 +126,22 @@ def test_a_folder_of_something_else_is_not_overwritten(tmp_path: Path, compiled:
     assert names(output) == ["precious.txt"]
 
 
+def test_a_mount_point_is_refused_before_anything_is_compiled(tmp_path: Path, compiled: Compile) -> None:
+    with pytest.raises(StartupError, match="/proc is a mount point"):
+        compiled(Tiny().write(tmp_path / "tiny"), output=Path("/proc"))
+
+
+@pytest.mark.parametrize(
+    "name", ["m" * 250, "模" * 80, os.fsdecode(b"caf\xe9")], ids=["long", "long in bytes", "not UTF-8"]
+)
+def test_odd_names_of_folders(tmp_path: Path, compiled: Compile, name: str) -> None:
+    source = Tiny().write(tmp_path / name)
+    write_json(source / os.fsdecode(b"\xff.json"), {})
+    bundle = read_bundle(compiled(source))
+    assert bundle.model_id == os.fsencode(name).decode("utf-8", "replace")
+    assert find_cached(str(source), cache_dir=tmp_path / "cache") == compiled(source)
+
+
 def test_a_bundle_is_no_checkpoint(tmp_path: Path, compiled: Compile) -> None:
     with pytest.raises(CheckpointError, match="is a bundle already"):
         compiled(compiled(Tiny().write(tmp_path / "tiny")))
@@ -337,7 +353,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     assert names(cache / "bundles") == []
 
 
-@pytest.mark.parametrize("source", ["no-such-model", "./missing/folder", "a/b/c"])
+@pytest.mark.parametrize("source", ["no-such-model", "./missing/folder", "a/b/c", "~no-such-user/model"])
 def test_unknown_sources(tmp_path: Path, compiled: Compile, source: str) -> None:
     with pytest.raises(SourceError, match="neither a folder, nor a file, nor a model known by name"):
         compiled(source)
