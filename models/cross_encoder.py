@@ -91,10 +91,10 @@ def _has_segments(folder: Path, config: Mapping[str, Any], tokenizer_config: Map
 
 def _wants_types(config: Mapping[str, Any], tokenizer_config: Mapping[str, Any]) -> bool:
     model_type = str(config.get("model_type"))
-    if model_type not in _SEGMENTS or config.get("type_vocab_size", _SEGMENTS[model_type]) < 2:
+    if model_type not in _SEGMENTS or (config.get("type_vocab_size", _SEGMENTS[model_type]) or 0) < 2:
         return False
     names = tokenizer_config.get("model_input_names")
-    if names is not None:
+    if isinstance(names, list):
         return "token_type_ids" in names
     kind = tokenizer_config.get("tokenizer_class")
     return str(kind).startswith(_TYPED) if kind is not None else model_type in ("bert", "electra")

@@ -184,6 +184,7 @@ class _PyLate(Described):
     attend_to_expansion_tokens: bool | None = None
     skiplist_words: list[str] | None = None
     truncate_dim: int | None = None
+    prompts: dict[str, str | None] | None = None
 
 
 def _pylate(root: Path) -> Checkpoint:
@@ -201,7 +202,8 @@ def _pylate(root: Path) -> Checkpoint:
         "query": "[Q] " if saved.query_prefix is None else saved.query_prefix,
         "document": "[D] " if saved.document_prefix is None else saved.document_prefix,
     }
-    _refuse_prompts(root)
+    if named := {name for name, text in (saved.prompts or {}).items() if text}:  # PyLate puts the prefix before those
+        raise refused(root / _SAVED, f"prompts {sorted(named)} beside PyLate's prefixes are not supported")
     wishes = _Wishes(
         length,
         saved.document_length or 180,
@@ -211,13 +213,6 @@ def _pylate(root: Path) -> Checkpoint:
     )
     heads = (*_heads(path, modules[1:]), Normalize())
     return _assembled(root, Modules(modules[0][1], _NO_POOLING, heads), wishes)
-
-
-def _refuse_prompts(root: Path) -> None:
-    """PyLate puts the prefix before a prompt that the caller names; nobody names one here."""
-    named = {name: text for name, text in (read_json(root / _SAVED).get("prompts") or {}).items() if text}
-    if named:
-        raise refused(root / _SAVED, f"prompts {sorted(named)} beside PyLate's prefixes are not supported")
 
 
 # -------------------------------------------------------------------------------------------- ColBERT's own

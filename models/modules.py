@@ -6,14 +6,13 @@ did not; a class from anywhere else is code of the model's authors, which nobody
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, get_args
 
 from models.activations import ACTIVATIONS
-from models.descriptions import Described, parse, refuse_unknown, refused
+from models.descriptions import Described, parse, read_any_json, refuse_unknown, refused
 from service.bundle import PoolingMode
 from service.errors import CheckpointError
 
@@ -117,8 +116,8 @@ def module_list(path: Path, known: Collection[str] = ()) -> list[tuple[str, Path
     Raises CheckpointError.
     """
     try:
-        found = [(str(one["type"]), str(one["path"]), one.get("kwargs")) for one in json.loads(path.read_text("utf-8"))]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        found = [(str(one["type"]), str(one["path"]), one.get("kwargs")) for one in read_any_json(path)]
+    except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path} is malformed: {error!r}", "fetch the checkpoint again") from error
     for kind, folder, arguments in found:
         if not kind.startswith("sentence_transformers.") and kind not in known:

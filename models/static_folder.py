@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from models.checkpoint import Kind, described
-from models.descriptions import read_json
+from models.descriptions import read_json, read_tokenizer
 from models.modules import PYLATE, Head, Modules, Normalize, Pooling, module_list, read_heads
 from models.sources import Say
 from models.static import MAX_SEQ_LENGTH, Static, as_config, plain, save_rows
-from models.tokenizer_file import check_ids
+from models.tokenizer_file import check_ids, tokens
 from models.weights import Array, Weights, read_weights, tensor_names
 from service.bundle import TOKENIZER_JSON
 from service.errors import CheckpointError
@@ -44,11 +44,11 @@ def find(root: Path) -> Path | None:
 def write(root: Path, inner: Path, folder: Path, say: Say) -> Static:
     """Writes rows and tokenizer into `folder`; `inner` is what `find` gave. Raises CheckpointError."""
     weights = read_weights([_required(inner / _WEIGHTS)], integers=True)
-    content = read_json(_required(inner / TOKENIZER_JSON))
+    content = read_tokenizer(_required(inner / TOKENIZER_JSON))
     is_model2vec = weights.shape(_OF_SENTENCE_TRANSFORMERS) is None
     rows = _folded(weights) if is_model2vec else _matrix(weights, _OF_SENTENCE_TRANSFORMERS)
     check_ids(content, inner / TOKENIZER_JSON, len(rows))
-    ignored = _unknown_id(content["model"], content) if is_model2vec else None
+    ignored = _unknown_id(content, len(rows)) if is_model2vec else None
     if ignored is not None:
         rows = rows.copy()
         rows[ignored] = 0
@@ -57,7 +57,10 @@ def write(root: Path, inner: Path, folder: Path, say: Say) -> Static:
     content |= {"truncation": None, "padding": None, "post_processor": None}
     (folder / TOKENIZER_JSON).write_text(json.dumps(content, ensure_ascii=False), "utf-8")
     count, width = rows.shape
-    say(f"{count} tokens of {width} dimensions" + ("; unknown ones are left out, as in model2vec" if ignored else ""))
+    say(
+        f"{count} tokens of {width} dimensions"
+        + ("; unknown ones are left out, as in model2vec" if ignored is not None else "")
+    )
     modules = Modules(inner, Pooling(("mean",)), _heads(root, inner))
     checkpoint = replace(described(root, modules, Kind(), as_config(count, width)), max_seq_length=MAX_SEQ_LENGTH)
     return Static(checkpoint, plain(count, width, checkpoint.heads, ignored), is_mean=ignored is None)
@@ -86,14 +89,15 @@ def _matrix(weights: Weights, name: str) -> Array:
     return rows
 
 
-def _unknown_id(model: Mapping[str, Any], content: Mapping[str, Any]) -> int | None:
-    """Of the token that stands for what the tokenizer does not know, if there is one."""
-    if model.get("type") == "Unigram":
-        found: int | None = model.get("unk_id")
-        return found
-    token = model.get("unk_token")
-    added = {one["content"]: int(one["id"]) for one in content.get("added_tokens") or ()}
-    return None if token is None else (added | model["vocab"]).get(token)
+def _unknown_id(content: Mapping[str, Any], rows: int) -> int | None:
+    """Of the token that stands for what the tokenizer does not know, if there is one. Raises CheckpointError."""
+    model = content["model"]
+    if model.get("type") != "Unigram":
+        return dict(tokens(content)).get(model.get("unk_token"))
+    found: int | None = model.get("unk_id")
+    if found is not None and not 0 <= found < rows:
+        raise CheckpointError(f"{TOKENIZER_JSON}: unk_id is {found}, there are {rows} rows", _FETCH_AGAIN)
+    return found
 
 
 def _heads(root: Path, inner: Path) -> tuple[Head, ...]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from models.checkpoint import Checkpoint
-from models.descriptions import read_json
+from models.descriptions import read_json, read_tokenizer
 from models.tokenizer_class import as_its_class_has_it
 from service.bundle import TOKENIZER_JSON
 from service.errors import BundleError, CheckpointError
@@ -23,12 +23,12 @@ def write_tokenizer(checkpoint: Checkpoint, folder: Path) -> None:
             f"{source} does not exist, and older tokenizer files (vocab.txt, spiece.model) are not read",
             "make one with transformers: AutoTokenizer.from_pretrained(FOLDER, use_fast=True).save_pretrained(FOLDER)",
         )
-    content = as_its_class_has_it(read_json(source), checkpoint.folder, checkpoint.config)
+    content = as_its_class_has_it(read_tokenizer(source), checkpoint.folder, checkpoint.config)
     content["truncation"] = content["padding"] = None
     if checkpoint.lower_case:
         content["normalizer"] = _lowercasing(content.get("normalizer"))
     if checkpoint.single_tokens:
-        content["added_tokens"] = _with_single_tokens(content, source, checkpoint.single_tokens)
+        content["added_tokens"] = _with_single_tokens(content, checkpoint.single_tokens)
     (folder / TOKENIZER_JSON).write_text(json.dumps(content, ensure_ascii=False), "utf-8")
     check_ids(content, source, checkpoint.vocab_size)
     try:
@@ -41,13 +41,13 @@ def write_tokenizer(checkpoint: Checkpoint, folder: Path) -> None:
             f"{tokenizer.special_tokens}",
             "mend max_seq_length in sentence_bert_config.json, or model_max_length in tokenizer_config.json",
         )
-    _check_padding(checkpoint, dict(_tokens(content, source)))
+    _check_padding(checkpoint, dict(tokens(content)))
     _check_around(checkpoint, tokenizer)
 
 
-def _with_single_tokens(content: Mapping[str, Any], source: Path, texts: Sequence[str]) -> list[dict[str, Any]]:
+def _with_single_tokens(content: Mapping[str, Any], texts: Sequence[str]) -> list[dict[str, Any]]:
     """The added tokens, with these found in any text as they are written, which is before it is normalised."""
-    ids = dict(_tokens(content, source))
+    ids = dict(tokens(content))
     plain = {"single_word": False, "lstrip": False, "rstrip": False}
     added = {one["content"]: plain | one for one in content.get("added_tokens") or ()}
     for text in texts:
@@ -77,7 +77,7 @@ def _lowercases(normalizer: Mapping[str, Any] | None) -> bool:
 
 def check_ids(content: Mapping[str, Any], source: Path, rows: int) -> None:
     """An id beyond the embedding matrix would fail only when a text happens to hold its token."""
-    for token, number in _tokens(content, source):
+    for token, number in tokens(content):
         if number >= rows:
             raise CheckpointError(
                 f"{source}: token {token!r} has id {number}, the embedding matrix has {rows} rows",
@@ -120,18 +120,11 @@ def _at_odds(reason: str) -> CheckpointError:
     )
 
 
-def _tokens(content: Mapping[str, Any], source: Path) -> Iterator[tuple[str, int]]:
+def tokens(content: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
     """(token, id) of the vocabulary and of the tokens added to it. Unigram vocabularies are lists, by id."""
-    try:
-        vocabulary = content["model"]["vocab"]
-        if isinstance(vocabulary, dict):
-            yield from ((token, int(number)) for token, number in vocabulary.items())
-        else:
-            yield from ((str(one[0]), number) for number, one in enumerate(vocabulary))
-        yield from ((one["content"], int(one["id"])) for one in content.get("added_tokens") or ())
-    except KeyError as error:
-        raise CheckpointError(
-            f"{source} is malformed: it has no {error.args[0]}", "fetch the checkpoint again"
-        ) from error
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{source} is malformed: {error!r}", "fetch the checkpoint again") from error
+    vocabulary = content["model"]["vocab"]
+    if isinstance(vocabulary, dict):
+        yield from vocabulary.items()
+    else:
+        yield from ((str(one[0]), number) for number, one in enumerate(vocabulary))
+    yield from ((one["content"], one["id"]) for one in content.get("added_tokens") or ())

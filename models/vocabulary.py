@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from models.descriptions import read_json, refused
+from models.descriptions import read_json, read_tokenizer, refused
+from models.tokenizer_file import tokens
 from service.bundle import TOKENIZER_JSON
 
 _SPECIAL = ("tokenizer_config.json", "special_tokens_map.json")
@@ -23,16 +23,7 @@ class Vocabulary:
     @classmethod
     def of(cls, folder: Path) -> Vocabulary:
         """Raises CheckpointError where a file is missing or malformed."""
-        content = read_json(folder / TOKENIZER_JSON)
-        try:
-            model = content["model"]
-            ids = _ids_of(model["vocab"])
-            ids |= {str(one["content"]): int(one["id"]) for one in content.get("added_tokens") or ()}
-        except (KeyError, TypeError, ValueError) as error:
-            raise refused(
-                folder / TOKENIZER_JSON, f"it is malformed: {error!r}", "fetch the checkpoint again"
-            ) from error
-        return cls(ids, _special(folder))
+        return cls(dict(tokens(read_tokenizer(folder / TOKENIZER_JSON))), _special(folder))
 
     def find(self, token: str) -> int | None:
         """Its id, if it is a token by itself."""
@@ -46,13 +37,6 @@ class Vocabulary:
             if token is not None and token in self.ids:
                 return self.ids[token]
         raise refused(_SPECIAL[0], "it names neither a mask_token nor an eos_token for the query expansion")
-
-
-def _ids_of(vocabulary: Any) -> dict[str, int]:
-    """Unigram vocabularies are lists, by id."""
-    if isinstance(vocabulary, dict):
-        return {token: int(number) for token, number in vocabulary.items()}
-    return {str(one[0]): number for number, one in enumerate(vocabulary)}
 
 
 def _special(folder: Path) -> dict[str, str]:

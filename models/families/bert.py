@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from models.families.attention import Attention
 from models.families.family import refused, validated
@@ -41,7 +41,7 @@ class BertConfig(BaseModel):
     vocab_size: int
     hidden_size: int
     num_hidden_layers: int
-    num_attention_heads: int
+    num_attention_heads: int = Field(gt=0)
     intermediate_size: int
     max_position_embeddings: int
     type_vocab_size: int = 2  # 0: no segments

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from models.families.attention import Attention
 from models.families.family import refused
@@ -22,7 +22,7 @@ class GatedConfig(BaseModel):
     vocab_size: int
     hidden_size: int
     num_hidden_layers: int
-    num_attention_heads: int
+    num_attention_heads: int = Field(gt=0)
     intermediate_size: int
     max_position_embeddings: int
     type_vocab_size: int  # 0: no segments

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from models.families.attention import Attention
 from models.families.family import Family, refuse_foreign_code, refused, validated
@@ -30,7 +30,7 @@ class _Config(BaseModel):
     hidden_size: int = 768
     intermediate_size: int = 1152
     num_hidden_layers: int = 22
-    num_attention_heads: int = 12
+    num_attention_heads: int = Field(12, gt=0)
     hidden_activation: str = "gelu"
     max_position_embeddings: int = 8192
     norm_eps: float = 1e-5
@@ -38,7 +38,7 @@ class _Config(BaseModel):
     attention_bias: bool = False
     mlp_bias: bool = False
     layer_types: tuple[str, ...] | None = None
-    global_attn_every_n_layers: int = 3
+    global_attn_every_n_layers: int = Field(3, gt=0)
     local_attention: int = 128
 
 

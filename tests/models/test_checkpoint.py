@@ -210,6 +210,7 @@ def test_modules_of_ones_own_are_refused(tmp_path: Path, change: dict[str, Any],
         ("sentence_bert_config.json", {"transformer_task": "text-generation"}, "transformer_task text-generation"),
         ("sentence_bert_config.json", {"query_length": 32}, "query_length = 32 is not understood"),
         ("sentence_bert_config.json", {"modality_config": {"image": {}}}, "modality image"),
+        ("config_sentence_transformers.json", {"prompts": {"query": "\ud83d"}}, "surrogates not allowed"),
         ("config_sentence_transformers.json", {"truncate_dim": 0}, "truncate_dim = 0 is no number of dimensions"),
         ("config_sentence_transformers.json", {"model_type": "SparseEncoder"}, "model_type SparseEncoder"),
         ("config_sentence_transformers.json", {"default_prompt_name": "query"}, "'query' is not among the prompts"),
@@ -233,6 +234,9 @@ def test_other_refusals(tmp_path: Path, file: str, change: dict[str, Any], messa
 def test_malformed_files_are_named(tmp_path: Path) -> None:
     folder = Tiny().write(tmp_path)
     (folder / "config.json").write_text("{", "utf-8")
+    with pytest.raises(CheckpointError, match=r"config\.json is not JSON"):
+        read_checkpoint(folder)
+    (folder / "config.json").write_text('{"a":' * 100_000, "utf-8")
     with pytest.raises(CheckpointError, match=r"config\.json is not JSON"):
         read_checkpoint(folder)
     (folder / "config.json").write_text("[]", "utf-8")

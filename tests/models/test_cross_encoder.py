@@ -74,6 +74,7 @@ def test_other_folders_are_not_cross_encoders(tmp_path: Path) -> None:
         ({"sentence_transformers": {"activation_fn": "mine.Activation"}}, "mine.Activation is not supported"),
         ({"sentence_transformers": {"activation_fn": "torch.nn.modules.activation.Tanh"}}, "Tanh is not supported"),
         ({"id2label": {"0": "A", "2": "B"}}, "does not name the logits"),
+        ({"type_vocab_size": "two"}, "type_vocab_size: Input should be a valid integer"),
         ({"id2label": {}}, "does not name the logits"),
     ],
 )

@@ -63,6 +63,7 @@ def test_lengths_end_where_positions_do(tmp_path: Path, compiled: Compile) -> No
         ("pylate", {"query_prefix": "[Z] "}, r"'\[Z\] ' is no token of the vocabulary"),
         ("pylate", {"query_length": 100}, "length 100 is more than the 40"),
         ("pylate", {"prompts": {"query": "ask: "}}, "beside PyLate's prefixes"),
+        ("pylate", {"prompts": True}, "prompts: Input should be a valid dictionary"),
         ("pylate", {"truncate_dim": 4}, "truncate_dim = 4"),
         ("pylate", {"query_length": "long"}, "query_length"),
         ("multi_vector", {"query_expansion": {"strategy": "max", "length": 3}}, "strategy"),

@@ -109,6 +109,7 @@ def test_weights_split_over_several_files(tmp_path: Path, compiled: Compile) -> 
         ({"hidden_act": "silu"}, "hidden_act silu is not supported"),
         ({"position_embedding_type": "relative_key"}, "position_embedding_type relative_key is not supported"),
         ({"is_decoder": True}, "a decoder"),
+        ({"num_attention_heads": 0}, "num_attention_heads: Input should be greater than 0"),
         ({"num_attention_heads": 5}, "not a multiple of 5 heads"),
         ({"intermediate_size": 64}, r"encoder.layer.0.intermediate.dense.weight has shape \(48, 32\)"),
         ({"num_hidden_layers": 3}, r"no tensor encoder.layer.2.attention.self.query.weight"),

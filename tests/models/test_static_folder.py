@@ -111,3 +111,11 @@ def test_int8_is_refused(tmp_path: Path) -> None:
         compile_checkpoint(str(folder), cache_dir=tmp_path / "cache", say=print, precision="int8")
     change_json(folder / "config.json", normalize=False)
     assert embed(folder, "the").shape == (1, 4)
+
+
+def test_an_unknown_token_beyond_the_rows_is_refused(tmp_path: Path) -> None:
+    folder = write(tmp_path / "m2v", {"embeddings": ROWS})
+    unigram = {"type": "Unigram", "vocab": [[word, 0.0] for word in WORDS], "unk_id": len(WORDS)}
+    change_json(folder / "tokenizer.json", model=unigram)
+    with pytest.raises(CheckpointError, match="unk_id is 6, there are 6 rows"):
+        embed(folder, "the mill")

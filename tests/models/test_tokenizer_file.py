@@ -122,7 +122,17 @@ def test_a_missing_tokenizer_is_explained(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("{", "is not JSON"), ("{}", "is malformed"), ('{"model": {"vocab": {"a": 1}}}', "cannot be used")],
+    [
+        ("{", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
+        ('{"model": {"vocab": {"\\ud83d": 1}}}', "is not JSON: .* surrogates not allowed"),
+        ("{}", r"tokenizer\.json: model: Field required"),
+        ('{"model": ["a"]}', r"tokenizer\.json: model: "),
+        ('{"model": {"vocab": [[]]}}', r"tokenizer\.json: model\.vocab"),
+        ('{"model": {"vocab": {}}, "normalizer": "NFC"}', r"tokenizer\.json: normalizer: "),
+        ('{"model": {"vocab": {}}, "added_tokens": [{"id": 1e999, "content": "a"}]}', r"added_tokens\.0\.id"),
+        ('{"model": {"vocab": {"a": 1}}}', "cannot be used"),
+    ],
 )
 def test_a_broken_tokenizer_is_refused(tmp_path: Path, content: str, message: str) -> None:
     source = Tiny().write(tmp_path / "tiny")

@@ -292,6 +292,8 @@ def test_ntk_scaling_is_read(tmp_path: Path) -> None:
         (MODERNBERT, {"layer_types": ["full_attention"]}, "layer_types full_attention is not one of"),
         (MODERNBERT, {"layer_types": ["chunked_attention"] * LAYERS}, "layer_types chunked_attention"),
         (MODERNBERT, {"rope_scaling": {"rope_type": "linear", "factor": 2}}, "rope_type linear"),
+        (MODERNBERT, {"num_attention_heads": 0}, "num_attention_heads"),
+        (MODERNBERT, {"global_attn_every_n_layers": 0}, "global_attn_every_n_layers"),
         (MODERNBERT, {"norm_bias": True}, r"no tensor embeddings\.norm\.bias"),
         (MODERNBERT, {"auto_map": {"AutoModel": "other.Model"}}, "auto_map"),
     ],
