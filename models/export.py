@@ -22,10 +22,12 @@ from onnx import TensorProto, helper
 
 from models import heads
 from models.checkpoint import Checkpoint
-from models.descriptions import read_json
+from models.descriptions import read_json, read_tokenizer
 from models.graph import Graph
+from models.named_tokens import with_named_tokens
 from models.sources import Say
 from models.staging import scratch
+from models.tokenizer_file import tokens
 from models.verify import GOLDEN_TEXTS, golden_of, token_rows
 from models.weights import weight_files
 from service.bundle import MODEL_ONNX, OUTPUT, TOKENIZER_JSON, Bundle, Golden
@@ -143,7 +145,9 @@ def _write_tokenizer(checkpoint: Checkpoint, tokenizer: TorchTokenizer, folder: 
     found = checkpoint.folder / TOKENIZER_JSON
     content = json.loads(tokenizer.json()) | {"truncation": None, "padding": None}
     if found.is_file():
-        own = read_json(found) | {"truncation": None, "padding": None}
+        own = read_tokenizer(found)
+        own = with_named_tokens(own, dict(tokens(own)), checkpoint.folder, checkpoint.vocab_size)
+        own |= {"truncation": None, "padding": None}
         encoded = Tokenizer.from_str(json.dumps(own)).encode_batch(list(GOLDEN_TEXTS))
         if [list(one.ids) for one in encoded] == tokenizer.rows(GOLDEN_TEXTS):
             content = own

@@ -17,7 +17,7 @@ from service.device_name import Target
 from service.errors import StartupError
 from service.precision import Precision
 
-COMPILER_REVISION = 8
+COMPILER_REVISION = 9
 """Raised by every change that makes other graphs, tokenizers or bundle files of the same checkpoint."""
 
 DEPTHS = ("", "*/", "*/*/", "*/*/*/")

@@ -37,6 +37,8 @@ _BERTS = frozenset(
 _ROBERTAS = frozenset(f"{name}Tokenizer" for name in ("Roberta", "Longformer", "Bart", "LED", "GPT2", "Deberta"))
 _SENTENCEPIECES = frozenset({"XLMRobertaTokenizer", "CamembertTokenizer"})
 
+_AROUND = ("BertProcessing", "RobertaProcessing", "Sequence", "TemplateProcessing")  # what puts tokens around a text
+
 _REMEDY = (
     "save the tokenizer again with transformers: AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER), or "
     'name "tokenizer_class": "PreTrainedTokenizerFast" in tokenizer_config.json to have the file as it is'
@@ -72,6 +74,7 @@ def _class(settings: Mapping[str, Any], config: Mapping[str, Any]) -> str | None
 def _bert(content: Mapping[str, Any], settings: Mapping[str, Any], name: str, source: Path) -> dict[str, Any]:
     _require(content, "normalizer", (None, "BertNormalizer"), name, source)
     _require(content, "pre_tokenizer", ("BertPreTokenizer",), name, source)
+    _require(content, "post_processor", _AROUND, name, source)
     normalizer = {
         "type": "BertNormalizer",
         "clean_text": True,

@@ -9,6 +9,7 @@ from typing import Any
 
 from models.checkpoint import Checkpoint
 from models.descriptions import read_json, read_tokenizer
+from models.named_tokens import with_named_tokens
 from models.tokenizer_class import as_its_class_has_it
 from service.bundle import TOKENIZER_JSON
 from service.errors import BundleError, CheckpointError
@@ -24,6 +25,7 @@ def write_tokenizer(checkpoint: Checkpoint, folder: Path) -> None:
             "make one with transformers: AutoTokenizer.from_pretrained(FOLDER, use_fast=True).save_pretrained(FOLDER)",
         )
     content = as_its_class_has_it(read_tokenizer(source), checkpoint.folder, checkpoint.config)
+    content = with_named_tokens(content, dict(tokens(content)), checkpoint.folder, checkpoint.vocab_size)
     content["truncation"] = content["padding"] = None
     if checkpoint.lower_case:
         content["normalizer"] = _lowercasing(content.get("normalizer"))

@@ -13,6 +13,7 @@ from models.checkpoint import read_checkpoint
 from models.tokenizer_class import as_its_class_has_it
 from models.tokenizer_file import write_tokenizer
 from service.errors import CheckpointError
+from service.tokenizer import Tokenizer
 from tests.models import tiny
 from tests.models.tiny import Tiny, change_json, write_json
 
@@ -139,6 +140,47 @@ def test_a_broken_tokenizer_is_refused(tmp_path: Path, content: str, message: st
     (source / "tokenizer.json").write_text(content, "utf-8")
     with pytest.raises(CheckpointError, match=message):
         written(source, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("file", "settings"),
+    [
+        ("special_tokens_map.json", {"additional_special_tokens": ["river"]}),
+        ("special_tokens_map.json", {"eos_token": {"content": "river", "normalized": False}}),
+        ("tokenizer_config.json", {"additional_special_tokens": ["river"]}),
+        ("tokenizer_config.json", {"extra_special_tokens": {"place_token": "river"}}),
+        ("tokenizer_config.json", {"added_tokens_decoder": {"57": {"content": "river", "special": True}}}),
+        ("added_tokens.json", {"river": 57}),
+    ],
+)
+def test_tokens_that_the_settings_name_are_found_whole_in_any_text(
+    tmp_path: Path, file: str, settings: dict[str, Any]
+) -> None:
+    """As transformers 4.57 and 5.23 have it; [2, 57, 43, 39, 42, 42, 3] without."""
+    source = Tiny().write(tmp_path / "source")
+    write_json(source / file, settings)
+    written(source, tmp_path / "bundle")
+    (row,) = Tokenizer(tmp_path / "bundle" / "tokenizer.json").encode(["rivermill"], [""], 24)
+    assert list(row.ids) == [tiny.VOCABULARY["river"], tiny.VOCABULARY["mill"]]
+
+
+def test_named_tokens_without_an_id_get_the_next_one_if_there_is_a_row_for_it(tmp_path: Path) -> None:
+    rows = len(tiny.VOCABULARY) + 1
+    source = Tiny(config={"vocab_size": rows}).write(tmp_path / "source")
+    write_json(source / "tokenizer_config.json", {"tokenizer_class": AS_IT_IS, "bos_token": "<1>", "eos_token": "<2>"})
+    *_, last = written(source, tmp_path / "bundle")["added_tokens"]
+    assert (last["content"], last["id"], last["special"]) == ("<1>", rows - 1, True)
+
+
+def test_a_tokenizer_that_puts_nothing_around_a_text_is_refused_where_its_class_does(tmp_path: Path) -> None:
+    """transformers 4 puts nothing there either, 5 does."""
+    source = Tiny().write(tmp_path / "source")
+    content = tiny.tokenizer() | {"post_processor": None}
+    write_json(source / "tokenizer.json", content)
+    with pytest.raises(CheckpointError, match="its post_processor is None, transformers' BertTokenizer makes"):
+        written(source, tmp_path / "bundle")
+    write_json(source / "tokenizer_config.json", {"tokenizer_class": AS_IT_IS})
+    written(source, tmp_path / "as-it-is")
 
 
 def test_a_template_of_tokens_that_are_not_there_is_refused(tmp_path: Path) -> None:
