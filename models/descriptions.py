@@ -73,6 +73,7 @@ class _Config(BaseModel):
     head_dim: int | None = None
     type_vocab_size: int | None = None
     max_position_embeddings: int | None = Field(None, le=_MOST_POSITIONS)
+    n_positions: int | None = Field(None, le=_MOST_POSITIONS)
     rope_parameters: dict[str, Any] | None = None
     rope_scaling: dict[str, Any] | None = None
 

@@ -35,6 +35,7 @@ _BERTS = frozenset(
     )
 )
 _ROBERTAS = frozenset(f"{name}Tokenizer" for name in ("Roberta", "Longformer", "Bart", "LED", "GPT2", "Deberta"))
+_ENDED = frozenset(f"{name}Tokenizer" for name in ("Roberta", "Longformer", "Bart", "LED"))  # by tokens of their own
 _SENTENCEPIECES = frozenset({"XLMRobertaTokenizer", "CamembertTokenizer"})
 
 _AROUND = ("BertProcessing", "RobertaProcessing", "Sequence", "TemplateProcessing")  # what puts tokens around a text
@@ -58,6 +59,8 @@ def as_its_class_has_it(content: Mapping[str, Any], folder: Path, config: Mappin
     if name in _ROBERTAS and model == "BPE":
         return {**content, **_roberta(content, settings, name, source)}
     if name in _SENTENCEPIECES and model == "Unigram":
+        _require(content, "pre_tokenizer", ("Metaspace", "Sequence"), name, source)
+        _require(content, "post_processor", _AROUND, name, source)
         _refuse_other_prefixes(content, settings, name, source)
     return dict(content)
 
@@ -88,6 +91,8 @@ def _bert(content: Mapping[str, Any], settings: Mapping[str, Any], name: str, so
 def _roberta(content: Mapping[str, Any], settings: Mapping[str, Any], name: str, source: Path) -> dict[str, Any]:
     _require(content, "normalizer", (None,), name, source)
     _require(content, "pre_tokenizer", ("ByteLevel",), name, source)
+    if name in _ENDED:
+        _require(content, "post_processor", _AROUND, name, source)
     prefixed = bool(settings.get("add_prefix_space", False))
     return {"pre_tokenizer": {**content["pre_tokenizer"], "add_prefix_space": prefixed}}
 

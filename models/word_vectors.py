@@ -29,6 +29,8 @@ _HEAD = 1 << 18  # bytes that tell what a file is: more than a line of any dimen
 _BLOCK = 1 << 22  # bytes read at once
 _LINES = 4096  # parsed at once
 _LONGEST_WORD = 1 << 16  # bytes; a "word" beyond it is not one
+_LONGEST_NUMBER = 18  # digits
+_MOST_DIMENSIONS = 1 << 16  # a row of more is no vector in use, and would be read at once
 _FETCH_AGAIN = "fetch or make the file again"
 _UNDERSTOOD = "word2vec (text, binary), GloVe and fastText .bin are understood"
 _KNOWN_OTHERS = {
@@ -236,10 +238,10 @@ def _records(data: bytes, size: int, limit: int) -> tuple[list[bytes], list[byte
 
 def _header(line: bytes) -> Header | None:
     parts = line.split()
-    if len(parts) != 2 or not all(part.isdigit() for part in parts):
+    if len(parts) != 2 or not all(part.isdigit() and len(part) <= _LONGEST_NUMBER for part in parts):
         return None
     header = Header(int(parts[0]), int(parts[1]))
-    return header if header.words and header.dimensions else None
+    return header if header.words and 0 < header.dimensions <= _MOST_DIMENSIONS else None
 
 
 def _required_header(path: Path, file: BinaryIO) -> Header:

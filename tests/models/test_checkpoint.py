@@ -222,6 +222,7 @@ def test_modules_of_ones_own_are_refused(tmp_path: Path, change: dict[str, Any],
         ("config.json", {"sep_token_id": {}}, "sep_token_id: Input should be a valid integer"),
         ("config.json", {"head_dim": {}}, "head_dim: Input should be a valid integer"),
         ("config.json", {"max_position_embeddings": 2**40}, "max_position_embeddings: Input should be less than"),
+        ("config.json", {"n_positions": 2**40}, "n_positions: Input should be less than"),
     ],
 )
 def test_other_refusals(tmp_path: Path, file: str, change: dict[str, Any], message: str) -> None:

@@ -17,6 +17,7 @@ from service.tokenizer import Tokenizer
 from tests.models import tiny
 from tests.models.tiny import Tiny, change_json, write_json
 
+AROUND = tiny.tokenizer()["post_processor"]
 AS_IT_IS = "PreTrainedTokenizerFast"  # a class that changes nothing of tokenizer.json
 
 
@@ -78,7 +79,7 @@ def test_settings_beside_the_file_make_the_normaliser(
 @pytest.mark.parametrize("prefixed", [True, False])
 def test_settings_beside_the_file_make_robertas_words(prefixed: bool) -> None:
     words = {"type": "ByteLevel", "add_prefix_space": not prefixed, "trim_offsets": True, "use_regex": True}
-    content = {"normalizer": None, "pre_tokenizer": words, "model": {"type": "BPE"}}
+    content = {"normalizer": None, "pre_tokenizer": words, "post_processor": AROUND, "model": {"type": "BPE"}}
     found = as_class({"tokenizer_class": "RobertaTokenizer", "add_prefix_space": prefixed}, content)
     assert found["pre_tokenizer"] == words | {"add_prefix_space": prefixed}
 
@@ -92,12 +93,24 @@ def as_class(settings: dict[str, Any], content: dict[str, Any]) -> dict[str, Any
 def test_prefixes_that_contradict_each_other_are_refused() -> None:
     content = {
         "pre_tokenizer": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always"},
+        "post_processor": AROUND,
         "model": {"type": "Unigram"},
     }
     named = {"tokenizer_class": "XLMRobertaTokenizer"}
     assert as_class(named, content) == content
     with pytest.raises(CheckpointError, match=r"prepend_scheme always, .* add_prefix_space False"):
         as_class(named | {"add_prefix_space": False}, content)
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "words"),
+    [("XLMRobertaTokenizer", "Unigram", "Metaspace"), ("RobertaTokenizerFast", "BPE", "ByteLevel")],
+)
+@pytest.mark.parametrize("part", ["pre_tokenizer", "post_processor"])
+def test_parts_that_only_transformers_5_makes_are_refused(name: str, model: str, words: str, part: str) -> None:
+    content = {"model": {"type": model}, "pre_tokenizer": {"type": words}, "post_processor": AROUND, part: None}
+    with pytest.raises(CheckpointError, match=f"its {part} is None, transformers' {name.removesuffix('Fast')} makes"):
+        as_class({"tokenizer_class": name}, content)
 
 
 def test_a_token_beyond_the_embedding_matrix_is_refused(tmp_path: Path) -> None:
