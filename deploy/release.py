@@ -1,8 +1,9 @@
 """A release's number, date and notes: python -m deploy.release VERSION, or --check.
 
 VERSION is written into service/__init__.py, which the wheel, the command and the API read, into the chart's version and
-appVersion, and into the images' tags of deploy/; what CHANGELOG.md has under Unreleased becomes that version's. Nothing
-is committed, tagged or sent anywhere. Exit status 1 with a line for each mistake, and nothing written then.
+appVersion, and into the names of images and of the chart's package in deploy/ and in documentation; what CHANGELOG.md
+has under Unreleased becomes that version's. Nothing is committed, tagged or sent anywhere. Exit status 1 with a line
+for each mistake, and nothing written then.
 """
 
 from __future__ import annotations
@@ -26,11 +27,17 @@ _RELEASED = re.compile(rf"## \[(?P<version>{_VERSION.pattern})\] - (?P<date>\d{{
 _IN_PACKAGE = re.compile(r'^__version__ = "(?P<version>[^"]*)"$', re.M)
 _IN_CHART = re.compile(r'^(?:version|appVersion): "?(?P<version>[^"\n]*)"?$', re.M)
 _TAG = re.compile(rf"^ +(?:image: embedserve:|newTag: )(?P<version>{_VERSION.pattern})", re.M)
+# In commands that somebody copies, the chart's file among them. "…" stands for the rest of a name that was said before.
+_TYPED = re.compile(rf"(?:embedserve|…)[:-](?P<version>{_VERSION.pattern})")
 FOLLOWERS = {
     CHART: _IN_CHART,
     "deploy/kserve/clusterservingruntime.yaml": _TAG,
     "deploy/kustomize/overlays/cpu/kustomization.yaml": _TAG,
     "deploy/kustomize/overlays/gpu/kustomization.yaml": _TAG,
+    "deploy/vertex/README.md": _TYPED,
+    "deploy/vertex/__main__.py": _TYPED,
+    "docs/KUBERNETES.md": _TYPED,
+    "helm/embedserve/examples/air-gapped.yaml": _TYPED,
 }
 """Files that name the package's version, and where."""
 

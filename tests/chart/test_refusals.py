@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+import service
 from tests.chart.helm import HELMS, Helm, Refused, Rendering, Values
 
 pytestmark = pytest.mark.heavy
@@ -89,7 +90,7 @@ BAD: tuple[tuple[Values, str], ...] = (
     ({"resources": {"limits": {"nvidia.com/mig-1g.10gb": 1}}}, "gpu.enabled=true"),
     ({"resources": {"limits": {"nvidia.com/gpu": 1}}, "gpu": {"enabled": True}}, "gpu.count"),
     ({"image": {"tag": "0.1.0-gpu"}}, "gpu.enabled=true"),
-    ({"image": {"tag": "0.1.0"}, "gpu": {"enabled": True}}, "without CUDA"),
+    ({"image": {"tag": service.__version__}, "gpu": {"enabled": True}}, "without CUDA"),
     ({"image": {"tag": "x-cpu"}, "gpu": {"enabled": True}}, "without CUDA"),
     ({"gpu": {"enabled": True}, "settings": {"device": "cpu"}}, "idle"),
     ({"gpu": {"enabled": True}, "models": [{"model": "a", "device": "cpu"}]}, "idle"),
