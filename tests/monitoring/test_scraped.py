@@ -67,6 +67,14 @@ def test_every_alert_and_recording_rule_is_evaluated(prometheus: Prometheus) -> 
     assert [name for name in recorded if not prometheus.query(name)] == []
 
 
+def test_requests_to_the_root_are_told_from_probes_of_it(prometheus: Prometheus) -> None:
+    """TEI's clients POST there, and KServe's probes GET."""
+    asked = {labels["model"] for labels, _ in prometheus.query('embedserve:asked_requests:total{route="/"}')}
+    counted = {labels["model"] for labels, _ in prometheus.query('embedserve_requests_total{route="/"}')}
+    assert counted - asked == {"none"}
+    assert asked
+
+
 def test_the_adapters_queries_give_one_number_for_each_pod(prometheus: Prometheus) -> None:
     for name, query in queries(POD["namespace"], POD["pod"]).items():
         ((labels, number),) = prometheus.query(query)

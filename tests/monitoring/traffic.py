@@ -30,6 +30,8 @@ def send(server: Server) -> None:
         list(pool.map(lambda i: server.predict(f"a text of Vertex's {i}"), range(8)))
     server.predict("word " * 600, autoTruncate=True)
     server.post(_OPENAI, {"input": full_windows(6)})
+    server.post("/", {"inputs": "as Hugging Face's clients ask"})
+    server.http.get("/")
     server.post(_OPENAI, b"{")
     server.post(_OPENAI, {"input": "a"}, api_key=LIMITED)
     assert server.post(_OPENAI, {"input": "a"}, api_key=LIMITED).status_code == 429
