@@ -10,6 +10,7 @@ from tests.chart.helm import HELMS, Helm, Refused, Rendering, Values
 pytestmark = pytest.mark.heavy
 
 TWO_GPUS = [{"model": "a", "device": "cuda:0", "name": "a"}, {"model": "b", "device": "tensorrt:1", "name": "b"}]
+ON_CPU = {"model": "a", "name": "a", "device": "cpu"}
 NO_PLACES = ("c:4318?x=1", "c:4318/v1#x", "c:99999", "c:0", "c d:4318", "user:password@c:4318", ":4318", "[::1")
 MEMORY = {"name": "memory", "emptyDir": {"medium": "Memory"}}
 AT_SHM = {"name": "memory", "mountPath": "/dev/shm"}
@@ -96,6 +97,8 @@ BAD: tuple[tuple[Values, str], ...] = (
     ({"gpu": {"enabled": True}, "models": [{"model": "a", "device": "cpu"}]}, "idle"),
     ({"gpu": {"enabled": True}, "settings": {"device": "cpu"}, "models": [{"model": "a"}]}, "idle"),
     ({"gpu": {"enabled": True}, "model": {"precision": "int8"}}, "fp16"),
+    ({"gpu": {"enabled": True}, "models": [ON_CPU | {"precision": "fp16"}, {"model": "b"}]}, "fp32 or int8"),
+    ({"gpu": {"enabled": True}, "models": [ON_CPU, {"model": "b", "precision": "int8"}]}, "fp16 or fp32"),
     ({"gpu": {"enabled": True, "count": 2}}, "one GPU"),
     ({"gpu": {"enabled": True, "count": 0}}, "count"),
     ({"gpu": {"enabled": True, "count": 3}, "models": TWO_GPUS}, "others would idle"),
@@ -175,7 +178,8 @@ GOOD: tuple[Values, ...] = (
     {"gpu": {"enabled": True, "count": 2}, "models": TWO_GPUS},
     {"gpu": {"enabled": True, "count": 2}, "models": [{"model": "a", "name": "a"}, TWO_GPUS[1]]},
     {"gpu": {"enabled": True, "count": 2}, "models": [{"model": "a", "name": "a", "device": "auto"}, TWO_GPUS[1]]},
-    {"gpu": {"enabled": True}, "models": [{"model": "a", "name": "a", "device": "cpu"}, {"model": "b", "name": "b"}]},
+    {"gpu": {"enabled": True}, "models": [ON_CPU, {"model": "b", "name": "b"}]},
+    {"gpu": {"enabled": True}, "models": [ON_CPU | {"precision": "int8"}, {"model": "b", "precision": "fp16"}]},
     {"gpu": {"enabled": True}, "settings": {"device": "cuda"}, "image": {"tag": "main-cpupool-gpu"}},
     {"resources": {"limits": {"cpu": None}}},
     {"resources": {"limits": {"cpu": None}, "requests": {"cpu": "3500m"}}},

@@ -173,7 +173,7 @@
 {{- define "embedserve.validate.gpu" -}}
 {{- $gpu := .Values.gpu }}
 {{- $ofAll := dig "device" "auto" .Values.settings }}
-{{- $devices := .Values.models | empty | ternary (list $ofAll) list }}{{ $precisions := list .Values.model.precision }}
+{{- $devices := .Values.models | empty | ternary (list $ofAll) list }}{{ $precisions := .Values.models | empty | ternary (list .Values.model.precision) list }}
 {{- range .Values.models }}
 {{- $devices = append $devices (default $ofAll .device) }}{{ $precisions = append $precisions (default "" .precision) }}
 {{- end }}
@@ -198,8 +198,13 @@
 {{- if without $devices "cpu" | empty }}
 {{- fail "gpu.enabled, and the device of all models is cpu: the GPU would idle. Leave one of them out." }}
 {{- end }}
-{{- if has "int8" $precisions }}
-{{- fail "the precision int8 is one for CPUs, and gpu.enabled is set: take fp16 or fp32." }}
+{{- range $number, $device := $devices }}
+{{- $precision := index $precisions $number }}
+{{- if and (eq $precision "int8") (ne $device "cpu") }}
+{{- fail "the precision int8 is one for CPUs, and gpu.enabled is set: take fp16 or fp32, or of `models` the device cpu for that one." }}
+{{- else if and (eq $precision "fp16") (eq $device "cpu") }}
+{{- fail "the precision fp16 is one for GPUs, and the device of that model is cpu: take fp32 or int8, or another device." }}
+{{- end }}
 {{- end }}
 {{- if or (and (contains "cpu" .Values.image.tag) (not (contains "gpu" .Values.image.tag))) (eq .Values.image.tag .Chart.AppVersion) }}
 {{- fail (printf "gpu.enabled, and image.tag %s is an image without CUDA: leave the tag out, or take %s-gpu." .Values.image.tag .Chart.AppVersion) }}
