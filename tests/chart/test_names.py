@@ -103,6 +103,31 @@ def test_the_port_of_a_proxy_is_let_out(name: str) -> None:
     assert egress_ports(render({"extraEnv": told})) == [443, 3128]
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "ports"),
+    [
+        ("HF_ENDPOINT", "http://hub.example.org:8080", [443, 8080]),
+        ("AWS_ENDPOINT_URL", "http://minio:9000", [443, 9000]),
+        ("AWS_ENDPOINT_URL_S3", "http://minio:9000/", [443, 9000]),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://$(HOST_IP):4318", [443, 4318]),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "https://collector:4320/v1/traces", [443, 4320]),
+        ("HTTPS_PROXY", "http://$(PROXY_HOST):$(PROXY_PORT)", [443]),
+        ("HTTPS_PROXY", "http://user:$(PASSWORD)@proxy:3128", [443, 3128]),
+    ],
+)
+def test_the_port_of_what_a_variable_names_is_let_out(name: str, value: str, ports: list[int]) -> None:
+    assert egress_ports(render({"extraEnv": [{"name": name, "value": value}]})) == ports
+
+
+def test_traces_go_where_the_variable_says_that_wins() -> None:
+    values = {
+        "modelSource": {"type": "image"},
+        "tracing": {"endpoint": "http://collector:4318"},
+        "extraEnv": [{"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": "http://other:4320"}],
+    }
+    assert egress_ports(render(values)) == [4320]
+
+
 def test_names_are_asked_for_where_openshifts_dns_pods_listen_too() -> None:
     rule = only(render(), "NetworkPolicy")["spec"]["egress"][0]
     asked = {(port["port"], port["protocol"]) for port in rule["ports"]}

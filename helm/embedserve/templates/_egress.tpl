@@ -1,7 +1,8 @@
 {{/* Where pods may go. A server of models that lie beside it needs nobody, and so may reach nobody. */}}
 {{- define "embedserve.egress" -}}
 {{- $fetches := and (has .Values.modelSource.type (list "download" "s3")) .Values.networkPolicy.egressPorts }}
-{{- if or $fetches .Values.tracing.endpoint }}
+{{- $collector := include "embedserve.collector" . }}
+{{- if or $fetches $collector }}
 {{ include "embedserve.dnsEgress" . }}
 {{- end }}
 {{- if $fetches }}
@@ -11,9 +12,9 @@
       protocol: TCP
     {{- end }}
 {{- end }}
-{{- if .Values.tracing.endpoint }}
+{{- with $collector }}
 - ports: # the collector of traces
-    - port: {{ include "embedserve.portOf" .Values.tracing.endpoint }}
+    - port: {{ include "embedserve.portOf" . }}
       protocol: TCP
 {{- end }}
 {{- if include "embedserve.workloadIdentity" . }}
@@ -31,19 +32,38 @@
 {{- end }}
 {{- end }}
 
-{{/* Those that are told, that of the endpoint, and those of proxies. */}}
+{{/* Those that are told, that of the endpoint, and those of proxies and endpoints that extraEnv names. */}}
 {{- define "embedserve.fetchPorts" -}}
 {{- $ports := list }}
 {{- range .Values.networkPolicy.egressPorts }}{{ $ports = append $ports (toString .) }}{{ end }}
 {{- with dig .Values.modelSource.type "endpoint" "" .Values.modelSource }}
 {{- $ports = append $ports (include "embedserve.portOf" .) }}
 {{- end }}
-{{- range .Values.extraEnv }}
-{{- if and (has (lower .name) (list "https_proxy" "http_proxy" "all_proxy")) (contains "://" (default "" .value)) }}
-{{- $ports = append $ports (include "embedserve.portOf" .value) }}
-{{- end }}
+{{- range include "embedserve.urlsOf" (list . "https_proxy" "http_proxy" "all_proxy" "hf_endpoint" "aws_endpoint_url" "aws_endpoint_url_s3") | fromJsonArray }}
+{{- $ports = append $ports (include "embedserve.portOf" .) }}
 {{- end }}
 {{- uniq $ports | toJson }}
+{{- end }}
+
+{{/* Where traces go: the variable of traces alone wins over the other, and extraEnv's over the chart's own. */}}
+{{- define "embedserve.collector" -}}
+{{- $own := compact (list .Values.tracing.endpoint) }}
+{{- $general := include "embedserve.urlsOf" (list . "otel_exporter_otlp_endpoint") | fromJsonArray }}
+{{- $ofTraces := include "embedserve.urlsOf" (list . "otel_exporter_otlp_traces_endpoint") | fromJsonArray }}
+{{- first (concat $ofTraces $general $own (list "")) }}
+{{- end }}
+
+{{/* URLs among the variables of extraEnv, as far as their ports can be told here: $(…) is the kubelet's to know.
+Called with (list $ "name" …), names in small letters. */}}
+{{- define "embedserve.urlsOf" -}}
+{{- $names := rest . }}{{ $urls := list }}
+{{- range (first .).Values.extraEnv }}
+{{- $value := default "" .value | trim }}
+{{- if and (has (lower .name) $names) (contains "://" $value) (not (regexMatch ":[$][(][^)]*[)](/|$)" $value)) }}
+{{- $urls = append $urls $value }}
+{{- end }}
+{{- end }}
+{{- toJson $urls }}
 {{- end }}
 
 {{/* Whether models are fetched by the pod's own rights. */}}
