@@ -13,6 +13,8 @@ TWO_GPUS = [{"model": "a", "device": "cuda:0", "name": "a"}, {"model": "b", "dev
 ON_CPU = {"model": "a", "name": "a", "device": "cpu"}
 NO_PLACES = ("c:4318?x=1", "c:4318/v1#x", "c:99999", "c:0", "c d:4318", "user:password@c:4318", ":4318", "[::1")
 MEMORY = {"name": "memory", "emptyDir": {"medium": "Memory"}}
+KEY_FILE = {"name": "EMBEDSERVE_API_KEY_FILE", "value": "/secrets/keys"}
+AT_KEYS = {"name": "memory", "mountPath": "/etc/embedserve/keys"}
 AT_SHM = {"name": "memory", "mountPath": "/dev/shm"}
 # Values, and words of the refusal that are the remedy, or name what is wrong where the schema speaks.
 BAD: tuple[tuple[Values, str], ...] = (
@@ -80,6 +82,11 @@ BAD: tuple[tuple[Values, str], ...] = (
     ({"extraVolumes": [{"name": "cache", "emptyDir": {}}]}, "give it another"),
     ({"extraVolumeMounts": [{"name": "keys", "mountPath": "/a"}]}, "add it there"),
     ({"extraVolumeMounts": [{"name": "tmp", "mountPath": "/cache/"}]}, "mount tmp elsewhere"),
+    ({"extraVolumes": [MEMORY], "extraVolumeMounts": [AT_KEYS]}, "mount memory elsewhere"),
+    (
+        {"auth": {"apiKeys": {"existingSecret": "keys"}}, "extraEnv": [KEY_FILE]},
+        "wins over the Secret of auth.apiKeys",
+    ),
     ({"extraVolumes": [MEMORY], "extraVolumeMounts": [AT_SHM], "gpu": {"enabled": True}}, "mount memory elsewhere"),
     ({"fullnameOverride": "1st"}, "fullnameOverride"),
     ({"podLabels": {"app.kubernetes.io/name": "mine"}}, "leave it out of commonLabels"),
@@ -179,6 +186,7 @@ GOOD: tuple[Values, ...] = (
     {"gpu": {"enabled": True, "count": 2}, "models": [{"model": "a", "name": "a"}, TWO_GPUS[1]]},
     {"gpu": {"enabled": True, "count": 2}, "models": [{"model": "a", "name": "a", "device": "auto"}, TWO_GPUS[1]]},
     {"gpu": {"enabled": True}, "models": [ON_CPU, {"model": "b", "name": "b"}]},
+    {"auth": {"adminKeys": {"existingSecret": "keys"}}, "extraEnv": [KEY_FILE]},
     {"gpu": {"enabled": True}, "models": [ON_CPU | {"precision": "int8"}, {"model": "b", "precision": "fp16"}]},
     {"gpu": {"enabled": True}, "settings": {"device": "cuda"}, "image": {"tag": "main-cpupool-gpu"}},
     {"resources": {"limits": {"cpu": None}}},

@@ -148,6 +148,11 @@
 {{- fail (printf "extraEnv has %s in plain text, which all who may read the release can read: name a Secret in %s." .name (get $secret .name)) }}
 {{- end }}
 {{- end }}
+{{- range $name, $kind := dict "EMBEDSERVE_API_KEY_FILE" "apiKeys" "EMBEDSERVE_ADMIN_KEY_FILE" "adminKeys" }}
+{{- if and (has $name $seen) (get $.Values.auth $kind).existingSecret }}
+{{- fail (printf "extraEnv has %s, which wins over the Secret of auth.%s: its keys would open nothing. Leave one of them out." $name $kind) }}
+{{- end }}
+{{- end }}
 {{- end }}
 
 {{- define "embedserve.validate.volumes" -}}
@@ -159,7 +164,7 @@
 {{- end }}
 {{- $there = append $there .name }}
 {{- end }}
-{{- $paths := list "/etc/embedserve/config" "/tmp" "/cache" (ternary "/dev/shm" "" .Values.gpu.enabled) (ternary "/models" "" (include "embedserve.modelMount" . | contains "/models")) }}
+{{- $paths := list "/etc/embedserve/config" "/etc/embedserve/keys" "/etc/embedserve/tls" "/etc/embedserve/client-ca" "/tmp" "/cache" (ternary "/dev/shm" "" .Values.gpu.enabled) (ternary "/models" "" (include "embedserve.modelMount" . | contains "/models")) }}
 {{- range .Values.extraVolumeMounts }}
 {{- if not (has .name $there) }}
 {{- fail (printf "extraVolumeMounts names the volume %s, and extraVolumes has none of that name: add it there." .name) }}
