@@ -13,11 +13,24 @@ pytestmark = pytest.mark.heavy
 WORDS = ("Everybody who reaches the Service", f"test {RELEASE} --logs")
 
 
+PAGES = ("README.md", "docs/KUBERNETES.md", "helm/embedserve/README.md")
+
+
 def notes(*values: str) -> str:
     """By Helm 4, which needs no cluster for them."""
     options = [option for value in values for option in ("--set", value)]
     whole = HELM4.run("install", RELEASE, str(CHART), "--dry-run=client", "--namespace", NAMESPACE, *options)
     return whole.rpartition("NOTES:")[2]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_is_tested_at_once_is_waited_for(page: str) -> None:
+    """`helm test` asks once, and `helm install` alone ends before a pod is ready."""
+    consoles = re.findall(r"```console\n(.*?)```", (CHART.parents[1] / page).read_text("utf-8"), re.DOTALL)
+    (installed,) = (
+        line for one in consoles if "helm test" in one for line in one.splitlines() if "helm install" in line
+    )
+    assert " --wait " in installed
 
 
 def test_clients_with_certificates_are_not_everybody() -> None:

@@ -96,3 +96,5 @@ def test_nobody_there() -> None:
     status, said = smoke("http://127.0.0.1:1")
     assert status == 1
     assert "refused" in said
+    assert "are its pods ready?" in said
+    assert "Traceback" not in said

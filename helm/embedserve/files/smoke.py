@@ -65,7 +65,10 @@ def numbers(value: object) -> Iterator[float]:
 def main() -> str | None:
     """None, or what is wrong."""
     address, key = os.environ["ADDRESS"], os.environ.get("API_KEY")
-    status, body = ask(address, key, context(os.environ.get("CERTIFICATE")))
+    try:
+        status, body = ask(address, key, context(os.environ.get("CERTIFICATE")))
+    except OSError as error:
+        return f"{address} cannot be reached: {error} (are its pods ready? `helm install --wait` waits for them)"
     if status == 401 and key is None and os.environ.get("KEYS") == "required":
         print("refused without a key, as it should be (test.existingSecret: a key for a vector)")
         return None
