@@ -95,6 +95,9 @@
 {{- if and (eq $.Values.modelSource.type "download") (or (hasPrefix "/" .) (hasPrefix "." .)) }}
 {{- fail (printf "%s is a path, and modelSource.type is download: name a model of the hub, or set modelSource.type=pvc, image, oci or s3." .) }}
 {{- end }}
+{{- if and (contains "://" .) (not (and (hasPrefix "gs://" .) (eq $.Values.modelSource.type "download"))) }}
+{{- fail (printf "%s is an address, and modelSource.type is %s: models are fetched by name from gs://BUCKET/FOLDER alone, with modelSource.type=download; what lies at s3:// is named in modelSource.s3.uri." . $.Values.modelSource.type) }}
+{{- end }}
 {{- end }}
 {{- if .Values.models }}
 {{- range $key, $value := .Values.model }}
@@ -108,6 +111,9 @@
 {{- $first = or $first (not $later) }}
 {{- if and $later (not .name) }}
 {{- fail (printf "models: %s has load_at_start=false and no name to be asked for: give it one." .model) }}
+{{- end }}
+{{- if and $later (hasPrefix "gs://" .model) }}
+{{- fail (printf "models: %s has load_at_start=false, and a model in a bucket is read at the start alone: leave that out." .name) }}
 {{- end }}
 {{- if and $later (not $.Values.auth.adminKeys.existingSecret) }}
 {{- fail (printf "models: %s has load_at_start=false, and nobody may load it: name a Secret in auth.adminKeys.existingSecret." .name) }}
