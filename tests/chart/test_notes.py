@@ -40,6 +40,15 @@ def test_clients_with_certificates_are_not_everybody() -> None:
     assert [words in mutual for words in (*WORDS, "--cert ")] == [False, False, True]
 
 
+@pytest.mark.parametrize(
+    ("timeout", "too_short"),
+    [("", False), ("0s", False), ("60s", True), ("59s999ms", True), ("1m1s", False), ("1h", False)],
+)
+def test_a_gateway_that_gives_up_before_the_server_is_noted(timeout: str, too_short: bool) -> None:
+    told = notes("httpRoute.enabled=true", "httpRoute.parentRefs[0].name=gateway", f"httpRoute.timeout={timeout}")
+    assert ("The gateway gives up" in told) is too_short
+
+
 def test_the_log_that_is_asked_for_is_there() -> None:
     """Helm carries out a hook's policy first, and then asks for the log of a pod that is called like the hook."""
     documents = render({"loadtest": {"enabled": True}})

@@ -50,6 +50,11 @@ in the image {{ include "embedserve.image" . }}
 {{- if and (eq (include "embedserve.scheme" .) "https") (or .Values.ingress.enabled .Values.httpRoute.enabled) }}
 - Pods speak HTTPS: the ingress controller must be told by an annotation of its own, a gateway by a BackendTLSPolicy.
 {{- end }}
+{{- $patience := include "embedserve.seconds" .Values.httpRoute.timeout | float64 }}
+{{- $longest := get .Values.settings "request_timeout" | default 60 | float64 }}
+{{- if and .Values.httpRoute.enabled (gt $patience 0.0) (le $patience $longest) }}
+- The gateway gives up after {{ .Values.httpRoute.timeout }} (httpRoute.timeout), and a request may take {{ $longest }} s (settings.request_timeout): clients get its 504 instead of the server's.
+{{- end }}
 {{- if lt (include "embedserve.minReplicas" . | int) 2 }}
 - There may be a single replica: nothing is served while it starts anew, or its node is drained.
 {{- end }}

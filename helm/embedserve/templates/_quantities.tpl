@@ -7,3 +7,14 @@
 {{- mulf (trimSuffix $unit $text | float64) (get $factors $unit | default 1.0) -}}
 {{- end -}}
 {{- end }}
+
+{{/* A duration of the Gateway API in seconds: "1m30s" → 90. */}}
+{{- define "embedserve.seconds" -}}
+{{- $factors := dict "h" 3600.0 "m" 60.0 "s" 1.0 "ms" 0.001 -}}
+{{- $sum := 0.0 -}}
+{{- range regexFindAll "[0-9]+(h|ms|m|s)" . -1 -}}
+{{- $unit := regexFind "[a-z]+$" . -}}
+{{- $sum = addf $sum (mulf (trimSuffix $unit . | float64) (get $factors $unit)) -}}
+{{- end -}}
+{{- $sum -}}
+{{- end }}
