@@ -86,6 +86,7 @@ def test_the_documents_name_of_the_load_is_a_jobs() -> None:
             ["monitoring.tlsConfig.insecureSkipVerify=true"],
             "set monitoring.tlsConfig",
         ),
+        (["gpu.enabled=true"], ["resources.limits.memory=4Gi"], "holds 0.7 GB before its first request"),
         (["drain.graceSeconds=0"], ["drain.preStopSeconds=10"], "requests are lost"),
     ],
     ids=str,

@@ -79,6 +79,9 @@ in the image {{ include "embedserve.image" . }}
 {{- if not (dig "limits" "memory" "" .Values.resources) }}
 - Without a limit of memory a pod may take its node's; resources.limits.memory bounds it.
 {{- end }}
+{{- if and .Values.gpu.enabled (eq (toString (dig "limits" "memory" "" .Values.resources)) "1Gi") }}
+- A process with CUDA holds 0.7 GB before its first request, and a pod may have 1Gi: set resources.requests.memory and resources.limits.memory to 4Gi.
+{{- end }}
 {{- if and (not (dig "limits" "cpu" "" .Values.resources)) (not (dig "requests" "cpu" "" .Values.resources)) (not (hasKey .Values.settings "executors")) (not .Values.gpu.enabled) }}
 - Without CPU in resources each pod takes a thread for every core of its node: set resources.requests.cpu.
 {{- end }}
