@@ -76,7 +76,7 @@ class Reader:
         if self._numbers("<?")[0]:
             raise self._refused("is quantised (.ftz): its rows are codes", "use the .bin it was made from")
         rows, columns = self._numbers("<2q")
-        if not 0 < dim == columns or rows != len(words) + bucket or not 0 <= minn <= max(maxn, minn):
+        if not 0 < dim == columns or bucket < 0 or rows != len(words) + bucket or not 0 <= minn <= max(maxn, minn):
             raise self._refused(
                 f"has a matrix of {rows} x {columns}, not one of {len(words)} words and {bucket} buckets x {dim}"
             )
@@ -109,6 +109,8 @@ class Reader:
             if len(word) > _LONGEST_WORD:
                 raise self._refused("is garbled: a word does not end")
         self._bytes(9)
+        if b"\n" in word:  # words.txt has one on each line; fastText reads none with white space in it
+            raise self._refused("is garbled: a word holds a line feed")
         return bytes(word)
 
     def _numbers(self, layout: str) -> tuple[Any, ...]:

@@ -196,6 +196,8 @@ def test_fasttext_without_ngrams_leaves_unseen_words_out(tmp_path: Path, said: l
         (words.fasttext(WORDS, MATRIX)[:70], "ends before its matrix does"),
         (words.fasttext(WORDS, MATRIX, buckets=49), "has a matrix of 59 x 6, not one of 9 words and 49 buckets x 6"),
         (words.fasttext(WORDS, MATRIX * np.float32(np.nan)), "not finite"),
+        (words.fasttext(WORDS, MATRIX[:8], buckets=-1), "not one of 9 words and -1 buckets"),
+        (words.fasttext([*WORDS[:-1], "mill\nriver"], MATRIX), "a word holds a line feed"),
     ],
 )
 def test_fasttext_files_that_are_refused(tmp_path: Path, content: bytes, reason: str, said: list[str]) -> None:
