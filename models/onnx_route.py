@@ -100,6 +100,8 @@ def _load(path: Path) -> onnx.ModelProto:
 
 
 def _check_inputs(model: onnx.ModelProto, path: Path) -> None:
+    if not any(one.domain in ("", "ai.onnx") for one in model.opset_import):
+        raise _refused(path, "it does not say of which opset it is")
     constants = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in constants]
     for value in inputs:

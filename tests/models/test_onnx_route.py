@@ -133,6 +133,10 @@ def _old(model: onnx.ModelProto) -> None:
     model.opset_import[0].version = 12
 
 
+def _of_no_opset(model: onnx.ModelProto) -> None:
+    model.opset_import[0].domain = "com.microsoft"
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -142,6 +146,7 @@ def _old(model: onnx.ModelProto) -> None:
         (_flat, "none of its outputs"),
         (_narrow, "last_hidden_state is 7 wide"),
         (_old, "opset 12 is older"),
+        (_of_no_opset, "does not say of which opset"),
     ],
 )
 def test_refusals(tmp_path: Path, compiled: Compile, spoil: Callable[[onnx.ModelProto], None], message: str) -> None:
