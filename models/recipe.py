@@ -23,6 +23,9 @@ COMPILER_REVISION = 9
 DEPTHS = ("", "*/", "*/*/", "*/*/*/")
 """Where files are looked for below a checkpoint's folder: a module may lie two folders deep, its graph in one more."""
 
+_FIRST = ("modules.json", "config.json", "model.safetensors")
+"""One of them lies in every checkpoint's folder itself."""
+
 COMPILER = f"embedserve {service.__version__}"
 
 _LONGEST_NAME = 200  # bytes, of the 255 that file systems allow
@@ -97,7 +100,12 @@ def _files(place: Place) -> list[str]:
 
 
 def checkpoint_files(folder: Path) -> list[str]:
-    """Relative names of all that a compile may read: descriptions, tokenizer, weights and graphs."""
+    """Relative names of all that a compile may read: descriptions, tokenizer, weights and graphs.
+
+    None where the folder is no checkpoint, as one above many of them is not: their weights need not be read for that.
+    """
+    if not any((folder / name).is_file() for name in _FIRST):
+        return []
     return sorted(path.relative_to(folder).as_posix() for path in _read_by_compile(folder))
 
 

@@ -169,8 +169,17 @@ def test_found_again_until_something_changes(tmp_path: Path, compiled: Compile, 
 
 
 def test_files_of_modules_in_deeper_folders_count(tmp_path: Path) -> None:
-    write_json(tmp_path / "heads" / "2_Dense" / "config.json", {})
-    assert checkpoint_files(tmp_path) == ["heads/2_Dense/config.json"]
+    for name in ("modules.json", "heads/2_Dense/config.json"):
+        write_json(tmp_path / name, {})
+    assert checkpoint_files(tmp_path) == ["heads/2_Dense/config.json", "modules.json"]
+
+
+def test_checkpoints_below_a_folder_that_is_none_are_not_read(tmp_path: Path, compiled: Compile) -> None:
+    Tiny().write(tmp_path / "models" / "tiny")
+    assert checkpoint_files(tmp_path / "models") == []
+    assert find_cached(str(tmp_path / "models"), cache_dir=tmp_path / "cache") is None
+    with pytest.raises(CheckpointError, match="models is not a checkpoint"):
+        compiled(tmp_path / "models")
 
 
 @pytest.mark.parametrize("deep", ["a/b/c", "../outside", "/outside", "a/../../outside"])
@@ -184,8 +193,9 @@ def test_modules_whose_files_would_not_count_are_refused(tmp_path: Path, compile
 
 
 def test_a_graph_in_a_module_two_folders_deep_counts(tmp_path: Path) -> None:
-    write_json(tmp_path / "a" / "b" / "onnx" / "model.onnx", {})
-    assert checkpoint_files(tmp_path) == ["a/b/onnx/model.onnx"]
+    for name in ("modules.json", "a/b/onnx/model.onnx"):
+        write_json(tmp_path / name, {})
+    assert checkpoint_files(tmp_path) == ["a/b/onnx/model.onnx", "modules.json"]
 
 
 @pytest.mark.parametrize(
