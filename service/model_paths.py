@@ -24,5 +24,5 @@ def _resolved(table: Mapping[str, Any], folder: Path) -> dict[str, str]:
     model = table.get("model")
     if not isinstance(model, str) or not model:
         return {}
-    path = os.path.normpath(folder / Path(model).expanduser())  # which an absolute path is already
+    path = os.path.normpath(folder / os.path.expanduser(model))  # which an absolute path is already
     return {"model": path} if os.path.exists(path) else {}

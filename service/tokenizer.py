@@ -65,7 +65,7 @@ class Tokenizer:
         """
         if isinstance(self._tokenizer, Vocabulary):
             raise BundleError("word vectors read no pairs of texts", RECOMPILE)
-        probe = self._tokenizer.encode("a", "a", add_special_tokens=True)
+        probe = _probe(self._tokenizer, pair="a")
         texts = probe.sequence_ids
         if 0 not in texts or 1 not in texts:
             raise BundleError("the tokenizer gives no tokens for a pair of texts", RECOMPILE)
@@ -221,16 +221,22 @@ def _library(path: Path) -> tokenizers.Tokenizer:
     return own
 
 
+def _probe(own: tokenizers.Tokenizer, pair: str | None = None) -> tokenizers.Encoding:
+    """The text "a", or a pair of it. Raises BundleError."""
+    try:
+        return own.encode("a", pair, add_special_tokens=True)
+    except BaseException as error:
+        # The library's are plain ones; Rust's own is no Exception, and cannot be imported.
+        if type(error) is not Exception and type(error).__name__ != "PanicException":
+            raise
+        raise BundleError(f"the tokenizer fails on the text 'a': {error}", RECOMPILE) from error
+
+
 def _special_tokens(own: tokenizers.Tokenizer | Vocabulary) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """What the post-processor puts around a sequence, found by looking at one."""
     if isinstance(own, Vocabulary) or own.post_processor is None:
         return (), ()
-    try:
-        probe = own.encode("a", add_special_tokens=True)
-    except BaseException as error:
-        if type(error).__name__ != "PanicException":  # Rust's, which is no Exception and cannot be imported
-            raise
-        raise BundleError(f"the tokenizer fails on the text 'a': {error}", RECOMPILE) from error
+    probe = _probe(own)
     mask = probe.special_tokens_mask
     if 0 not in mask:
         raise BundleError("the tokenizer gives no tokens for the text 'a'", RECOMPILE)

@@ -255,6 +255,11 @@ def test_paths_of_models_are_from_the_files_folder(monkeypatch: pytest.MonkeyPat
     assert [one.model for one in load_settings().served()] == [*beside, *models[3:]]
 
 
+def test_a_path_below_a_home_that_nobody_has_stays_as_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file(monkeypatch, tmp_path, 'model = "~nobody-has-this-name/mine"\n')
+    assert load_settings().model == "~nobody-has-this-name/mine"
+
+
 def test_a_path_of_a_flag_is_from_the_working_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     file(monkeypatch, tmp_path, 'model = "mine"\n')

@@ -183,3 +183,11 @@ def test_a_file_that_is_no_tokenizer_is_refused(tmp_path: Path) -> None:
     target.write_text("{}")
     with pytest.raises(BundleError, match="is not a tokenizer"):
         Tokenizer(target)
+
+
+def test_a_tokenizer_that_fails_on_any_text_is_the_bundles_fault(tmp_path: Path) -> None:
+    made = tokenizers.Tokenizer(tokenizers.models.WordPiece({"b": 0}, unk_token="[UNK]"))
+    made.post_processor = tokenizers.processors.TemplateProcessing("$A", special_tokens=[])
+    made.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(BundleError, match=r"fails on the text 'a': .*\[UNK\]"):
+        Tokenizer(tmp_path / "tokenizer.json")
