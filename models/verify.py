@@ -82,22 +82,22 @@ class CheckReport:
     @property
     def worst_cosine(self) -> float:
         """To the golden vectors."""
-        return min(one.cosine for one in self.texts)
+        return float(np.min([one.cosine for one in self.texts]))  # NaN where one is
 
     @property
     def max_abs_difference(self) -> float:
         """To the golden vectors."""
-        return max(one.max_abs_difference for one in self.texts)
+        return float(np.max([one.max_abs_difference for one in self.texts]))
 
     @property
     def worst_batch_cosine(self) -> float:
         """Between alone and batched."""
-        return min(one.batch_cosine for one in self.texts)
+        return float(np.min([one.batch_cosine for one in self.texts]))
 
     @property
     def max_batch_difference(self) -> float:
         """Between alone and batched."""
-        return max(one.batch_difference for one in self.texts)
+        return float(np.max([one.batch_difference for one in self.texts]))
 
     @property
     def finding(self) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from math import nan
 from pathlib import Path
 
 import pytest
 
-from models.verify import check
+from models.verify import CheckReport, TextResult, check
 from service.bundle import read_bundle, sha256_of
 from service.errors import BundleError
 from tests.models.conftest import Compile
@@ -68,3 +69,9 @@ def _rewrite(bundle: Path, golden: object) -> None:
     described = json.loads((bundle / "bundle.json").read_text("utf-8"))
     described["files"]["golden.json"] = sha256_of(bundle / "golden.json")
     (bundle / "bundle.json").write_text(json.dumps(described), "utf-8")
+
+
+@pytest.mark.parametrize("order", [(0.99999, nan), (nan, 0.99999)])
+def test_what_is_no_number_fails_wherever_it_stands(order: tuple[float, float]) -> None:
+    texts = tuple(TextResult("a", 3, one, 0.0, 1.0, 0.0) for one in order)
+    assert not CheckReport("m", "fp32", "them", 1, texts).passed
