@@ -410,6 +410,9 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_message_complete()
         if self.cycle.response_complete:
             self._rest()
+        elif not self.pipeline:
+            # A large body paused reading, and whoever has all of it asks for no more: nobody would see its client go.
+            self.flow.resume_reading()
 
     def on_response_complete(self) -> None:
         """uvicorn's, with one timer a connection instead of one a request."""

@@ -99,15 +99,16 @@ class Tokenizer:
         for group in _groups(joined, min(_CHARACTERS_A_TOKEN * window, _SLICE)):
             check()
             for i, ids in zip(group, self._short_ids([joined[i] for i in group]), strict=True):
-                if len(ids) <= window:
-                    encodings[i] = Encoding(ids)
-                    total += len(ids)
+                encodings[i] = Encoding(ids)
+                total += len(ids)
             if total > max_tokens:
                 raise self._too_many(joined, max_tokens, check)
         for i, text in enumerate(joined):
             if i not in encodings:
                 encodings[i] = self._encode_with_offsets(text, len(prompts[i]), max_tokens - total, check)
                 total += len(encodings[i].ids)
+            elif len(encodings[i].ids) > window:  # and counted
+                encodings[i] = self._encode_with_offsets(text, len(prompts[i]), sys.maxsize, check)
             if total > max_tokens:
                 raise self._too_many(joined, max_tokens, check)
         return [encodings[i] for i in range(len(joined))]
@@ -247,12 +248,13 @@ def _special_tokens(own: tokenizers.Tokenizer | Vocabulary) -> tuple[tuple[int, 
 
 def _knows_words_by_themselves(own: tokenizers.Tokenizer | Vocabulary) -> bool:
     """Whether a text's ids are those of what stands between its spaces: so it is where a normaliser that works
-    by characters and a cut at every space come before a model of words, and no added token holds a space."""
+    by characters and a cut at every space come before a model of words, and no added token holds white space, which
+    the normaliser makes a space of."""
     if isinstance(own, Vocabulary):
         return False  # which remembers by itself
     parts = own.normalizer, own.pre_tokenizer, own.model
     added = own.get_added_tokens_decoder().values()
-    return tuple(map(type, parts)) == _BERT and not any(" " in one.content for one in added)
+    return tuple(map(type, parts)) == _BERT and not any(map(str.isspace, "".join(one.content for one in added)))
 
 
 def _pieces(text: str, encoding: Encoding) -> Iterator[Piece]:

@@ -179,6 +179,17 @@ def test_a_client_that_left_is_dropped(start_server: StartServer, golden: Golden
     assert np.abs(server.embed(golden.texts[0]) - golden.vectors[:1]).max() <= 1e-4
 
 
+def test_a_client_that_left_behind_a_large_body_is_dropped(start_server: StartServer) -> None:
+    """One so large that reading was paused while it came."""
+    server = start_server("--executors", "1")
+    texts = [f"{'the ' * 240}{i} {'x' * 19_000}" for i in range(105)]
+    with Raw(server.port) as raw:
+        raw.post(json.dumps({"input": texts}).encode())
+        wait_until(lambda: server.metric("embedserve_queue_entries") > 0, "work in the queue")
+    wait_until(lambda: server.metric("embedserve_requests_in_flight", route="/v1/embeddings") == 0, "the request's end")
+    assert server.metric("embedserve_dropped_total", reason="client_gone") > 0
+
+
 def test_many_clients_that_leave_at_any_moment(start_server: StartServer, golden: Golden) -> None:
     server = start_server("--executors", "2")
     for i in range(60):

@@ -140,6 +140,20 @@ def test_long_lists_are_tokenised_in_parts_and_can_be_given_up_between_them(toke
             tokenizer.encode(texts, [""] * 40, 20, max_tokens=50)
 
 
+def test_what_does_not_fit_counts_at_once(tokenizer: Tokenizer) -> None:
+    texts = ["x " * 9] * 40
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("service.tokenizer._SLICE", 40)
+        patch.setattr(tokenizer, "_encode_with_offsets", None)
+        patch.setattr(tokenizer, "_too_many", lambda texts, most, check: TooManyTokens(most, 0))
+        read: list[None] = []
+        with pytest.raises(TooManyTokens):
+            tokenizer.encode(texts, [""] * 40, 5, max_tokens=100, check=lambda: read.append(None))
+        assert len(read) == 2  # 80 special tokens, 9 a text, two texts at a time
+    found = tokenizer.encode(texts, [""] * 40, 5, max_tokens=440)
+    assert all(len(one.starts) == len(one.ids) == 9 for one in found)
+
+
 def test_no_texts_give_no_encodings(tokenizer: Tokenizer) -> None:
     assert tokenizer.encode([], [], 8) == []
 
