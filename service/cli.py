@@ -116,7 +116,9 @@ It reads the settings that the server reads. --admin-port is asked where it is s
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0, 1 with a reason and a remedy on stderr, 2 for a wrong command line."""
     parser = command_line()
-    options = parser.parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    options = parser.parse_args(given)
+    options.arguments = given
     try:
         result: int = options.run(options)
         return result
@@ -136,23 +138,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _serve(options: argparse.Namespace) -> int:
     gc.disable()  # until the server is ready: what is made until then stays, and looking through it takes a tenth
     settings = _settings(options)
+    if settings.processes > 1 and options.member is None:
+        from service.supervisor import supervise
+
+        return supervise(settings, options.arguments)
     served = [one for one in settings.served() if one.load_at_start]
     bundles = [_bundle(one, settings) for one in served]
     # FastAPI imports OpenTelemetry, which raises ValueError for names that are not installed. Here it reads no header.
     os.environ.pop("OTEL_PROPAGATORS", None)
     # Only now, so that `--help` and mistakes do not wait for onnxruntime.
+    from service.member import Member
     from service.server import serve
 
     find = partial(_find, settings)
+    member = None if options.member is None else Member(options.member)
     try:
-        serve(settings, bundles, find)
+        serve(settings, bundles, find, member)
     except BundleError as error:
         folder = error.folder
         if folder is None or folder in (Path(one.model) for one in served):
             raise
         _say(f"the cached bundle is damaged and will be compiled anew: {error.message}")
         shutil.rmtree(folder, ignore_errors=True)
-        serve(settings, [_bundle(one, settings) for one in served], find)
+        serve(settings, [_bundle(one, settings) for one in served], find, member)
     return 0
 
 
@@ -411,6 +419,7 @@ def _add(commands: Any, name: str, run: Any, summary: str, text: str, examples: 
 def _add_serve(commands: Any) -> None:
     parser = _add(commands, "serve", _serve, "serve embeddings over HTTP", _SERVE_HELP, _SERVE_EXAMPLES)
     parser.add_argument("model", metavar="MODEL", nargs="?", default=None, help="what to serve")
+    parser.add_argument("--member", type=_membership, default=None, help=argparse.SUPPRESS)  # the supervisor's own
     _add_settings(parser, [name for name in server_first() if name != "model"])
 
 
@@ -482,6 +491,12 @@ def _add_health(commands: Any) -> None:
     _add_settings(
         parser, ["host", "port", "admin_port", "admin_host", "tls_certificate", "tls_private_key", "tls_client_ca"]
     )
+
+
+def _membership(text: str) -> Any:
+    from service.member import Membership
+
+    return Membership.read(text)
 
 
 def _seconds(text: str) -> float:

@@ -1,25 +1,23 @@
-"""Ports: a bound socket, and uvicorn on it with this server's protocol, headers and limits of time."""
+"""uvicorn on sockets that are bound, or on none, with this server's protocol, headers and limits of time."""
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
 
-from service.errors import StartupError
+from service.doors import BACKLOG, queued
 from service.protocol import LimitedProtocol, State
 from service.settings import Settings
 from service.tls import Certificates
 
-_BACKLOG = 2048  # connections the kernel holds while the event loop is busy
 # Longer than the idle limit of the usual load balancers (60 s), so that they, not we, close a connection first and
 # no request is sent into one that is just being closed.
 _KEEP_ALIVE_SECONDS = 75
@@ -43,22 +41,26 @@ class Listener(uvicorn.Server):
         self.server_state: State = State()
         self._tls = tls
         self._limits: dict[str, Any] = {}
+        if tls is not None:
+            self._limits = {
+                "ssl": tls.context,
+                "ssl_handshake_timeout": _HANDSHAKE_SECONDS,
+                "ssl_shutdown_timeout": _GOODBYE_SECONDS,
+            }
         self._protocol = partial(LimitedProtocol, self.config, self.server_state, {})
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """In place of uvicorn's."""
         loop = asyncio.get_running_loop()
-        if self._tls is not None:
-            self._limits = {
-                "ssl": self._tls.context,
-                "ssl_handshake_timeout": _HANDSHAKE_SECONDS,
-                "ssl_shutdown_timeout": _GOODBYE_SECONDS,
-            }
         self.servers = [
-            await loop.create_server(self._protocol, sock=one, backlog=_BACKLOG, **self._limits)
-            for one in sockets or ()
+            await loop.create_server(self._protocol, sock=one, backlog=BACKLOG, **self._limits) for one in sockets or ()
         ]
         self.started = True
+
+    async def take(self, connection: socket.socket) -> None:
+        """Serves one that was accepted elsewhere. Raises OSError where its handshake fails."""
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as event loops do where they accept
+        await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection, **self._limits)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """uvicorn's; before, at the end of a drain, whoever has connected already gets a moment for a request."""
@@ -75,12 +77,10 @@ class Listener(uvicorn.Server):
         for one in sockets:
             one.close()
         await asyncio.sleep(_CLOSING_SECONDS)
-        last = [connection for one in kept for connection in _queued(one)]
+        last = [connection for one in kept for connection in queued(one)]
         for one in kept:
             one.close()
-        loop = asyncio.get_running_loop()
-        taken = (loop.connect_accepted_socket(self._protocol, one, **self._limits) for one in last)
-        await asyncio.gather(*taken, return_exceptions=True)  # a handshake may fail, and is its client's affair
+        await asyncio.gather(*map(self.take, last), return_exceptions=True)  # a handshake's failure is its client's
         for _ in range(_FRESH_TURNS):  # turns of the loop and not only time: what came while it was busy counts
             if not any(map(_is_fresh, self.server_state.connections)):
                 break
@@ -96,10 +96,9 @@ class Listener(uvicorn.Server):
 class Beside(Listener):
     """The port for probes, metrics and administrators, from before the other one until after it."""
 
-    def __init__(self, config: uvicorn.Config, tls: Certificates | None, listener: socket.socket, host: str) -> None:
+    def __init__(self, config: uvicorn.Config, tls: Certificates | None, listeners: list[socket.socket]) -> None:
         super().__init__(config, tls)
-        self._listener = listener
-        self.url = address(tls is not None, host, listener)
+        self._listeners = listeners
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -109,7 +108,7 @@ class Beside(Listener):
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """While the block is."""
-        serving = asyncio.create_task(self.serve(sockets=[self._listener]))
+        serving = asyncio.create_task(self.serve(sockets=self._listeners))
         try:
             yield
         finally:
@@ -130,47 +129,12 @@ def uvicorn_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
         loop="uvloop" if sys.platform != "win32" else "asyncio",
         http=LimitedProtocol,
         ws="none",
-        backlog=_BACKLOG,
+        backlog=BACKLOG,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=int(settings.drain_timeout) or 1,
     )
 
 
-def _queued(listener: socket.socket) -> Iterator[socket.socket]:
-    """Connections that the kernel has taken, as many as may be open."""
-    with suppress(OSError):
-        while True:
-            connection, _ = listener.accept()
-            connection.setblocking(False)
-            yield connection
-
-
 def _is_fresh(connection: Any) -> bool:
     """Whether its first request has not come."""
     return connection.cycle is None and not connection.transport.is_closing()
-
-
-def listen(host: str, port: int, flag: str = "--") -> socket.socket:
-    """Binds before anything slow happens. Raises StartupError."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-        listener.listen(_BACKLOG)
-    except OSError as error:
-        listener.close()
-        remedy = f"name an address of this machine with {flag}host"
-        if error.errno == errno.EADDRINUSE:
-            remedy = f"stop what is listening there, or pick another with {flag}port (0 picks a free one)"
-        if error.errno == errno.EACCES:
-            remedy = f"pick one above 1023 with {flag}port: those below are for who has the right NET_BIND_SERVICE"
-        raise StartupError(f"cannot listen on {host}:{port}: {error.strerror}", remedy) from None
-    listener.setblocking(False)
-    return listener
-
-
-def address(is_secure: bool, host: str, listener: socket.socket) -> str:
-    """Where a client on this machine finds it."""
-    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
-    return f"http{'s' if is_secure else ''}://{shown}:{listener.getsockname()[1]}"

@@ -11,7 +11,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -160,6 +160,9 @@ MODEL_INFO = _gauge(
 )  # fmt: skip
 READY = _gauge("ready", "1 when requests are accepted").labels()
 START_SECONDS = _gauge("start_seconds", "Process start to ready").labels()
+RESTARTS = _counter(
+    "process_restarts_total", "Times that this one of several processes on one port was started anew"
+).labels()
 
 
 class OfResults(NamedTuple):
@@ -223,11 +226,43 @@ def forget_key(name: str) -> None:
     of_key.cache_clear()
 
 
-def render(accept: str) -> tuple[bytes, str]:
+def render(accept: str, process: int | None = None) -> tuple[bytes, str]:
     """All of it, and its content type: OpenMetrics, which has exemplars, for who accepts that, or else Prometheus's
-    text format."""
+    text format. With a number every sample has the label `process`, as one of several that are shown together."""
     encode, content_type = choose_encoder(_preferred(accept))
-    return encode(REGISTRY), content_type
+    return encode(REGISTRY if process is None else _OfProcess(process)), content_type
+
+
+class _OfProcess(Collector):
+    """All families with one more label. Sums over processes would be none: a counter that falls when one of them is
+    started anew looks to Prometheus as if all had been."""
+
+    def __init__(self, number: int) -> None:
+        self._label = {"process": str(number)}
+
+    def collect(self) -> Iterator[Metric]:
+        for family in REGISTRY.collect():
+            metric = Metric(family.name, family.documentation, family.type, family.unit)
+            metric.samples = [one._replace(labels={**one.labels, **self._label}) for one in family.samples]
+            yield metric
+
+
+def merged(texts: Sequence[bytes]) -> bytes:
+    """Of several processes as one exposition, where a family may stand only once: its samples, one process's after
+    another's. All are in one format; none is empty."""
+    families: dict[bytes, list[bytes]] = {}
+    for text in texts:
+        for family in (b"\n" + text.removesuffix(_LAST_LINE)).split(_FIRST_LINE)[1:]:
+            lines = family.rstrip(b"\n").split(b"\n")
+            about = [line for line in lines[1:] if line.startswith(b"# ")]
+            head = b"\n".join([lines[0], *about])
+            families.setdefault(head, []).extend(lines[1 + len(about) :])
+    found = [_FIRST_LINE + b"\n".join([head, *samples]) for head, samples in families.items()]
+    return b"".join(found)[1:] + b"\n" + (_LAST_LINE if texts[0].endswith(_LAST_LINE) else b"")
+
+
+_FIRST_LINE = b"\n# HELP "  # of a family; in a label's value a line break is written otherwise
+_LAST_LINE = b"# EOF\n"  # of OpenMetrics
 
 
 def _preferred(accept: str) -> str:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -43,18 +44,23 @@ class Parts:
     tokens_per_second: float  # of one executor, as the golden texts were seen to run
 
 
-def open_bundle(folder: Path, settings: ModelSettings, executors: Mapping[str, int] = MappingProxyType({})) -> Parts:
+def open_bundle(
+    folder: Path,
+    settings: ModelSettings,
+    executors: Mapping[str, int] = MappingProxyType({}),
+    processes: int = 1,
+) -> Parts:
     """Verifies the files, loads tokenizer and graph, and compares golden texts, which warms up as well. Blocks.
 
-    `executors` says how many the devices have already. Raises BundleError, and StartupError for settings that this
-    model cannot be served with.
+    `executors` says how many the devices have already, `processes` how many share the cores. Raises
+    BundleError, and StartupError for settings that this model cannot be served with.
     """
     bundle = _with_prompts(read_bundle(folder), settings)
     files = BundleFiles(folder, bundle)
     with lying_in(folder), ThreadPoolExecutor(1) as beside:
         verified = beside.submit(verify_files, folder, bundle)
         try:
-            return _open(folder, bundle, files, settings, executors)
+            return _open(folder, bundle, files, settings, executors, processes)
         finally:
             verified.result()  # a damaged file is the reason for whatever else failed
 
@@ -74,12 +80,17 @@ def _with_prompts(bundle: Bundle, settings: ModelSettings) -> Bundle:
 
 
 def _open(
-    folder: Path, bundle: Bundle, files: BundleFiles, settings: ModelSettings, executors: Mapping[str, int]
+    folder: Path,
+    bundle: Bundle,
+    files: BundleFiles,
+    settings: ModelSettings,
+    executors: Mapping[str, int],
+    processes: int,
 ) -> Parts:
     tokenizer = open_tokenizer(folder, bundle)
     _check_settings(settings, bundle, tokenizer)
     placed = choose(settings.device, bundle.target)
-    chosen = _plan(folder, bundle, settings, placed.device, executors.get(str(placed.device)))
+    chosen = _plan(folder, bundle, settings, placed.device, processes, executors.get(str(placed.device)))
     execution = execution_on(
         placed.device,
         folder,
@@ -94,7 +105,12 @@ def _open(
 
 
 def _plan(
-    folder: Path, bundle: Bundle, settings: ModelSettings, device: DeviceName, executors: int | None = None
+    folder: Path,
+    bundle: Bundle,
+    settings: ModelSettings,
+    device: DeviceName,
+    processes: int,
+    executors: int | None = None,
 ) -> Plan:
     """What the user set, what was measured on this machine, what is usual: in this order. Never fails.
 
@@ -105,20 +121,20 @@ def _plan(
     except BundleError as error:
         event(logging.WARNING, f"what was measured is ignored: {error.message}", remedy=error.remedy)
         tuning = None
-    on_gpu = device.kind != "cpu"
+    decide = partial(plan, tuning=tuning, on_gpu=device.kind != "cpu", packed=bundle.packed, processes=processes)
     values, told = settings.model_dump(include=set(CHOICES)), settings.model_fields_set
     if executors is None:
-        return plan(values, told, tuning, on_gpu=on_gpu, packed=bundle.packed)
+        return decide(values, told)
     values, told = values | {"executors": executors}, told | {"executors"}
-    found = plan(values, told, tuning, on_gpu=on_gpu, packed=bundle.packed)
+    found = decide(values, told)
     return replace(found, sources={**found.sources, "executors": "device"})
 
 
-def device_executors(folder: Path, settings: ModelSettings) -> tuple[str, int]:
+def device_executors(folder: Path, settings: ModelSettings, processes: int = 1) -> tuple[str, int]:
     """The device that a model is for, and how many executors it would have there. Raises BundleError, StartupError."""
     bundle = read_bundle(folder)
     device = choose(settings.device, bundle.target).device
-    return str(device), _plan(folder, bundle, settings, device).executors
+    return str(device), _plan(folder, bundle, settings, device, processes).executors
 
 
 def _check_settings(settings: ModelSettings, bundle: Bundle, tokenizer: Tokenizer) -> None:

@@ -24,7 +24,7 @@ import math
 import socket
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
@@ -68,6 +68,7 @@ class State(ServerState):
     is_draining = False
     max_connections: float = math.inf
     client_timeout = 30.0  # seconds, as the setting
+    closed: Callable[[], None] = staticmethod(lambda: None)  # called when a connection is gone
 
     _lines: tuple[Sequence[tuple[bytes, bytes]], bytes] = (), b""
 
@@ -160,6 +161,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._patience.end()
         super().connection_lost(exc)
         self.is_lost = True
+        self.state.closed()
         if self.waiting is not None:
             self.waiting.cancel()
 

@@ -201,7 +201,9 @@ class Registry:
         do before `start`: that waits for the thread, and raises what it raised."""
         if not self._has_several and len(folders) == 1:
             (folder,), (settings,) = folders, self._settings.served()
-            self._begun = ThreadPoolExecutor(1, "begin").submit(open_bundle, folder, settings)
+            self._begun = ThreadPoolExecutor(1, "begin").submit(
+                open_bundle, folder, settings, {}, self._settings.processes
+            )
 
     async def start(self, folders: Sequence[Path]) -> list[Model]:
         """Opens the bundles of the models that are loaded at the start, beside the event loop and beside each other.
@@ -242,7 +244,9 @@ class Registry:
         found: dict[str, int] = {}
         for slot, folder in zip(slots, folders, strict=True):
             try:
-                device, executors = await asyncio.to_thread(device_executors, folder, slot.settings)
+                device, executors = await asyncio.to_thread(
+                    device_executors, folder, slot.settings, self._settings.processes
+                )
             except StartupError as error:
                 self._blame(slot, error)
                 raise
@@ -270,7 +274,7 @@ class Registry:
 
     async def _opened(self, slot: _Slot, folder: Path, executors: Mapping[str, int]) -> Parts:
         if self._begun is None:
-            return await asyncio.to_thread(open_bundle, folder, slot.settings, executors)
+            return await asyncio.to_thread(open_bundle, folder, slot.settings, executors, self._settings.processes)
         begun, self._begun = self._begun, None  # to keep it would keep the model, unloaded or not
         return await asyncio.wrap_future(begun)
 

@@ -24,9 +24,12 @@ from service.api.auth import Keys
 from service.api.http import Service
 from service.bodies import Bodies
 from service.bundle import Bundle
+from service.channel import ADMIN, CLIENT, READY, REPLACE, WAITING
+from service.doors import Doors, open_doors
 from service.errors import StartupError
-from service.listening import Beside, Listener, address, listen, uvicorn_config
+from service.listening import Beside, Listener, uvicorn_config
 from service.logs import configure, event, finish, lost_lines, say
+from service.member import Member
 from service.memory import limit
 from service.model import Model
 from service.open_files import open_files, raise_limit
@@ -54,14 +57,11 @@ _TICKS_BETWEEN_LOOKS = 10  # at the files that are served, of a tenth of a secon
 class _Server(Listener):
     """uvicorn, with this order at the end: readiness fails and every reply ends its connection, new connections are
     refused and idle ones closed after a grace, work is finished, the process exits with 0. A second SIGINT ends it at
-    once."""
+    once. A member's end is the supervisor's to order, so that connections go to others first."""
 
-    def __init__(
-        self, config: uvicorn.Config, registry: Registry, drain_grace: float, tls: Certificates | None
-    ) -> None:
+    def __init__(self, config: uvicorn.Config, parts: Service, tls: Certificates | None) -> None:
         super().__init__(config, tls)
-        self._registry = registry
-        self._drain_grace = drain_grace
+        self._registry, self._settings, self._member = parts.registry, parts.settings, parts.member
         self._refuse_at: float | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -70,9 +70,24 @@ class _Server(Listener):
             self.force_exit = self.should_exit = True
             return
         if self._refuse_at is None:
-            self._refuse_at = time.monotonic() + self._drain_grace
-            self._registry.leave()
-            self.server_state.is_draining = True
+            self._refuse_at = time.monotonic() + self._settings.drain_grace
+            self.leave()
+
+    def leave(self) -> None:
+        """Readiness fails, and every reply ends its connection."""
+        self._registry.leave()
+        self.server_state.is_draining = True
+        self.tell()
+
+    def end(self) -> None:
+        """No connections come any more."""
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """When all that was handed over is a protocol's."""
+        if self._member is not None:
+            await self._member.finish()
+        await super().shutdown(sockets)
 
     async def on_tick(self, counter: int) -> bool:
         """Called by uvicorn every tenth of a second."""
@@ -80,36 +95,50 @@ class _Server(Listener):
             self.should_exit = True
         if counter % _TICKS_BETWEEN_LOOKS == 0:
             self._registry.look_again()
+            self.tell()
         return await super().on_tick(counter)
 
+    def tell(self) -> None:
+        """The supervisor, if there is one, how this process is."""
+        if self._member is not None:
+            self._member.tell(self._state())
 
-def serve(settings: Settings, bundles: Sequence[Path], find: Find) -> None:
+    def _state(self) -> bytes:
+        stuck_for = max(self._registry.stalled_for(), self._registry.failing_for())
+        if self._refuse_at is not None or stuck_for > self._settings.stall_timeout:
+            return REPLACE
+        return READY if self._registry.ready else WAITING
+
+
+def serve(settings: Settings, bundles: Sequence[Path], find: Find, member: Member | None = None) -> None:
     """Runs until SIGTERM or SIGINT. `bundles` are those of the models that are loaded at the start, `find` as in
-    Registry. Raises StartupError: port in use, keys unreadable, bundle corrupt."""
+    Registry; a `member` has its connections from the supervisor. Raises StartupError: port in use, keys unreadable,
+    bundle corrupt."""
     configure(settings.log_level, settings.log_format)
     try:
-        _serve(settings, bundles, find)
+        _serve(settings, bundles, find, member)
     finally:
         finish()
 
 
-def _serve(settings: Settings, bundles: Sequence[Path], find: Find) -> None:
+def _serve(settings: Settings, bundles: Sequence[Path], find: Find, member: Member | None) -> None:
     sys.setswitchinterval(_SWITCH_INTERVAL)
-    for name in unknown_variables():
-        event(logging.WARNING, f"the variable {name} is no setting of this server, and is ignored")
+    if member is None or member.is_first:
+        for name in unknown_variables():
+            event(logging.WARNING, f"the variable {name} is no setting of this server, and is ignored")
     tls = certificates(settings.tls_certificate, settings.tls_private_key, settings.tls_client_ca)
-    listener = listen(settings.host, settings.port)
+    doors = open_doors(settings) if member is None else member.doors
     limits = Limits(settings.requests_per_minute, settings.tokens_per_minute)
-    keys = Keys((key.get_secret_value() for key in settings.api_keys), settings.api_key_file, limits=limits)
+    fixed_keys = (key.get_secret_value() for key in settings.api_keys)
+    keys = Keys(fixed_keys, settings.api_key_file, limits=limits, is_shared=settings.processes > 1)
     admin_keys = _admin_keys(settings, keys)
     registry = Registry(settings, find)
     bodies = Bodies(settings.max_buffered_bytes)
     tracer = open_tracer()
-    admin_listener = _admin_listener(settings)
-    max_connections = _affordable(settings.max_connections, ports=2 if admin_listener else 1)
+    max_connections = _affordable(-(-settings.max_connections // settings.processes), ports=1 + len(doors.admin or []))
     registry.begin(bundles)  # what else can be wrong has been found by now, but for paths at odds
-    parts = Service(registry, settings, keys, admin_keys, bodies, tracer)
-    server, beside = _servers(parts, tls, admin_listener)
+    parts = Service(registry, settings, keys, admin_keys, bodies, tracer, member)
+    server, beside = _servers(parts, tls, doors)
     for one in (server, beside):
         if one is not None:
             one.server_state.max_connections = max_connections
@@ -124,28 +153,21 @@ def _serve(settings: Settings, bundles: Sequence[Path], find: Find) -> None:
         event(logging.INFO, "traces", **tracer.told)
         for outcome, count in tracer.counts().items():
             metrics.SPANS.labels(outcome).set_function(count)
-    urls = {"url": address(tls is not None, settings.host, listener)}
-    if beside is not None:
-        urls["admin_url"] = beside.url
     with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
-        runner.run(_run_beside(beside, _run(server, registry, bundles, listener, urls, tracer)))
+        runner.run(_run_beside(beside, _run(server, beside, parts, bundles, doors)))
 
 
-def _servers(
-    parts: Service, tls: Certificates | None, admin_listener: socket.socket | None
-) -> tuple[_Server, Beside | None]:
+def _servers(parts: Service, tls: Certificates | None, doors: Doors) -> tuple[_Server, Beside | None]:
     """Of clients' port, and of the other one where there is one. Raises StartupError where paths are at odds."""
     # Only now: FastAPI and the dialects are a third of the server's imports, and meanwhile the model is opened.
     from service.app import create_app
 
-    settings = parts.settings
-    config = uvicorn_config(create_app(parts, "public" if admin_listener else None), settings)
-    server = _Server(config, parts.registry, settings.drain_grace, tls)
-    if admin_listener is None:
+    config = uvicorn_config(create_app(parts, None if doors.admin is None else "public"), parts.settings)
+    server = _Server(config, parts, tls)
+    if doors.admin is None:
         return server, None
-    config = uvicorn_config(create_app(parts, "admin"), settings)
-    without_clients = tls and tls.without_clients()  # probes have no certificate
-    return server, Beside(config, without_clients, admin_listener, settings.admin_host or settings.host)
+    config = uvicorn_config(create_app(parts, "admin"), parts.settings)
+    return server, Beside(config, tls and tls.without_clients(), doors.admin)  # probes have no certificate
 
 
 def _affordable(max_connections: int, ports: int) -> int:
@@ -162,18 +184,6 @@ def _affordable(max_connections: int, ports: int) -> int:
         raise StartupError(reason, f"raise it (ulimit -n) above {others}; 1024 and more are usual")
     event(logging.WARNING, f"of max_connections {max_connections}, the limit of {files} open files leaves {most}")
     return most
-
-
-def _admin_listener(settings: Settings) -> socket.socket | None:
-    """Raises StartupError."""
-    if settings.admin_port is None:
-        if settings.admin_host is not None:
-            raise StartupError("--admin-host is set, and --admin-port is not", "set both, or neither")
-        return None
-    host = settings.admin_host or settings.host
-    if settings.admin_port == settings.port != 0 and host == settings.host:
-        raise StartupError(f"--port and --admin-port are both {settings.port}", "give each a port of its own")
-    return listen(host, settings.admin_port, "--admin-")
 
 
 def _admin_keys(settings: Settings, keys: Keys) -> Keys | None:
@@ -198,16 +208,12 @@ async def _run_beside(beside: Beside | None, run: Coroutine[Any, Any, None]) -> 
         await run
 
 
-async def _run(
-    server: _Server,
-    registry: Registry,
-    bundles: Sequence[Path],
-    listener: socket.socket,
-    urls: Mapping[str, str],
-    tracer: Tracer | None,
-) -> None:
+async def _run(server: _Server, beside: Beside | None, parts: Service, bundles: Sequence[Path], doors: Doors) -> None:
     """Answers 503 from the first moment on, and vectors as soon as the models are loaded."""
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    registry, member = parts.registry, parts.member
+    serving = asyncio.create_task(server.serve(sockets=doors.client))
+    if member is not None:
+        _take_from(member, server, beside)
     loading = asyncio.create_task(registry.start(bundles))
     await asyncio.wait({serving, loading}, return_when=asyncio.FIRST_COMPLETED)
     if not loading.done():
@@ -224,16 +230,26 @@ async def _run(
     metrics.READY.set_function(lambda: float(registry.ready))
     metrics.START_SECONDS.set(seconds)
     if not serving.done():
-        _announce(models, urls, seconds)
+        server.tell()
+        _announce(models, doors.urls, seconds, member)
     await serving
     if server.force_exit:
         _exit(130, "stopped at once; what was queued is lost")
-    _, is_closed = await asyncio.gather(_sent(tracer), _closed(registry))
+    _, is_closed = await asyncio.gather(_sent(parts.tracer), _closed(registry))
     if not is_closed:
         _exit(0, "stopped without waiting for a batch that does not end; all requests have been answered")
     if registry.is_loading:
         _exit(0, "stopped while loading")
     event(logging.INFO, "stopped")
+
+
+def _take_from(member: Member, server: _Server, beside: Beside | None) -> None:
+    for one in (server, beside):
+        if one is not None:
+            one.server_state.closed = member.closed
+    doors = {CLIENT: server.take} | ({} if beside is None else {ADMIN: beside.take})
+    member.begin(doors, server.leave, server.end)
+    server.tell()
 
 
 async def _closed(registry: Registry) -> bool:
@@ -271,11 +287,15 @@ def _to_try(bundle: Bundle) -> tuple[str, str]:
             return "/predict", '{"inputs": "Hello, world"}'
 
 
-def _announce(models: Sequence[Model], urls: Mapping[str, str], seconds: float) -> None:
+def _announce(models: Sequence[Model], urls: Mapping[str, str], seconds: float, member: Member | None) -> None:
     url = urls["url"]
     first, *others = [model.name for model in models]
-    more = {"models": [first, *others]} if others else {}
+    more: dict[str, object] = {"models": [first, *others]} if others else {}
+    if member is not None:
+        more["process"] = member.number
     event(logging.INFO, "ready", **urls, model=first, seconds=round(seconds, 2), **more)
+    if member is not None and not member.is_first:
+        return
     path, body = _to_try(models[0].bundle)
     say(
         f"{first} is ready at {url} after {seconds:.1f} s. Try: curl {url}{path} "

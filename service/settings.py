@@ -195,8 +195,8 @@ class ModelSettings(BaseModel):
         ge=1,
         le=256,
         description="Batches run at the same time, each on a thread of its own (on a GPU 2); where those are of long "
-        "requests, one more for short ones. Of this and the next two, what is not set is what `embedserve tune` found "
-        "on this machine, if it was run.",
+        "requests, one more for short ones. Several processes share the cores. Of this and the next two, what is not "
+        "set is what `embedserve tune` found on this machine, if it was run.",
     )
     intra_op_threads: int = Field(
         1,
@@ -291,6 +291,13 @@ class Settings(ModelSettings, BaseSettings):
         description="A second port, and the only one for /metrics and /v2/repository; /livez and /readyz are on both.",
     )
     admin_host: str | None = Field(None, min_length=1, description="Address of that port; without it, the first one's.")
+    processes: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Processes that share the ports, each a whole server with a queue, a cache and a GPU's memory of "
+        "its own: for what one of them cannot keep busy, as a small model on a GPU.",
+    )
     docs: bool = Field(True, description="Serve the API's own pages, /docs and /openapi.json.")
     tls_certificate: Path | None = Field(
         None, description="Certificate in PEM, those between it and the root behind it: HTTPS instead of HTTP."

@@ -127,17 +127,20 @@ def plan(
     *,
     on_gpu: bool = False,
     packed: bool = False,
+    processes: int = 1,
 ) -> Plan:
     """`settings` has a value for each of the `CHOICES`, its default where it is not in `explicit`.
 
     What is set stays as it is, and of what was measured with these very values the fastest decides the rest. Where
-    nothing was, defaults do. `packed` as in Bundle.
+    nothing was, defaults do. `packed` as in Bundle. So many `processes` share the cores, as far as nothing is set.
     """
     fixed = {name: settings[name] for name in CHOICES if name in explicit}
     if on_gpu:
         settings = {**settings, **GPU_USUAL, **fixed}
     best = fastest(tuning.measurements if tuning else (), fixed)
     chosen = best.model_dump(include=set(CHOICES)) if best else {name: settings[name] for name in CHOICES}
+    if "executors" not in fixed and not on_gpu:
+        chosen["executors"] = max(1, chosen["executors"] // processes)
     otherwise: Source = "tuned" if best else "default"
     sources: dict[str, Source] = {name: "set" if name in fixed else otherwise for name in CHOICES}
     costs = costs_of(tuning.batch_overhead if tuning else None, on_gpu=on_gpu, packed=packed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from service import metrics
@@ -37,12 +37,15 @@ class Keys:
         key_file: Path | None = None,
         flag: str = "--api-key-file",
         limits: Limits = Limits(),  # noqa: B008 - nothing can change it
+        is_shared: bool = False,
     ) -> None:
-        """`limits` hold for every key, or for all clients together where there is none. Raises StartupError where the
-        file, which `flag` names, is of no use."""
+        """`limits` hold for every key, or for all clients together where there is none; `is_shared` where other
+        processes take requests of the same keys. Raises StartupError where the file, which `flag` names, is of no
+        use."""
         place = flag.removesuffix("-file")
-        self._limits = limits
+        self._limits, self._is_shared = limits, is_shared
         self._fixed = [parse_line(key, limits, f"a key of {place}s") for key in keys]
+        self._check_limits(self._fixed, f"{place}s")
         check_names(self._fixed, f"{place}s")
         self._file, self._flag = key_file, flag
         self._stamp = self._look()
@@ -147,7 +150,13 @@ class Keys:
         if not found:
             raise StartupError(f"the key file {path} holds no key", "write one key a line, or leave the flag out")
         check_names((*self._fixed, *found), f"the key file {path}")
+        self._check_limits(found, f"the key file {path}")
         return found
+
+    def _check_limits(self, entries: Sequence[Entry], place: str) -> None:
+        if self._is_shared and any(one.limits != Limits() for one in entries):
+            reason = f"{place}: a key has limits, which several processes cannot keep together"
+            raise StartupError(reason, "leave them out, or --processes")
 
 
 def presented_key(headers: Mapping[bytes, bytes], query: Mapping[str, str]) -> str | None:

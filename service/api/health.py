@@ -51,8 +51,9 @@ async def ready(call: Call) -> Reply:
 
 
 async def show_metrics(call: Call) -> Reply:
-    """Prometheus's text format, or OpenMetrics for who accepts it."""
-    body, content_type = metrics.render(call.headers.get(b"accept", b"").decode("latin-1"))
+    """Prometheus's text format, or OpenMetrics for who accepts it; of all processes where several share the port."""
+    accept, member = call.headers.get(b"accept", b"").decode("latin-1"), call.service.member
+    body, content_type = metrics.render(accept) if member is None else await member.metrics_of_all(accept)
     return Reply(body, content_type=content_type)
 
 

@@ -49,6 +49,7 @@ from service.errors import (
 )
 from service.exchange import Exchange
 from service.logs import LOGGER, event, request_event
+from service.member import Member
 from service.model import Model
 from service.registry import Registry
 from service.settings import Settings
@@ -79,7 +80,7 @@ Schema = TypeVar("Schema", bound=BaseModel)
 @dataclass(frozen=True, slots=True)
 class Service:
     """What handlers reach: the models, the settings, the keys, the administrators' keys, if there are any, how much of
-    bodies is held, and who traces requests, if anybody does."""
+    bodies is held, who traces requests, if anybody does, and the other processes on these ports, if there are any."""
 
     registry: Registry
     settings: Settings
@@ -87,6 +88,7 @@ class Service:
     admin_keys: Keys | None = None
     bodies: Bodies = field(default_factory=Bodies)
     tracer: Tracer | None = None
+    member: Member | None = None
 
 
 @dataclass(slots=True)

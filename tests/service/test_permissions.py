@@ -11,8 +11,8 @@ from typing import NoReturn
 import pytest
 
 from service.bundle import is_bundle, read_bundle, verify_files
+from service.doors import listen
 from service.errors import BundleError, StartupError
-from service.listening import listen
 
 
 def refuse(*_: object, **__: object) -> NoReturn:
