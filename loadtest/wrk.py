@@ -34,15 +34,23 @@ def run(job: Job) -> Result:
     """One load. Raises RuntimeError where wrk itself failed."""
     with tempfile.TemporaryDirectory(prefix="embedserve-wrk-") as folder:
         measured, warm = Path(folder, "measured"), Path(folder, "warm")
-        spare = min(_WARM_REQUESTS * job.connections, len(job.bodies) // 2) if job.warmup else 0
-        bodies = job.bodies[: len(job.bodies) - spare]
+        bodies, warming = _divided(job)
         _write(measured, bodies)
-        _write(warm, job.bodies[len(bodies) :])
-        samples = _warmed_up(job, warm) if spare else {}
+        _write(warm, warming)
+        samples = _warmed_up(job, warm) if job.warmup else {}
         before = _clocks(job)
         said = _finish(_start(job, measured, job.seconds), job.seconds)
         after = _clocks(job)
     return _result(job, len(bodies), said, (before, after), samples)
+
+
+def _divided(job: Job) -> tuple[Sequence[str], Sequence[str]]:
+    """Bodies for the load, and some for the time before it: others, unless there are so few that they are meant to come
+    again and again."""
+    spare = _WARM_REQUESTS * job.connections if job.warmup else 0
+    if len(job.bodies) < 2 * spare:
+        return job.bodies, job.bodies
+    return job.bodies[: len(job.bodies) - spare], job.bodies[len(job.bodies) - spare :]
 
 
 def _write(path: Path, bodies: Sequence[str]) -> None:

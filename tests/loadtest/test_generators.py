@@ -6,9 +6,10 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -100,6 +101,32 @@ def test_a_job_of_fewer_requests_than_connections_ends(server: Server) -> None:
     assert not result.failures
 
 
+class _Listening(BaseHTTPRequestHandler):
+    """Keeps the bodies that came, in their order."""
+
+    protocol_version = "HTTP/1.1"
+    heard: ClassVar[list[bytes]] = []
+
+    def do_POST(self) -> None:
+        self.heard.append(self.rfile.read(int(self.headers["content-length"])))
+        self.send_response(200)
+        self.send_header("content-length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing."""
+
+
+@pytest.mark.parametrize("run", GENERATORS)
+def test_of_few_texts_all_are_sent_in_the_window(run: Callable[[Job], Result]) -> None:
+    bodies = [json.dumps({"input": str(number)}) for number in range(8)]
+    with _serving(_Listening) as port:
+        result = run(Job("127.0.0.1", port, "/v1/embeddings", 4, 1.0, bodies, [1] * 8))
+    assert result.answered > 32
+    assert {body.decode() for body in _Listening.heard[-32:]} == set(bodies)
+
+
 class _Impatient(BaseHTTPRequestHandler):
     """Closes connections that are idle for a moment; the text "slow" takes longer than that."""
 
@@ -118,20 +145,22 @@ class _Impatient(BaseHTTPRequestHandler):
         """Nothing."""
 
 
-@pytest.fixture
-def impatient_port() -> Iterator[int]:
-    """Of a server that closes what is idle."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Impatient) as one:
+@contextmanager
+def _serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[int]:
+    """Its port."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as one:
         thread = threading.Thread(target=one.serve_forever)
         thread.start()
-        yield one.server_port
-        one.shutdown()
-        thread.join()
+        try:
+            yield one.server_port
+        finally:
+            one.shutdown()
+            thread.join()
 
 
-def test_a_connection_with_nothing_left_to_send_may_be_closed(impatient_port: int) -> None:
+def test_a_connection_with_nothing_left_to_send_may_be_closed() -> None:
     bodies = ['{"input": "slow"}', '{"input": "quick"}']
-    job = Job("127.0.0.1", impatient_port, "/v1/embeddings", 2, 30.0, bodies, [1, 1], once=True)
-    result = client.run(job)
+    with _serving(_Impatient) as port:
+        result = client.run(Job("127.0.0.1", port, "/v1/embeddings", 2, 30.0, bodies, [1, 1], once=True))
     assert result.failures == {}
     assert result.answered == 2
