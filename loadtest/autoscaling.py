@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from loadtest import adapter, client, command, plots, prometheus
+from loadtest import adapter, client, command, markdown, plots, prometheus
 from loadtest.client import Job
 from loadtest.command import MeasurementError
 from loadtest.figures import Figure, number, table
@@ -28,7 +28,6 @@ from loadtest.fleet import Fleet, Read, Replica, Second, simulate
 from loadtest.flood import Flood, Flooded, Plan
 from loadtest.generator import checked
 from loadtest.hpa import Autoscaler, Behavior, ExternalMetric, Metric, PodsMetric, Policy, Rules, reversals
-from loadtest.long_report import with_tables
 from loadtest.paced_server import paced_server
 from loadtest.report import machine
 from loadtest.server import embedserve, find_bundle
@@ -275,7 +274,7 @@ def rated(
     return found
 
 
-def markdown(found: Sequence[Figure]) -> str:
+def in_markdown(found: Sequence[Figure]) -> str:
     """The figures of the variants, a row for each."""
     rows: list[list[str]] = []
     for one in found[1:]:
@@ -283,7 +282,7 @@ def markdown(found: Sequence[Figure]) -> str:
             rows.append([one.topic])
         rows[-1].append(f"{number(one.value)} {one.unit}".strip())
     head = ["by", *(one.name for one in found[1 : len(rows[0])])]
-    return "".join(f"| {' | '.join(row)} |\n" for row in [head, ["---"] * len(head), *rows])
+    return markdown.table(head, rows, text_columns=len(head))
 
 
 def plot(recorded: Recorded, runs: Mapping[str, Sequence[Second]]) -> str:
@@ -318,23 +317,26 @@ def _measure(options: argparse.Namespace) -> None:
     if options.replay:
         recorded = read_json(options.json)
     else:
+        command.writable(options.json)
         recorded = record(options.model, options.serve_options, prometheus.find(), options.pace)
         options.json.write_text(json.dumps(asdict(recorded)) + "\n", "utf-8")
     runs = run(recorded)
     found = rated(recorded, runs, turns(recorded))
     print(table(found))
     if options.document:
-        document = options.document.read_text("utf-8")
-        options.document.write_text(with_tables(document, markdown(found), "autoscaling"), "utf-8")
+        markdown.rewrite(options.document, in_markdown(found), "autoscaling")
     if options.svg:
         options.svg.write_text(plot(recorded, runs), "utf-8")
 
 
 def read_json(path: Path) -> Recorded:
-    """What was recorded before. Raises MeasurementError."""
+    """What was recorded before. Raises MeasurementError, OSError."""
     if not path.exists():
         raise MeasurementError(f"{path} is not there: run it once without --replay")
-    return Recorded(**json.loads(path.read_text("utf-8")))
+    try:
+        return Recorded(**json.loads(path.read_text("utf-8")))
+    except (ValueError, TypeError) as error:
+        raise MeasurementError(f"{path} holds no record: {error}") from None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -342,8 +344,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", type=Path, default=RECORDED, help="what was recorded (default: %(default)s)")
     parser.add_argument("--pace", type=float, default=0.0, help="milliseconds a token (default: the model's own time)")
     parser.add_argument("--replay", action="store_true", help="simulate on that file, without a server")
-    parser.add_argument("--svg", type=Path, help="draw it there")
-    parser.add_argument("--document", type=Path, help="write the table into it, between its marks")
+    parser.add_argument("--svg", type=command.output, metavar="FILE", help="draw it there")
+    parser.add_argument(
+        "--document",
+        type=markdown.page("autoscaling"),
+        metavar="FILE",
+        help="write the table into it, between its marks",
+    )
     return parser
 
 

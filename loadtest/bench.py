@@ -19,7 +19,7 @@ from typing import Any
 
 import service
 from loadtest import command, figures
-from loadtest.command import RESULTS, MeasurementError
+from loadtest.command import MeasurementError
 from loadtest.figures import Figure
 from loadtest.plots import Lines, lines
 from loadtest.report import machine
@@ -66,6 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _bench(options: argparse.Namespace) -> None:
     started = time.monotonic()
+    path = command.results_file(options.json, "bench")
     rated: list[Figure] = []
     details: dict[str, Any] = {}
     for part in PARTS:
@@ -74,7 +75,6 @@ def _bench(options: argparse.Namespace) -> None:
             found, details[part.module] = _run(part, options.model)
             rated += found
     about = {"embedserve": service.__version__, "onnxruntime": runtime_version(), **machine()}
-    path = options.json or RESULTS / time.strftime("bench-%Y%m%d-%H%M%S.json")
     figures.write_json(path, rated, {"machine": about, "parts": details})
     print(figures.table(rated))
     print(f"\n{about['cpu']}, {about['cores']} cores; {time.monotonic() - started:.0f} s in all; every round: {path}")

@@ -6,18 +6,15 @@ import argparse
 import math
 import statistics
 import sys
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
-from loadtest import command, figures, generator
+from loadtest import command, figures, generator, markdown
 from loadtest.client import Job, Result
-from loadtest.command import RESULTS, MeasurementError
+from loadtest.command import MeasurementError
 from loadtest.figures import Figure
-from loadtest.long_report import with_tables
 from loadtest.report import machine
 from loadtest.server import Server, embedserve, find_bundle
 from loadtest.texts import Mix, Text, Texts
@@ -82,19 +79,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _measure(options: argparse.Namespace) -> None:
+    path = command.results_file(options.json, "capacity")
     found = measured(options)
     rated = [
         Figure(f"{one.precision}, {one.tokens} tokens", name, value, "requests/s")
         for one in found
         for name, value in (("measured", one.measured), ("per core", one.per_core))
     ]
-    path = options.json or RESULTS / time.strftime("capacity-%Y%m%d-%H%M%S.json")
     figures.write_json(path, rated, {"machine": machine(), "cores": options.cores, "price": options.price})
     text = tables(found, options.cores, options.price)
-    print(text)
+    print(text, end="")
     if options.document:
-        document = options.document.read_text("utf-8")
-        options.document.write_text(with_tables(document, f"{_where()}\n\n{text}\n", "capacity"), "utf-8")
+        markdown.rewrite(options.document, f"{_where()}\n\n{text}", "capacity")
 
 
 def measured(options: argparse.Namespace) -> list[Capacity]:
@@ -145,7 +141,7 @@ def _per_core(result: Result) -> float:
 def tables(found: Sequence[Capacity], cores: float, price: float) -> str:
     """In Markdown: what one replica does, how many it takes, and what a million texts cost."""
     made = (_of_one(found, cores), _of_many(found, cores), _costs(found, cores, price))
-    return "\n\n".join(_table(*one) for one in made)
+    return "\n".join(markdown.table(*one) for one in made)
 
 
 Table = tuple[Sequence[str], Sequence[Sequence[str]]]
@@ -178,11 +174,6 @@ def _first(one: Capacity) -> tuple[str, str]:
     return one.precision, f"{one.tokens:,}"
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---" if i == 0 else "---:" for i in range(len(head))], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def _short(value: float) -> str:
     """Three digits that count."""
     digits = 3 - len(str(int(value))) if value >= 1 else 3
@@ -201,7 +192,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, default=3.0, help="of each load (default: %(default)g)")
     parser.add_argument("--cores", type=float, default=usable_cores(), help="of a replica (default: %(default)s)")
     parser.add_argument("--price", type=float, default=1.0, help="of a replica's hour (default: %(default)g)")
-    parser.add_argument("--document", type=Path, help="write the tables into it, between its marks")
+    parser.add_argument(
+        "--document", type=markdown.page("capacity"), metavar="FILE", help="write the tables into it, between its marks"
+    )
     command.add_json(parser)
     return parser
 

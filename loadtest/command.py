@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -23,7 +24,7 @@ def run(name: str, work: Callable[[], None]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that children are ended on the way out
     try:
         work()
-    except (MeasurementError, StartupError, RuntimeError) as error:
+    except (MeasurementError, StartupError, RuntimeError, OSError) as error:
         say(name, str(error))
         return 1
     except KeyboardInterrupt:
@@ -46,7 +47,33 @@ def parser(name: str, text: str, examples: str = "", *, model: str = "what to se
 
 def add_json(parser: argparse.ArgumentParser) -> None:
     """For the benchmarks that keep their figures."""
-    parser.add_argument("--json", type=Path, metavar="FILE", help="for every figure (default: a new file in results/)")
+    parser.add_argument(
+        "--json", type=output, metavar="FILE", help="for every figure (default: a new file in results/)"
+    )
+
+
+def results_file(given: Path | None, name: str, suffix: str = ".json") -> Path:
+    """`given`, or a new one in results/. To be asked for before anything is measured: raises OSError where it could not
+    be written."""
+    return writable(given or RESULTS / time.strftime(f"{name}-%Y%m%d-%H%M%S{suffix}"))
+
+
+def writable(path: Path) -> Path:
+    """The same, in a folder that is there. Raises OSError where it cannot be written; leaves no file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    is_new = not path.exists()
+    path.open("a").close()
+    if is_new:
+        path.unlink()
+    return path
+
+
+def output(name: str) -> Path:
+    """For argparse: a file to write at the end, refused at once where it cannot be."""
+    try:
+        return writable(Path(name))
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"cannot be written: {error}") from None
 
 
 def some_of(known: Iterable[str]) -> Callable[[str], list[str]]:

@@ -6,7 +6,6 @@ import argparse
 import math
 import statistics
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -14,7 +13,6 @@ from pathlib import Path
 
 from loadtest import command, figures, generator
 from loadtest.client import Job, Result
-from loadtest.command import RESULTS
 from loadtest.figures import Figure
 from loadtest.raw import Ceiling
 from loadtest.report import aligned, machine
@@ -53,13 +51,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _measure(options: argparse.Namespace) -> None:
+    path = command.results_file(options.json, "concurrency")
     folder = find_bundle(options.model, _say)
     with embedserve(folder, options.serve_options) as server:
         sweep = _Sweep(folder, server)
         sweep.warm_up()
         rounds = [sweep.measure(number, options.seconds) for number in range(options.rounds)]
     points = medians(rounds)
-    path = options.json or RESULTS / time.strftime("concurrency-%Y%m%d-%H%M%S.json")
     details = {
         "machine": machine(),
         "points": {connections: asdict(point) for connections, point in points.items()},

@@ -5,14 +5,12 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 
 from loadtest import command, figures, generator
 from loadtest.client import Job, Result
-from loadtest.command import RESULTS
 from loadtest.figures import Figure
 from loadtest.generator import checked
 from loadtest.report import aligned, machine
@@ -47,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _measure(options: argparse.Namespace) -> None:
+    path = command.results_file(options.json, "duplicates")
     folder = find_bundle(options.model, _say)
     texts = Texts(Tokenizer(folder / TOKENIZER_JSON), SEED)
     distinct, popular = texts.draw(_DISTINCT, SINGLES), texts.draw(_POPULAR, SINGLES)
@@ -62,7 +61,6 @@ def _measure(options: argparse.Namespace) -> None:
             order = list(loads)[:: 1 if number % 2 == 0 else -1]
             rounds.append({name: _load(*loads[name], options.seconds) for name in order})
     found = summary(rounds)
-    path = options.json or RESULTS / time.strftime("duplicates-%Y%m%d-%H%M%S.json")
     details = {
         "machine": machine(),
         "summary": found,

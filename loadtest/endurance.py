@@ -7,11 +7,10 @@ import sys
 import time
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 from loadtest import command, load
-from loadtest.command import RESULTS, MeasurementError
+from loadtest.command import MeasurementError
 from loadtest.figures import Figure, table, write_json
 from loadtest.plots import Lines, lines
 from loadtest.process_watch import BLOCKS, Sample, Trend, blocks, look, trend, watched
@@ -81,10 +80,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _soak(options: argparse.Namespace) -> None:
+    report = command.results_file(options.json, "soak")
     found, status, samples = _load(options)
     figures = found.figures(options.max_slope)
     print(table(figures))
-    report = options.json or RESULTS / time.strftime("soak-%Y%m%d-%H%M%S.json")
     write_json(report, figures, {"seconds": options.seconds, "samples": [one._asdict() for one in samples]})
     if options.svg:
         options.svg.write_text(_plot(samples, trend(found.samples, lambda one: one.memory)), "utf-8")
@@ -148,8 +147,10 @@ def _parser() -> argparse.ArgumentParser:
         "--max-slope", type=float, default=5.0, metavar="MB", help="an hour of memory (default: %(default)g)"
     )
     command.add_json(parser)
-    parser.add_argument("--svg", type=Path, metavar="FILE", help="for the plot")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="locust's report (default: a new file in results/)")
+    parser.add_argument("--svg", type=command.output, metavar="FILE", help="for the plot")
+    parser.add_argument(
+        "--html", type=command.output, metavar="FILE", help="locust's report (default: a new file in results/)"
+    )
     parser.add_argument("--locust", default="locust", metavar="PROGRAM", help="(default: %(default)s)")
     return parser
 

@@ -25,7 +25,7 @@ from typing import Any
 import service
 from loadtest import command, figures
 from loadtest.client import percentile
-from loadtest.command import RESULTS, MeasurementError
+from loadtest.command import MeasurementError
 from loadtest.figures import Figure
 from loadtest.report import aligned, machine
 from loadtest.server import Server, embedserve, find_bundle
@@ -436,6 +436,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 async def _measure(options: argparse.Namespace) -> None:
+    path = command.results_file(options.json, "fairness")
     folder = find_bundle(options.model, _say)
     bundle = read_bundle(folder)
     texts = Texts(Tokenizer(folder / TOKENIZER_JSON), _SEED)
@@ -458,7 +459,6 @@ async def _measure(options: argparse.Namespace) -> None:
         "summary": found,
         "rounds": {"bulk": [asdict(one) for one in bulk], "document": [asdict(one) for one in documents]},
     }
-    path = options.json or RESULTS / time.strftime("fairness-%Y%m%d-%H%M%S.json")
     figures.write_json(path, rated_figures(found["bulk"]), details)
     print(bulk_table(found["bulk"]))
     if documents:

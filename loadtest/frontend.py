@@ -11,7 +11,6 @@ from functools import partial
 
 from loadtest import command, figures, generator
 from loadtest.client import Job, Result
-from loadtest.command import RESULTS
 from loadtest.figures import Figure
 from loadtest.generator import checked
 from loadtest.null_bundle import null_server
@@ -44,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _measure(options: argparse.Namespace) -> None:
+    path = command.results_file(options.json, "frontend")
     source = find_bundle(options.model, _say)
     tokenizer = Tokenizer(source / TOKENIZER_JSON)
     texts = Texts(tokenizer, SEED).draw(_TEXTS, SINGLES)
@@ -53,7 +53,6 @@ def _measure(options: argparse.Namespace) -> None:
             _say(f"{connections} connections")
             results[connections] = _load(connections, texts, server, options.seconds)
     tokenising = _tokenising(tokenizer, texts)
-    path = options.json or RESULTS / time.strftime("frontend-%Y%m%d-%H%M%S.json")
     details = {"machine": machine(), "results": {connections: asdict(one) for connections, one in results.items()}}
     figures.write_json(path, _figures(results, tokenising), details)
     heads = ["connections", "requests/s", "CPU µs", "p50 ms", "p99 ms", "client CPU s"]

@@ -56,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _measure(options: argparse.Namespace) -> None:
+    data, picture = (command.writable(options.output / f"int8-frontier.{kind}") for kind in ("json", "svg"))
     cache_dir = load_settings().cache_dir
     fetch(options.model, cache_dir, _say)
     checkpoint = locate(options.model, cache_dir).folder
@@ -70,9 +71,8 @@ def _measure(options: argparse.Namespace) -> None:
     about = {"embedserve": service.__version__, "onnxruntime": runtime_version(), **machine()}
     setup = {"model": options.model, "rounds": options.rounds, "seconds": options.seconds, "budgets": BUDGETS}
     content = {"machine": about, "setup": setup, "graphs": [asdict(one) for one in points]}
-    options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "int8-frontier.json").write_text(json.dumps(content, indent=2) + "\n", "utf-8")
-    (options.output / "int8-frontier.svg").write_text(plot(points, MINIMUM_BATCH_COSINE, GOAL), "utf-8")
+    data.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+    picture.write_text(plot(points, MINIMUM_BATCH_COSINE, GOAL), "utf-8")
     print(table(points))
 
 

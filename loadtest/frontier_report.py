@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from loadtest import markdown
+
 
 @dataclass(frozen=True, slots=True)
 class Point:
@@ -25,8 +27,11 @@ class Point:
 
 def table(points: Sequence[Point]) -> str:
     """Markdown."""
-    head = "| graph | tokens/s | × fp32 | (rounds) | by CPU | mean cosine | worst | top 10 | alone · in a batch |"
-    lines = [head, f"|---|{'---:|' * 8}"]
+    head = (
+        *("graph", "tokens/s", "× fp32", "(rounds)", "by CPU"),
+        *("mean cosine", "worst", "top 10", "alone · in a batch"),
+    )
+    rows = []
     for one in points:
         cells = [
             *(one.name, f"{one.tokens_per_second:,.0f}", f"{one.ratio:.2f}"),
@@ -34,8 +39,8 @@ def table(points: Sequence[Point]) -> str:
             *(f"{one.mean_cosine:.5f}", f"{one.worst_cosine:.4f}", f"{one.agreement:.1%}"),
             f"{one.worst_batch_cosine:.7f}",
         ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+        rows.append(cells)
+    return markdown.table(head, rows)
 
 
 _WIDTH, _HEIGHT = 820, 460

@@ -9,13 +9,12 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 from loadtest import command
-from loadtest.command import RESULTS, MeasurementError
+from loadtest.command import MeasurementError
 from loadtest.server import embedserve, find_bundle
 from loadtest.shapes import SECONDS, SHAPES
 from loadtest.thresholds import Thresholds
@@ -39,13 +38,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _load(options: argparse.Namespace) -> None:
-    report = options.html or RESULTS / time.strftime(f"load-{options.shape}-%Y%m%d-%H%M%S.html")
-    report.parent.mkdir(parents=True, exist_ok=True)
+    report = command.results_file(options.html, f"load-{options.shape}", ".html")
     seconds = options.seconds or SECONDS[options.shape]
     with _host(options) as host:
         _say(f"{options.shape} of {options.users} users for {seconds:g} s on {host}")
         status = _locust(options, host, seconds, report)
-    print(f"Report: {report}")
+    if report.exists():
+        print(f"Report: {report}")
     if status:
         raise MeasurementError(f"a threshold was missed, or locust itself failed (its exit status is {status})")
 
@@ -123,7 +122,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--p95-ms", type=_number(float), metavar="MS", help="95 %% of the answers must come as soon")
     parser.add_argument("--min-rps", type=_number(float), metavar="N", help="so many must be answered in a second")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="the report (default: a new file in results/)")
+    parser.add_argument(
+        "--html", type=command.output, metavar="FILE", help="the report (default: a new file in results/)"
+    )
     parser.add_argument("--locust", default="locust", metavar="PROGRAM", help="(default: %(default)s)")
     return parser
 

@@ -24,10 +24,10 @@ import numpy as np
 from tqdm import tqdm
 
 import service
-from loadtest import command
-from loadtest.command import RESULTS, MeasurementError
+from loadtest import command, markdown
+from loadtest.command import MeasurementError
 from loadtest.long_corpus import VARIANTS, Document, Query, documents, documents_in, half, queries
-from loadtest.long_report import plot, tables, with_tables
+from loadtest.long_report import plot, tables
 from loadtest.long_scores import Numbers, Positions, by_group, estimate, ranks, recall, reciprocal
 from loadtest.report import machine
 from loadtest.server import Server, embedserve
@@ -110,6 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _evaluate(options: argparse.Namespace) -> None:
     started = time.monotonic()
+    path = command.results_file(options.json, "long-documents")
     per_kind, per_depth = (3, 1) if options.quick else (20, 2)
     _say("choosing documents and passages")
     corpus = documents_in(options.texts) if options.texts else documents(per_kind, _SEED)
@@ -117,8 +118,6 @@ def _evaluate(options: argparse.Namespace) -> None:
     with embedserve(Path(options.model)) as server, _Client(server) as client:
         figures = _Evaluation(client, corpus, asked).figures()
     about = {"embedserve": service.__version__, "onnxruntime": runtime_version(), **machine()}
-    path = options.json or RESULTS / time.strftime("long-documents-%Y%m%d-%H%M%S.json")
-    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"machine": about, "model": options.model, **figures}, indent=2) + "\n", "utf-8")
     written = tables(figures, options.model)
     print(written)
@@ -128,8 +127,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _write(written: str, figures: Mapping[str, Any]) -> None:
-    page = DOCS / PAGE
-    page.write_text(with_tables(page.read_text("utf-8"), written), "utf-8")
+    markdown.rewrite(DOCS / PAGE, written, "evaluation")
     series = {name: figures["methods"][name]["half"]["recall_by_depth"] for name in PLOTTED}
     dashed = frozenset(name for name in PLOTTED if "overlap" in name)
     (DOCS / PLOT).write_text(

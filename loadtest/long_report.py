@@ -7,20 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.sax.saxutils import escape
 
+from loadtest import markdown
 from loadtest.long_corpus import VARIANTS
 from loadtest.long_scores import Estimate
 
 _TENTHS = range(1, 11)
 
 # --- Markdown -------------------------------------------------------------------------------------------------
-
-
-def with_tables(document: str, tables: str, name: str = "evaluation") -> str:
-    """The Markdown document with what is between its two marks of that name written anew."""
-    begin, end = f"<!-- {name} begin -->\n", f"<!-- {name} end -->"
-    before, _, rest = document.partition(begin)
-    _, _, after = rest.partition(end)
-    return f"{before}{begin}{tables}{end}{after}"
 
 
 def tables(figures: Mapping[str, Any], model: str) -> str:
@@ -55,7 +48,7 @@ def _about(figures: Mapping[str, Any], model: str) -> str:
         f"{model}, window of {figures['window']} tokens, Python {python}, seed {figures['seed']}: "
         f"{corpus['documents']} documents of {corpus['tokens']:,} tokens together, and {asked['count']:,} passages, "
         f"{min(by_depth)} to {max(by_depth)} from each tenth.\n\n"
-        + markdown_table(["documents", "count", "tokens", "shortest", "longest"], rows)
+        + markdown.table(["documents", "count", "tokens", "shortest", "longest"], rows)
     )
 
 
@@ -64,11 +57,11 @@ def _overall(figures: Mapping[str, Any]) -> str:
         [name, *(_percent(one[variant]["recall"]) for variant in VARIANTS), _percent(one["half"]["mrr"])]
         for name, one in figures["methods"].items()
     ]
-    return markdown_table(["method", *(f"recall@1, {variant}" for variant in VARIANTS), "MRR"], rows)
+    return markdown.table(["method", *(f"recall@1, {variant}" for variant in VARIANTS), "MRR"], rows)
 
 
 def _depths(methods: Mapping[str, Any], what: str) -> str:
-    return markdown_table(
+    return markdown.table(
         ["method", *map(str, _TENTHS)], [[name, *_percents(one["half"][what])] for name, one in methods.items()]
     )
 
@@ -79,7 +72,7 @@ def _groups(methods: Mapping[str, Any], lengths: Sequence[str]) -> str:
         [name, *_percents([*one["half"]["recall_by_length"], *one["half"]["recall_by_kind"].values()])]
         for name, one in methods.items()
     ]
-    return markdown_table(["method", *lengths, *kinds], rows)
+    return markdown.table(["method", *lengths, *kinds], rows)
 
 
 def _percent(found: Mapping[str, float]) -> str:
@@ -99,7 +92,7 @@ def _differences(figures: Mapping[str, Any]) -> str:
         [f"{one['method']} − {one['than']}", *(_points(one[variant]) for variant in VARIANTS)]
         for one in figures["differences"]
     ]
-    return markdown_table(["methods", *VARIANTS], rows)
+    return markdown.table(["methods", *VARIANTS], rows)
 
 
 def _costs(figures: Mapping[str, Any]) -> str:
@@ -110,7 +103,7 @@ def _costs(figures: Mapping[str, Any]) -> str:
     ]
     return (
         "What overlap costs: tokens computed ÷ tokens of the documents, by the server's own metrics.\n\n"
-        + markdown_table(["overlap", "computed ÷ tokens", "chunks a document"], rows)
+        + markdown.table(["overlap", "computed ÷ tokens", "chunks a document"], rows)
         + f"\nOne document of {alone['tokens']:,} tokens alone, without overlap: {alone['ratio']:.3f}.\n"
     )
 
@@ -124,15 +117,9 @@ def _late_words(late: Mapping[str, Any]) -> str:
         f"Late chunking: {late['passages']} passages that the model reads whole ({late['read_whole']} were), in "
         f"{late['chunks']:,} chunks of at most {late['max_tokens']} tokens. {late['queries']:,} of them, those of ten "
         "words or more, are to be found among all, by half of their own words.\n\n"
-        f"{markdown_table(['chunks', 'recall@1', 'MRR'], rows)}\n"
+        f"{markdown.table(['chunks', 'recall@1', 'MRR'], rows)}\n"
         f"Late − usual: {_points(late['difference'])} points of recall@1.\n"
     )
-
-
-def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """The first column to the left, the others to the right."""
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 # --- the plot -------------------------------------------------------------------------------------------------

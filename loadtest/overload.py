@@ -17,7 +17,7 @@ from pathlib import Path
 
 from loadtest import client, command, figures
 from loadtest.client import Job, percentile
-from loadtest.command import RESULTS, MeasurementError
+from loadtest.command import MeasurementError
 from loadtest.figures import Figure
 from loadtest.flood import Flood, Flooded, Plan, Sent
 from loadtest.generator import checked
@@ -64,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _measure(options: argparse.Namespace) -> bool:
+    path = command.results_file(options.json, "overload")
     folder = find_bundle(options.model, _say)
     texts = Texts(Tokenizer(folder / TOKENIZER_JSON), SEED).draw(_TEXTS, _MIX)
     bodies = [body_of([text], "base64") for text in texts]
@@ -78,7 +79,6 @@ def _measure(options: argparse.Namespace) -> bool:
         after = _capacity(server, bodies[_TEXTS // 2 :], tokens)
     burst = Burst(_CALM, _CALM + options.seconds, flooded)
     rated = list(burst.figures((before + after) / 2, memory, loop_seconds))
-    path = options.json or RESULTS / time.strftime("overload-%Y%m%d-%H%M%S.json")
     details = {
         "machine": machine(),
         "setup": {"seconds": options.seconds, "factor": options.factor, "serve_options": options.serve_options},

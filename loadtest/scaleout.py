@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 
 from loadtest import command, figures, generator
 from loadtest.client import Job, cpu_seconds
-from loadtest.command import RESULTS, MeasurementError
+from loadtest.command import MeasurementError
 from loadtest.figures import Figure
 from loadtest.report import machine
 from loadtest.server import find_bundle
@@ -81,13 +81,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _measure(options: argparse.Namespace) -> None:
     if reason := missing():
         raise MeasurementError(reason)
+    path = command.results_file(options.json, "scaleout")
     bundle = find_bundle(options.model, _say)
     texts = Texts(Tokenizer(bundle / TOKENIZER_JSON), SEED)
     build_image()
     with _places(bundle) as places:
         rounds = [_round(number, places, texts, options.requests) for number in range(-1, options.rounds)][1:]
     rated = list(rated_figures(rounds))
-    path = options.json or RESULTS / time.strftime("scaleout-%Y%m%d-%H%M%S.json")
     figures.write_json(
         path,
         rated,

@@ -195,7 +195,7 @@ def svg(found: Mapping[str, float], microseconds: float) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = command.parser("stages", _HELP, model="whose tokenizer is used")
     parser.add_argument("--seconds", type=float, default=10.0, help="of each of two loads (default: %(default)g)")
-    parser.add_argument("--svg", type=Path, metavar="FILE", help="also draw it")
+    parser.add_argument("--svg", type=command.output, metavar="FILE", help="also draw it")
     return parser
 
 

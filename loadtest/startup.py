@@ -17,7 +17,6 @@ from functools import partial
 from pathlib import Path
 
 from loadtest import command, figures
-from loadtest.command import RESULTS
 from loadtest.figures import Figure
 from loadtest.report import aligned, machine
 from loadtest.server import embedserve, find_bundle
@@ -48,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _measure(options: argparse.Namespace) -> None:
+    path = command.results_file(options.json, "startup")
     bundle = find_bundle(options.model, _say)
     starts = [_start(bundle, options.serve_options) for _ in range(options.starts)]
     columns = dict(zip(_NAMES, zip(*starts, strict=True), strict=True))
@@ -57,7 +57,6 @@ def _measure(options: argparse.Namespace) -> None:
     print(f"\nimports: {sum(imports.values()):.0f} ms, of which")
     most = sorted(imports.items(), key=lambda one: -one[1])[:_LISTED]
     print("\n".join(aligned([[name, f"{milliseconds:.0f}"] for name, milliseconds in most])))
-    path = options.json or RESULTS / time.strftime("startup-%Y%m%d-%H%M%S.json")
     details = {"machine": machine(), "starts": columns, "imports_milliseconds": dict(imports)}
     figures.write_json(path, _figures(columns), details)
     print(f"\nOf {len(starts)} starts; every figure: {path}")

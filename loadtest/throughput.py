@@ -24,7 +24,7 @@ import numpy as np
 import service
 from loadtest import command, figures, generator
 from loadtest.client import Job, Result, percentile
-from loadtest.command import RESULTS, MeasurementError
+from loadtest.command import MeasurementError
 from loadtest.figures import Figure
 from loadtest.generator import checked
 from loadtest.raw import Ceiling
@@ -101,6 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _bench(options: argparse.Namespace) -> None:
     started = time.monotonic()
+    path = command.results_file(options.json, "throughput")
     # A bundle's folder is what it is, whatever precision is asked for.
     folders = list(dict.fromkeys(find_bundle(options.model, _say, precision) for precision in options.precisions))
     texts = Texts(Tokenizer(folders[0] / TOKENIZER_JSON), SEED)
@@ -117,7 +118,6 @@ def _bench(options: argparse.Namespace) -> None:
         "summary": found,
         "rounds": [asdict(one) for one in rounds],
     }
-    path = options.json or RESULTS / time.strftime("throughput-%Y%m%d-%H%M%S.json")
     rated = list(rated_figures(found))
     figures.write_json(path, rated, details)
     print(table(found), "", figures.table(rated), sep="\n")

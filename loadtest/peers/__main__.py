@@ -20,10 +20,8 @@ from functools import partial
 from pathlib import Path
 
 import service
-from loadtest import command, figures, generator
+from loadtest import command, figures, generator, markdown
 from loadtest.client import Job, Result
-from loadtest.command import RESULTS
-from loadtest.long_report import with_tables
 from loadtest.peers.contestants import CONTESTANTS, Contestant, environment_variables, export
 from loadtest.peers.report import OURS, plot, rated_figures, summary, tables
 from loadtest.raw import Ceiling
@@ -74,6 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _compare(options: argparse.Namespace) -> None:
+    path = command.results_file(options.add_to or options.json, "peers")
     folder = find_bundle(DEFAULT_MODEL, _say)
     checkpoint = locate(DEFAULT_MODEL, load_settings().cache_dir).folder
     contestants = [one for one in CONTESTANTS if one.name in options.peers]
@@ -101,15 +100,13 @@ def _compare(options: argparse.Namespace) -> None:
         {load: {name: asdict(result) for name, result in results.items()} for load, results in one.items()}
         for one in rounds
     ]
-    path = options.add_to or options.json or RESULTS / time.strftime("peers-%Y%m%d-%H%M%S.json")
     figures.write_json(path, rated, details)
     print(figures.table(rated))
     print(f"\nMedians of {len(rounds)} rounds; every round: {path}")
     if len(rounds) >= 3 and len(loads) == len(LOADS) and len(contestants) == len(CONTESTANTS):
         figures.write_json(DOCS / "peers.json", rated, {**about, "summary": found})
         (DOCS / "peers.svg").write_text(plot(found), "utf-8")
-        document = DOCS / "PEERS.md"
-        document.write_text(with_tables(document.read_text("utf-8"), tables(found, about), "peers"), "utf-8")
+        markdown.rewrite(DOCS / "PEERS.md", tables(found, about), "peers")
 
 
 def _rounds_of(path: Path) -> list[Round]:
@@ -222,9 +219,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--rounds", type=int, default=3, help="(default: %(default)s)")
     parser.add_argument(
-        "--add-to", type=Path, metavar="FILE", help="adds its rounds to an earlier run's: a machine can rest in between"
+        "--add-to",
+        type=command.output,
+        metavar="FILE",
+        help="adds its rounds to an earlier run's: a machine can rest in between",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="for every figure (default: a new file in results/)")
+    command.add_json(parser)
     return parser
 
 

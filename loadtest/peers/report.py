@@ -7,9 +7,9 @@ import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from loadtest import markdown
 from loadtest.client import Result
 from loadtest.figures import Figure, number
-from loadtest.long_report import markdown_table
 from loadtest.peers.contestants import CONTESTANTS
 from loadtest.plots import Bars, bars
 
@@ -89,7 +89,7 @@ def tables(found: Summary, about: Mapping[str, Any]) -> str:
     parts = [
         f"{about['date']}, {about['machine']['cpu']}, {about['machine']['cores']} cores, Python "
         f"{about['machine']['python']}.\n",
-        markdown_table(["server", "versions", "settings"], rows),
+        markdown.table(["server", "versions", "settings"], rows),
     ]
     for load, results in found.items():
         rows = [_row(name, one) for name, one in results.items()]
@@ -103,7 +103,7 @@ def tables(found: Summary, about: Mapping[str, Any]) -> str:
             "ours is faster by",
             "by CPU time by",
         ]
-        parts += [f"{_WORDS[load]}.\n", markdown_table(head, rows)]
+        parts += [f"{_WORDS[load]}.\n", markdown.table(head, rows)]
     return "\n".join(parts)
 
 

@@ -128,3 +128,11 @@ def test_the_command_replays_and_draws(tmp_path: Path, capsys: pytest.CaptureFix
 def test_a_replay_of_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MeasurementError, match="without --replay"):
         read_json(tmp_path / "nothing.json")
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"pace": 1}'])
+def test_a_replay_of_something_else_is_refused(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    path.write_text(content, "utf-8")
+    with pytest.raises(MeasurementError, match="holds no record"):
+        read_json(path)

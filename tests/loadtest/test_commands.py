@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from loadtest import command
 from loadtest.bench import PARTS
 from loadtest.figures import read_json
 from loadtest.throughput import PRECISIONS
@@ -19,9 +20,9 @@ from tests.e2e.process import clean_environment, wait_until
 
 
 def _start(module: str, *arguments: str | Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", f"loadtest.{module}", *map(str, arguments)]
+    line = [sys.executable, "-m", f"loadtest.{module}", *map(str, arguments)]
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=clean_environment())
+    return subprocess.Popen(line, stdout=pipe, stderr=pipe, text=True, env=clean_environment())
 
 
 def _servers(bundle: Path) -> list[str]:
@@ -94,6 +95,41 @@ def test_what_traces_cost_is_told() -> None:
     assert process.returncode == 0, errors
     assert len(output.splitlines()) >= 6
     assert "traces are off" in output
+
+
+UNWRITABLE = [
+    ("throughput", "--json"),
+    ("peers", "--json"),
+    ("stages", "--svg"),
+    ("load", "--html"),
+    ("endurance", "--svg"),
+    ("capacity", "--document"),
+    ("autoscaling", "--document"),
+]
+
+
+@pytest.mark.parametrize(("module", "option"), UNWRITABLE)
+def test_what_cannot_be_written_in_the_end_is_refused_in_the_beginning(
+    module: str, option: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    process = _start(module, option, tmp_path / "file" / "figures")
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2, errors
+    assert f"argument {option}: " in errors.splitlines()[-1]
+
+
+def test_a_folder_for_results_that_cannot_be_made_is_a_reason_and_no_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "RESULTS", tmp_path / "results")
+    path = command.results_file(None, "bench")
+    assert path.parent.is_dir()
+    assert not path.exists()
+    (tmp_path / "results").rmdir()
+    (tmp_path / "results").touch()
+    assert command.run("bench", lambda: print(command.results_file(None, "bench"))) == 1
+    assert capsys.readouterr().err.startswith("bench: ")
 
 
 NO_LOADS = ["--users=0", "--seconds=-3", "--seconds=0", "--seconds=inf", "--fail-ratio=nan", "--p95-ms=x"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from loadtest.long_report import with_tables
 from loadtest.long_scores import by_group, estimate, ranks, recall, reciprocal
 
 # Three documents of two, one and two chunks; queries are axes.
@@ -35,13 +34,3 @@ def test_an_interval_is_around_its_mean_and_none_where_nothing_varies() -> None:
     assert (whole.value, whole.low, whole.high) == (0.5, 0.0, 1.0)
     alike = estimate(np.ones(4), clusters)
     assert (alike.value, alike.low, alike.high) == (1, 1, 1)
-
-
-def test_tables_replace_what_stood_between_the_marks_and_nothing_else() -> None:
-    before = "a\n<!-- evaluation begin -->\nold\n<!-- evaluation end -->\nb\n"
-    once = with_tables(before, "new\n")
-    assert "old" not in once
-    assert "new" in once
-    assert once.startswith("a\n")
-    assert once.endswith("b\n")
-    assert with_tables(once, "new\n") == once

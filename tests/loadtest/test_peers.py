@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from loadtest.client import Result
-from loadtest.long_report import with_tables
+from loadtest.markdown import with_tables
 from loadtest.peers.contestants import CONTESTANTS
 from loadtest.peers.environments import Environment
 from loadtest.peers.report import OURS, plot, rated_figures, summary, tables
