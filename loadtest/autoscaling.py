@@ -342,7 +342,9 @@ def read_json(path: Path) -> Recorded:
 def _parser() -> argparse.ArgumentParser:
     parser = command.parser("autoscaling", _HELP)
     parser.add_argument("--json", type=Path, default=RECORDED, help="what was recorded (default: %(default)s)")
-    parser.add_argument("--pace", type=float, default=0.0, help="milliseconds a token (default: the model's own time)")
+    parser.add_argument(
+        "--pace", type=command.number(float), default=0.0, help="milliseconds a token (default: the model's own time)"
+    )
     parser.add_argument("--replay", action="store_true", help="simulate on that file, without a server")
     parser.add_argument("--svg", type=command.output, metavar="FILE", help="draw it there")
     parser.add_argument(

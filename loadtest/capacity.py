@@ -188,10 +188,14 @@ def _where() -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = command.parser("capacity", _HELP)
-    parser.add_argument("--rounds", type=int, default=3, help="of everything (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=3.0, help="of each load (default: %(default)g)")
-    parser.add_argument("--cores", type=float, default=usable_cores(), help="of a replica (default: %(default)s)")
-    parser.add_argument("--price", type=float, default=1.0, help="of a replica's hour (default: %(default)g)")
+    command.add_rounds(parser, what="of everything")
+    command.add_seconds(parser, 3.0, "of each load")
+    parser.add_argument(
+        "--cores", type=command.number(float, 0.1), default=usable_cores(), help="of a replica (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--price", type=command.number(float), default=1.0, help="of a replica's hour (default: %(default)g)"
+    )
     parser.add_argument(
         "--document", type=markdown.page("capacity"), metavar="FILE", help="write the tables into it, between its marks"
     )

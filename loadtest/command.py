@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import signal
 import sys
 import time
@@ -50,6 +51,34 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", type=output, metavar="FILE", help="for every figure (default: a new file in results/)"
     )
+
+
+def add_rounds(parser: argparse.ArgumentParser, default: int = 3, what: str = "") -> None:
+    """For those that measure everything several times."""
+    words = f"{what} (default: %(default)s)".strip()
+    parser.add_argument("--rounds", type=number(int, 1), metavar="N", default=default, help=words)
+
+
+def add_seconds(parser: argparse.ArgumentParser, default: float, what: str) -> None:
+    """How long something is measured."""
+    words = f"{what} (default: %(default)g)"
+    parser.add_argument("--seconds", type=number(float, 0.1), metavar="N", default=default, help=words)
+
+
+def number(kind: type[int] | type[float], least: float = 0) -> Callable[[str], float]:
+    """For argparse: one of that kind, not below `least`, and finite."""
+
+    def parse(text: str) -> float:
+        try:
+            value: float = kind(text)
+        except ValueError:
+            value = math.nan
+        if not least <= value < math.inf:
+            what = "whole number" if kind is int else "number"
+            raise argparse.ArgumentTypeError(f"{text} is not a {what} of {least:g} or more")
+        return value
+
+    return parse
 
 
 def results_file(given: Path | None, name: str, suffix: str = ".json") -> Path:

@@ -138,8 +138,8 @@ def _table(points: Mapping[int, Point]) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = command.parser("concurrency", _HELP)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each load in each round (default: %(default)g)")
-    parser.add_argument("--rounds", type=int, default=3, help="(default: %(default)s)")
+    command.add_seconds(parser, 2.0, "of each load in each round")
+    command.add_rounds(parser)
     command.add_json(parser)
     return parser
 

@@ -140,11 +140,19 @@ def _plot(samples: Sequence[Sample], memory: Trend) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = command.parser("endurance", _HELP, model="what it serves")
-    parser.add_argument("--seconds", type=float, default=1800, help="of load (default: %(default)g)")
-    parser.add_argument("--warm-up", type=float, default=600, help="seconds that do not count (default: %(default)g)")
-    parser.add_argument("--users", type=int, default=12, help="of a request or two a second (default: %(default)s)")
+    command.add_seconds(parser, 1800, "of load")
     parser.add_argument(
-        "--max-slope", type=float, default=5.0, metavar="MB", help="an hour of memory (default: %(default)g)"
+        "--warm-up", type=command.number(float), default=600, help="seconds that do not count (default: %(default)g)"
+    )
+    parser.add_argument(
+        "--users", type=command.number(int, 1), default=12, help="of a request or two a second (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--max-slope",
+        type=command.number(float),
+        default=5.0,
+        metavar="MB",
+        help="an hour of memory (default: %(default)g)",
     )
     command.add_json(parser)
     parser.add_argument("--svg", type=command.output, metavar="FILE", help="for the plot")

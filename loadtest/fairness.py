@@ -468,14 +468,17 @@ async def _measure(options: argparse.Namespace) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = command.parser("fairness", _HELP, _EXAMPLES)
-    parser.add_argument("--rounds", type=int, default=3, help="(default: %(default)s)")
+    command.add_rounds(parser)
+    command.add_seconds(parser, 5.0, "of each window that is measured")
     parser.add_argument(
-        "--seconds", type=float, default=5.0, help="of each window that is measured (default: %(default)g)"
+        "--pause",
+        type=command.number(float),
+        default=50.0,
+        help="ms between a probe's answer and its next (default: %(default)g)",
     )
     parser.add_argument(
-        "--pause", type=float, default=50.0, help="ms between a probe's answer and its next (default: %(default)g)"
+        "--characters", type=command.number(int), default=1_000_000, help="of the document (default: 1000000)"
     )
-    parser.add_argument("--characters", type=int, default=1_000_000, help="of the document (default: 1000000)")
     command.add_json(parser)
     return parser
 

@@ -102,7 +102,7 @@ def _tokenising(tokenizer: Tokenizer, texts: Sequence[Text]) -> float:
 
 def _parser() -> argparse.ArgumentParser:
     parser = command.parser("frontend", _HELP, model="whose tokenizer is used")
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each load (default: %(default)g)")
+    command.add_seconds(parser, 5.0, "of each load")
     command.add_json(parser)
     return parser
 

@@ -174,9 +174,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--export", type=Path, metavar="FILE", help="its model.onnx by optimum, for the ways that begin with an export"
     )
-    parser.add_argument("--rounds", type=int, default=7, help="(default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=0.9, help="of a graph in a round (default: %(default)g)")
-    parser.add_argument("--sentences", type=int, default=2400, help="(default: %(default)s)")
+    command.add_rounds(parser, default=7)
+    command.add_seconds(parser, 0.9, "of a graph in a round")
+    parser.add_argument("--sentences", type=command.number(int, _ALONE), default=2400, help="(default: %(default)s)")
     parser.add_argument(
         "--output", type=Path, metavar="DIR", default=Path("docs"), help="for JSON and plot (default: %(default)s)"
     )

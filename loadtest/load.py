@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import math
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -81,18 +80,6 @@ def _locust(options: argparse.Namespace, host: str, seconds: float, report: Path
         process.wait()
 
 
-def _number(kind: type[int] | type[float], least: float = 0) -> Callable[[str], float]:
-    """For argparse: one of that kind, not below `least`, and finite."""
-
-    def parse(text: str) -> float:
-        value = kind(text)
-        if not least <= value < math.inf:
-            raise argparse.ArgumentTypeError(f"{text} is not a number of {least:g} or more")
-        return value
-
-    return parse
-
-
 def _without_slash(url: str) -> str:
     """Paths bring their own."""
     return url.rstrip("/")
@@ -106,9 +93,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--mix", choices=MIXES, default="usual", help="usual, or everyone a server may meet (default: %(default)s)"
     )
-    parser.add_argument("--users", type=_number(int, 1), default=32, help="at the peak (default: %(default)s)")
+    parser.add_argument("--users", type=command.number(int, 1), default=32, help="at the peak (default: %(default)s)")
     parser.add_argument(
-        "--seconds", type=_number(float, 1), help=f"(default: {', '.join(f'{k} {v:g}' for k, v in SECONDS.items())})"
+        "--seconds",
+        type=command.number(float, 1),
+        help=f"(default: {', '.join(f'{k} {v:g}' for k, v in SECONDS.items())})",
     )
     parser.add_argument(
         "--host",
@@ -118,10 +107,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--model", default=DEFAULT_MODEL, help="what that one serves (default: %(default)s)")
     parser.add_argument(
-        "--fail-ratio", type=_number(float), default=0.01, help="share of requests that may fail (default: %(default)g)"
+        "--fail-ratio",
+        type=command.number(float),
+        default=0.01,
+        help="share of requests that may fail (default: %(default)g)",
     )
-    parser.add_argument("--p95-ms", type=_number(float), metavar="MS", help="95 %% of the answers must come as soon")
-    parser.add_argument("--min-rps", type=_number(float), metavar="N", help="so many must be answered in a second")
+    parser.add_argument(
+        "--p95-ms", type=command.number(float), metavar="MS", help="95 %% of the answers must come as soon"
+    )
+    parser.add_argument(
+        "--min-rps", type=command.number(float), metavar="N", help="so many must be answered in a second"
+    )
     parser.add_argument(
         "--html", type=command.output, metavar="FILE", help="the report (default: a new file in results/)"
     )

@@ -212,8 +212,10 @@ class Burst:
 
 def _parser() -> argparse.ArgumentParser:
     parser = command.parser("overload", _HELP)
-    parser.add_argument("--seconds", type=float, default=60.0, help="of the burst (default: %(default)g)")
-    parser.add_argument("--factor", type=float, default=10.0, help="× the capacity (default: %(default)g)")
+    command.add_seconds(parser, 60.0, "of the burst")
+    parser.add_argument(
+        "--factor", type=command.number(float, 1), default=10.0, help="× the capacity (default: %(default)g)"
+    )
     command.add_json(parser)
     return parser
 

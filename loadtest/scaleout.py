@@ -190,8 +190,10 @@ def rated_figures(rounds: Sequence[Mapping[str, Rate]]) -> Iterator[Figure]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = command.parser("scaleout", _HELP)
-    parser.add_argument("--requests", type=int, default=300, help="of each load in each round (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=5, help="(default: %(default)s)")
+    parser.add_argument(
+        "--requests", type=command.number(int, 1), default=300, help="of each load in each round (default: %(default)s)"
+    )
+    command.add_rounds(parser, default=5)
     command.add_json(parser)
     return parser
 

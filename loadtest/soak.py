@@ -194,7 +194,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m loadtest.soak", description=_HELP, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--requests", type=int, default=200_000, help="of one text each (default: %(default)s)")
+    parser.add_argument(
+        "--requests",
+        type=command.number(int, _SAMPLES),
+        default=200_000,
+        help="of one text each (default: %(default)s)",
+    )
     parser.add_argument(
         "--policies", nargs="+", choices=list(POLICIES), default=["as-served"], help="(default: as-served)"
     )

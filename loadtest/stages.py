@@ -194,7 +194,7 @@ def svg(found: Mapping[str, float], microseconds: float) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = command.parser("stages", _HELP, model="whose tokenizer is used")
-    parser.add_argument("--seconds", type=float, default=10.0, help="of each of two loads (default: %(default)g)")
+    command.add_seconds(parser, 10.0, "of each of two loads")
     parser.add_argument("--svg", type=command.output, metavar="FILE", help="also draw it")
     return parser
 

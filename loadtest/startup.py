@@ -112,7 +112,7 @@ def _imports(bundle: Path) -> Mapping[str, float]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = command.parser("startup", _HELP, model="a bundle, or what `serve` takes")
-    parser.add_argument("--starts", type=int, default=10, help="(default: %(default)s)")
+    parser.add_argument("--starts", type=command.number(int, 1), default=10, help="(default: %(default)s)")
     command.add_json(parser)
     return parser
 

@@ -286,8 +286,8 @@ def _parser() -> argparse.ArgumentParser:
         default=list(PRECISIONS),
         help=f"bulk is measured for each (default: {','.join(PRECISIONS)})",
     )
-    parser.add_argument("--seconds", type=float, default=5.0, help="of the single load (default: %(default)g)")
-    parser.add_argument("--rounds", type=int, default=3, help="(default: %(default)s)")
+    command.add_seconds(parser, 5.0, "of the single load")
+    command.add_rounds(parser)
     parser.add_argument(
         "--encoding-format",
         choices=["base64", "float"],

@@ -94,7 +94,7 @@ def _microseconds(part: Callable[[], object], calls: int, rounds: int) -> float:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m loadtest.trace_cost", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=_ROUNDS, help="of each part (default: %(default)s)")
+    command.add_rounds(parser, _ROUNDS, what="of each part")
     return parser
 
 

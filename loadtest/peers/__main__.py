@@ -213,11 +213,14 @@ def _parser() -> argparse.ArgumentParser:
     peers, loads = [one.name for one in CONTESTANTS], [load.name for load in LOADS]
     parser.add_argument("--peers", type=command.some_of(peers), default=peers, help=f"of {','.join(peers)}")
     parser.add_argument("--only", type=command.some_of(loads), default=loads, help=f"of {','.join(loads)}")
-    parser.add_argument("--seconds", type=float, default=5.0, help="of the single load (default: %(default)g)")
+    command.add_seconds(parser, 5.0, "of the single load")
     parser.add_argument(
-        "--bulk-requests", type=int, default=12, help="of the bulk load, each sent once (default: %(default)s)"
+        "--bulk-requests",
+        type=command.number(int, 1),
+        default=12,
+        help="of the bulk load, each sent once (default: %(default)s)",
     )
-    parser.add_argument("--rounds", type=int, default=3, help="(default: %(default)s)")
+    command.add_rounds(parser)
     parser.add_argument(
         "--add-to",
         type=command.output,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -132,12 +133,26 @@ def test_a_folder_for_results_that_cannot_be_made_is_a_reason_and_no_traceback(
     assert capsys.readouterr().err.startswith("bench: ")
 
 
-NO_LOADS = ["--users=0", "--seconds=-3", "--seconds=0", "--seconds=inf", "--fail-ratio=nan", "--p95-ms=x"]
+NOTHING_TO_MEASURE = [
+    *(("load", wrong) for wrong in ("--users=0", "--seconds=-3", "--seconds=0", "--seconds=inf", "--fail-ratio=nan")),
+    *(("load", wrong) for wrong in ("--users=1.5", "--p95-ms=x")),
+    ("startup", "--starts=0"),
+    ("concurrency", "--rounds=0"),
+    ("fairness", "--seconds=0"),
+    ("overload", "--factor=nan"),
+    ("capacity", "--cores=0"),
+    ("soak", "--requests=0"),
+    ("frontier", "--sentences=7"),
+    ("trace_cost", "--rounds=0"),
+]
 
 
-@pytest.mark.parametrize("wrong", NO_LOADS)
-def test_a_load_of_nothing_is_refused(wrong: str) -> None:
-    process = _start("load", wrong)
+@pytest.mark.parametrize(("module", "wrong"), NOTHING_TO_MEASURE)
+def test_a_measurement_of_nothing_is_refused(module: str, wrong: str) -> None:
+    process = _start(module, wrong)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 2
-    assert f"argument {wrong.partition('=')[0]}" in errors.splitlines()[-1]
+    option, _, value = wrong.partition("=")
+    assert re.search(
+        rf"argument {option}: {value} is not a (whole )?number of [0-9.]+ or more$", errors.splitlines()[-1]
+    )
