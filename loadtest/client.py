@@ -181,9 +181,16 @@ class _Load:
         asyncio.get_running_loop().call_later(self.end - time.perf_counter(), self._read_clocks)
 
     def _read_clocks(self) -> None:
-        job = self._job
-        computed = real_tokens(Server(job.host, job.port, 0).counters()) if job.counts_parts else None
-        self.clocks.append(_Clocks(time.perf_counter(), time.process_time(), cpu_seconds(job.server_pid), computed))
+        computed, pid = self._computed() if self._job.counts_parts else None, self._job.server_pid
+        self.clocks.append(_Clocks(time.perf_counter(), time.process_time(), cpu_seconds(pid), computed))
+
+    def _computed(self) -> float | None:
+        """Tokens so far, by the server's counters; without them the load has failed."""
+        try:
+            return real_tokens(Server(self._job.host, self._job.port, 0).counters())
+        except RuntimeError as error:
+            self.fail("no counters", str(error))
+            return None
 
     def settle(self) -> None:
         """A connection has no request left that began in the window."""

@@ -26,6 +26,7 @@ from tqdm import tqdm
 import service
 from loadtest import command, markdown
 from loadtest.command import MeasurementError
+from loadtest.local import urlopen
 from loadtest.long_corpus import VARIANTS, Document, Query, documents, documents_in, half, queries
 from loadtest.long_report import plot, tables
 from loadtest.long_scores import Numbers, Positions, by_group, estimate, ranks, recall, reciprocal
@@ -145,7 +146,7 @@ class _Client:
         self._server = server
         self._threads = ThreadPoolExecutor(_CONNECTIONS)
         self._url = f"http://{server.host}:{server.port}"
-        with urllib.request.urlopen(f"{self._url}/info", timeout=10) as reply:
+        with urlopen(f"{self._url}/info", 10.0) as reply:
             self.max_input_length = int(json.load(reply)["max_input_length"])
 
     def __enter__(self) -> _Client:
@@ -179,7 +180,7 @@ class _Client:
             f"{self._url}/v1/embeddings", json.dumps(body).encode(), {"content-type": "application/json"}
         )
         try:
-            with urllib.request.urlopen(request, timeout=300) as reply:
+            with urlopen(request, 300.0) as reply:
                 return json.load(reply)
         except OSError as error:
             raise MeasurementError(f"the server did not answer a request: {error}") from error

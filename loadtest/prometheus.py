@@ -5,22 +5,23 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-import socket
 import subprocess
 import time
 import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from loadtest.local import free_port, urlopen
+
 _START_LIMIT = 60.0  # seconds until it must answer
+_ANSWER_LIMIT = 30.0  # seconds for a request
 
 Sample = tuple[Mapping[str, str], float]
 
 
-class BadQuery(Exception):
+class BadQuery(RuntimeError):
     """Prometheus did not take an expression; its own words."""
 
 
@@ -33,7 +34,8 @@ class Prometheus:
     def get(self, path: str, **parameters: str) -> Any:
         """`data` of a route of its API. Raises BadQuery, OSError."""
         try:
-            with _open(f"{self._url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}") as reply:
+            url = f"{self._url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
+            with urlopen(url, _ANSWER_LIMIT) as reply:
                 return json.load(reply)["data"]
         except urllib.error.HTTPError as error:
             raise BadQuery(f"{parameters}: {error.read().decode()}") from None
@@ -53,7 +55,7 @@ class Prometheus:
     def is_ready(self) -> bool:
         """Whether it answers."""
         try:
-            with _open(f"{self._url}/-/ready"):
+            with urlopen(f"{self._url}/-/ready", _ANSWER_LIMIT):
                 return True
         except OSError:
             return False
@@ -89,7 +91,7 @@ def scraping(
             }
         ],
     }
-    file, log, port = folder / "prometheus.yaml", folder / "prometheus.log", _free_port()
+    file, log, port = folder / "prometheus.yaml", folder / "prometheus.log", free_port()
     file.write_text(json.dumps(configuration), "utf-8")  # which is YAML
     command = [str(program), f"--config.file={file}", f"--storage.tsdb.path={folder / 'data'}"]
     command += ["--enable-feature=exemplar-storage"]
@@ -106,17 +108,3 @@ def scraping(
     finally:
         process.kill()
         process.wait()
-
-
-def _open(url: str) -> Any:
-    return _OPENER.open(url, timeout=30)
-
-
-_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # it is on this machine
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

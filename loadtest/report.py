@@ -41,7 +41,7 @@ def _mean(one: Rate, other: Rate) -> Rate:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """One load in one round. `batches` are differences of the server's own counters, where it has them."""
+    """One load in one round. `batches` are differences of the server's own counters."""
 
     result: Result
     mix: str

@@ -9,19 +9,19 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from loadtest.local import urlopen
 from models.compile import compile_checkpoint, find_cached
 from service.bundle import is_bundle
 from service.precision import Precision
 from service.settings import load_settings
 
 _START_LIMIT = 120.0  # seconds until it must have said its URL
+_ANSWER_LIMIT = 10.0  # seconds for its metrics
 _STOP_LIMIT = 20.0  # seconds until SIGTERM must have ended it
 _URL = re.compile(r"http://[^\s/]+")
 _COUNTERS = (
@@ -39,12 +39,13 @@ class Server:
     pid: int
 
     def counters(self) -> dict[str, float]:
-        """What /metrics says about batches so far; empty for a server without such metrics."""
+        """What /metrics says about batches so far. Raises RuntimeError where it does not."""
+        url = f"http://{self.host}:{self.port}/metrics"
         try:
-            with urllib.request.urlopen(f"http://{self.host}:{self.port}/metrics", timeout=10) as reply:
+            with urlopen(url, _ANSWER_LIMIT) as reply:
                 lines = reply.read().decode().splitlines()
-        except (urllib.error.URLError, OSError):
-            return {}
+        except OSError as error:
+            raise RuntimeError(f"{url} does not say what was computed: {error}") from None
         found = dict.fromkeys(_COUNTERS, 0.0)
         for line in lines:
             name = line.partition("{")[0].removeprefix("embedserve_")
@@ -53,9 +54,9 @@ class Server:
         return found
 
 
-def real_tokens(counters: Mapping[str, float]) -> float | None:
-    """What was computed but for padding; None for a server that does not count it."""
-    return counters["computed_tokens_total"] - counters["padding_tokens_total"] if counters else None
+def real_tokens(counters: Mapping[str, float]) -> float:
+    """What was computed but for padding."""
+    return counters["computed_tokens_total"] - counters["padding_tokens_total"]
 
 
 def find_bundle(model: str, say: Callable[[str], None], precision: Precision = "fp32") -> Path:
@@ -102,7 +103,7 @@ def answering(
 
     def answers(_: str) -> tuple[str, int] | None:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=1):
+            with urlopen(f"http://127.0.0.1:{port}{path}", 1.0):
                 return "127.0.0.1", port
         except OSError:
             return None

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from loadtest import command, figures
 from loadtest.figures import Figure
+from loadtest.local import urlopen
 from loadtest.report import aligned, machine
 from loadtest.server import embedserve, find_bundle
 
@@ -83,11 +84,11 @@ def _start(bundle: Path, options: Sequence[str]) -> tuple[float, float, float]:
 
 
 def _ask(url: str, text: str) -> None:
-    """Raises URLError, which a start that went wrong deserves."""
+    """Raises OSError where it is not answered with 200."""
     request = urllib.request.Request(
         url, json.dumps({"input": [text] * 8}).encode(), {"content-type": "application/json"}
     )
-    with urllib.request.urlopen(request, timeout=60) as reply:
+    with urlopen(request, 60.0) as reply:
         reply.read()
 
 

@@ -214,7 +214,7 @@ class _Rounds:
         result = generator.run(job)
         after = one.server.counters()
         check(load.name, requests, result, one.ceiling)
-        batches = {name: after[name] - before[name] for name in after if name in before}
+        batches = {name: after[name] - before[name] for name in after}
         return Served(replace(result, samples={}), load.mix.name, one.precision, load.texts_per_request, batches)
 
 

@@ -11,7 +11,6 @@ import contextlib
 import math
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -22,6 +21,7 @@ from pathlib import Path
 import service
 from loadtest import command, figures, generator, markdown
 from loadtest.client import Job, Result
+from loadtest.local import free_port
 from loadtest.peers.contestants import CONTESTANTS, Contestant, environment_variables, export
 from loadtest.peers.report import OURS, plot, rated_figures, summary, tables
 from loadtest.raw import Ceiling
@@ -126,18 +126,11 @@ def _peers(folder: Path, checkpoint: Path, contestants: Sequence[Contestant]) ->
         found = [Peer(OURS, PATH, stack.enter_context(embedserve(folder)))]
         for one in contestants:
             _say(f"starting {one.name}")
-            port = _free_port()
+            port = free_port()
             command_line = one.command(checkpoint, port)
             server = answering(command_line, environment_variables(), port, "/health", one.folder)
             found.append(Peer(one.name, one.path, stack.enter_context(server)))
         yield found
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
 
 
 @contextlib.contextmanager

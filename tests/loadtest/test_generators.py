@@ -14,8 +14,10 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
+import loadtest.server
 from loadtest import client, generator, wrk
 from loadtest.client import Job, Result
+from loadtest.local import free_port
 from tests.e2e.process import Server, cosines, openai_vectors
 
 needs_wrk = pytest.mark.skipif(not wrk.available(), reason="wrk is not installed")
@@ -79,6 +81,23 @@ def test_parts_of_requests_are_counted_by_the_servers_own_counters(server: Serve
     assert result.generator == "python"
     assert result.computed_per_second is not None
     assert result.computed_per_second > 0
+
+
+def test_what_the_server_computed_is_asked_of_it_and_of_no_proxy(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.delenv("no_proxy", raising=False)
+    counters = loadtest.server.Server("127.0.0.1", server.port, server.process.pid).counters()
+    assert counters["computed_tokens_total"] > 0
+
+
+def test_a_server_that_does_not_say_what_it_computed_is_a_failure() -> None:
+    with _serving(_Listening) as port:
+        job = Job("127.0.0.1", port, "/v1/embeddings", 1, 0.2, ["{}"] * 9, [1] * 9, warmup=0.1, counts_parts=True)
+        result = client.run(job)
+    assert result.failures["no counters"] == 2
+    assert "/metrics does not say what was computed: HTTP Error 501" in result.first_failure
 
 
 def test_a_job_of_requests_sent_once_counts_every_token_of_them(server: Server) -> None:
