@@ -44,6 +44,7 @@ _FILL = 3.0  # seconds until every bulk request is tokenised and queued
 _PATH = "/v1/embeddings"
 # The document is larger than what a request may be by default.
 _SERVE_OPTIONS = ("--max-request-tokens", "600000", "--max-body-bytes", "8000000", "--request-timeout", "300")
+_PATIENCE = 330.0  # seconds until an answer counts as missing: the server itself gives up before
 _PROBES = ("text", "livez")
 _PERCENTILES = ("p50", "p95", "p99", "max")
 
@@ -103,10 +104,10 @@ def _as_if_sent_all_the_time(seconds: float, pause: float) -> Iterator[float]:
     """A probe that waits sends no other; those that would have come meanwhile would have waited for the rest.
 
     Without them ("coordinated omission", as HdrHistogram's expected interval has it) one wait of 40 s beside a
-    hundred of 10 ms would be a percentile that nobody looks at.
+    hundred of 10 ms would be a percentile that nobody looks at. Without a pause nothing else was to be expected.
     """
     yield seconds
-    while (seconds := seconds - pause) > 0:
+    while pause and (seconds := seconds - pause) > 0:
         yield seconds
 
 
@@ -165,17 +166,21 @@ class _Connection:
         self._writer = writer
 
     async def exchange(self, request: bytes) -> float:
-        """Seconds to the last byte of the answer. Raises MeasurementError where it is no 200."""
+        """Seconds to the last byte of the answer. Raises MeasurementError where it is no 200, or does not come."""
         begin = time.perf_counter()
         self._writer.write(request)
         try:
-            head = (await self._reader.readuntil(b"\r\n\r\n")).lower()
-            body = await self._reader.readexactly(int(head.partition(b"content-length:")[2].split()[0]))
-        except (OSError, EOFError, IndexError) as error:
+            async with asyncio.timeout(_PATIENCE):
+                head, body = await self._answer()
+        except (OSError, EOFError, IndexError) as error:  # TimeoutError is an OSError
             raise MeasurementError(f"no answer: {error!r}") from None
         if head[9:12] != b"200":
             raise MeasurementError(f"not every answer is a 200: {(head + body)[:500].decode('utf-8', 'replace')}")
         return time.perf_counter() - begin
+
+    async def _answer(self) -> tuple[bytes, bytes]:
+        head = (await self._reader.readuntil(b"\r\n\r\n")).lower()
+        return head, await self._reader.readexactly(int(head.partition(b"content-length:")[2].split()[0]))
 
 
 @asynccontextmanager
@@ -250,10 +255,9 @@ class _Bench:
         clients = [asyncio.ensure_future(self._push_bulk()) for _ in range(_BULK_CONNECTIONS)]
         try:
             await asyncio.sleep(_FILL)
+            _raise_what_ended(clients)
             yield
-            for client in clients:
-                if client.done():
-                    client.result()  # it never ends but by an error
+            _raise_what_ended(clients)
         finally:
             for client in clients:
                 client.cancel()
@@ -310,6 +314,13 @@ class _Bench:
     async def _post_document(self) -> None:
         async with _connected(self._server) as connection:
             await connection.exchange(self._document)
+
+
+def _raise_what_ended(clients: Sequence[asyncio.Future[None]]) -> None:
+    """Clients never end but by an error."""
+    for client in clients:
+        if client.done():
+            client.result()
 
 
 def _document(characters: int) -> str:
