@@ -29,7 +29,7 @@ from service.runtime.session import runtime_version
 from service.settings import DEFAULT_MODEL
 
 _PART_SECONDS = 240  # until a part is given up
-_LEAVE_SECONDS = 30  # that it then has to stop its servers
+_LEAVE_SECONDS = 60  # that it then has to stop its servers, two of them at most
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,10 @@ class MeasurementError(Exception):
 
 
 def run(name: str, work: Callable[[], None]) -> int:
-    """Exit status: 0, or 1 with a reason."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that children are ended on the way out
+    """Exit status: 0; 1 with a reason; 130 where it was interrupted. SIGTERM and SIGHUP end it by SystemExit, so that
+    children are ended on the way out."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda got, _: sys.exit(128 + got))
     try:
         work()
     except (MeasurementError, StartupError, RuntimeError, OSError) as error:

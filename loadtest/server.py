@@ -32,11 +32,12 @@ _COUNTERS = (
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Where it listens, and which process it is."""
+    """Where it listens, and which process it is; `errors` has what it says on stderr, while it runs."""
 
     host: str
     port: int
     pid: int
+    errors: Path = Path(os.devnull)
 
     def counters(self) -> dict[str, float]:
         """What /metrics says about batches so far. Raises RuntimeError where it does not."""
@@ -70,11 +71,14 @@ def find_bundle(model: str, say: Callable[[str], None], precision: Precision = "
 
 
 @contextlib.contextmanager
-def embedserve(bundle: Path, options: Sequence[str] = ()) -> Iterator[Server]:
-    """This project's server on a free port, without an access log, whatever the caller's environment says."""
+def embedserve(
+    bundle: Path, options: Sequence[str] = (), interpreter: Sequence[str] = (sys.executable,)
+) -> Iterator[Server]:
+    """This project's server on a free port, without an access log, whatever the caller's environment says. Raises
+    RuntimeError with the last of its words where it does not start."""
     ours = ("EMBEDSERVE_", "AIP_")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    command = [sys.executable, "-m", "service.cli", "serve", str(bundle), "--port", "0", *options]
+    command = [*interpreter, "-m", "service.cli", "serve", str(bundle), "--port", "0", *options]
     with running(command, environment | {"EMBEDSERVE_ACCESS_LOG": "false"}) as server:
         yield server
 
@@ -128,7 +132,7 @@ def _started(
             )
         try:
             host, port = _wait_until_ready(process, output, errors, where)
-            yield Server(host, port, process.pid)
+            yield Server(host, port, process.pid, errors)
         finally:
             stop(process)
 
@@ -141,15 +145,18 @@ def _wait_until_ready(
         if found := where(output.read_text("utf-8", "replace")):
             return found
         time.sleep(0.02)
-    said = errors.read_text("utf-8", "replace").strip()[-2000:]
-    raise RuntimeError(f"the server did not start (exit status {process.poll()}):\n{said}")
+    status, said = process.poll(), errors.read_text("utf-8", "replace").strip()[-2000:]
+    why = f"within {_START_LIMIT:.0f} s" if status is None else f"(exit status {status})"
+    raise RuntimeError(f"the server did not start {why}:\n{said}")
 
 
 def stop(process: subprocess.Popen[bytes], seconds: float = _STOP_LIMIT) -> None:
-    """SIGTERM, and after so many seconds SIGKILL."""
+    """SIGTERM, and SIGKILL after so many seconds, or at once where this process is told to end meanwhile."""
     process.terminate()
     try:
         process.wait(seconds)
     except subprocess.TimeoutExpired:
+        pass
+    finally:
         process.kill()
         process.wait()

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import statistics
-import subprocess
 import sys
 import time
 import urllib.request
@@ -98,13 +97,9 @@ def _memory(pid: int) -> float:
 
 
 def _imports(bundle: Path) -> Mapping[str, float]:
-    """Milliseconds by top-level package."""
-    own = [sys.executable, "-X", "importtime", "-m", "service.cli", "serve", str(bundle), "--port", "0"]
-    with subprocess.Popen(own, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        process.terminate()
-        _, errors = process.communicate(timeout=60)
+    """Milliseconds by top-level package. Raises RuntimeError."""
+    with embedserve(bundle, interpreter=[sys.executable, "-X", "importtime"]) as server:
+        errors = server.errors.read_text("utf-8")
     found: dict[str, float] = defaultdict(float)
     for microseconds, package in _IMPORT.findall(errors):
         found[package] += int(microseconds) / 1000

@@ -68,15 +68,16 @@ def test_bulk_is_measured_for_what_can_be_compiled_for_a_cpu(precision: Precisio
     refuse_at_odds(Options(precision=precision))
 
 
-def test_a_benchmark_that_is_told_to_leave_stops_its_server(own_bundle: Path) -> None:
+@pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_benchmark_that_is_told_to_leave_stops_its_server(own_bundle: Path, told: signal.Signals) -> None:
     process = _start("concurrency", "--model", own_bundle, "--seconds", "30")
     try:
         wait_until(lambda: bool(_servers(own_bundle)), "the server of a benchmark")
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(told)
         process.communicate(timeout=60)
     finally:
         process.kill()
-    assert process.returncode == 143
+    assert process.returncode == 128 + told
     assert not _servers(own_bundle)
 
 
