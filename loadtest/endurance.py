@@ -12,9 +12,12 @@ from typing import NamedTuple
 from loadtest import command, load
 from loadtest.command import MeasurementError
 from loadtest.figures import Figure, table, write_json
+from loadtest.load import Load
 from loadtest.plots import Lines, lines
 from loadtest.process_watch import BLOCKS, Sample, Trend, blocks, look, trend, watched
 from loadtest.server import embedserve, find_bundle
+from loadtest.thresholds import Thresholds
+from service.bundle import read_bundle
 
 _POINTS = 15  # of the plot
 _REST = 3.0  # seconds after the load until what it held must be given back
@@ -80,6 +83,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _soak(options: argparse.Namespace) -> None:
+    if options.warm_up + BLOCKS > options.seconds:
+        raise MeasurementError(
+            f"{options.seconds:g} s of load are too few behind {options.warm_up:g} s that do not count"
+        )
     report = command.results_file(options.json, "soak")
     found, status, samples = _load(options)
     figures = found.figures(options.max_slope)
@@ -94,18 +101,14 @@ def _soak(options: argparse.Namespace) -> None:
 
 
 def _load(options: argparse.Namespace) -> tuple[Soaked, int, list[Sample]]:
-    with embedserve(find_bundle(options.model, _say), [*_PATIENT, *options.serve_options]) as server:
+    html = command.results_file(options.html, "load-soak", ".html")
+    locust, folder = load.find_locust(options.locust), find_bundle(options.model, _say)
+    users = Load("everyone", "soak", 2 * options.users, options.seconds, Thresholds(fail_ratio=0.0))  # half of the peak
+    with embedserve(folder, [*_PATIENT, *options.serve_options]) as server:
         before = look(server.pid)
         _say(f"{options.users} users, {options.seconds:g} s, process {server.pid}")
         with watched(server.pid) as samples:
-            status = load.main(
-                [
-                    *("--host", f"http://{server.host}:{server.port}", "--mix", "everyone", "--shape", "soak"),
-                    *("--users", str(2 * options.users), "--seconds", str(options.seconds), "--fail-ratio", "0"),
-                    *("--locust", options.locust),
-                    *(("--html", str(options.html)) if options.html else ()),
-                ]
-            )
+            status = load.run(locust, users, f"http://{server.host}:{server.port}", html, read_bundle(folder))
         time.sleep(_REST)
         after = look(server.pid)
     kept = [one for one in samples if options.warm_up <= one.seconds <= options.seconds]

@@ -9,6 +9,7 @@ those of `locustfile.py`.
 from __future__ import annotations
 
 import json
+import os
 import random
 import socket
 from collections.abc import Callable, Collection, Mapping
@@ -17,12 +18,12 @@ from urllib.parse import urlsplit
 
 from locust import between, task
 
-from loadtest.locustfile import SHAPE, Client, document, long_document, query
+from loadtest.locustfile import HEADERS, SHAPE, Client, document, long_document, query
 
 if SHAPE:
     from loadtest.locustfile import Shape  # noqa: F401 - locust looks for it here
 
-MODEL = "all-MiniLM-L6-v2"
+MODEL = os.environ.get("EMBEDSERVE_LOAD_MODEL", "all-MiniLM-L6-v2")
 _KSERVE = f"/v2/models/{MODEL}/infer"
 _TOO_SOON = (1, 2, 5, 10, 20)  # milliseconds
 _REFUSED: tuple[tuple[str, str, str, Collection[int]], ...] = (
@@ -103,7 +104,7 @@ class Anyone(Client):
         headers: Mapping[str, str] | None = None,
     ) -> None:
         """A request whose statuses are known."""
-        told = {"content-type": "application/json", **(headers or {})}
+        told = {"content-type": "application/json", **HEADERS, **(headers or {})}
         with self.client.post(path, data=body.encode(), headers=told, name=name, catch_response=True) as response:
             if response.status_code in statuses:
                 response.success()

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from loadtest.command import MeasurementError
 from loadtest.server import embedserve, find_bundle
 from loadtest.shapes import SECONDS, SHAPES
 from loadtest.thresholds import Thresholds
+from service.bundle import Bundle, read_bundle
+from service.naming import Claim
 from service.settings import DEFAULT_MODEL
 
 _HERE = Path(__file__).parent
@@ -30,6 +33,26 @@ _HELP = "Searchers, indexers and bursts in two dialects, as many as a shape says
 _say = partial(command.say, "load")
 
 
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What locust is told: a mix of users, how many of them and when, and what they must find."""
+
+    mix: str
+    shape: str
+    users: int
+    seconds: float
+    thresholds: Thresholds
+
+    def variables(self) -> dict[str, str]:
+        """For the environment of locust."""
+        return {
+            "EMBEDSERVE_LOAD_SHAPE": self.shape,
+            "EMBEDSERVE_LOAD_SECONDS": str(self.seconds),
+            "EMBEDSERVE_LOAD_USERS": str(self.users),
+            **self.thresholds.variables(),
+        }
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0, or 1 where a threshold was missed."""
     options = _parser().parse_args(arguments)
@@ -38,10 +61,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _load(options: argparse.Namespace) -> None:
     report = command.results_file(options.html, f"load-{options.shape}", ".html")
-    seconds = options.seconds or SECONDS[options.shape]
-    with _host(options) as host:
-        _say(f"{options.shape} of {options.users} users for {seconds:g} s on {host}")
-        status = _locust(options, host, seconds, report)
+    program = find_locust(options.locust)
+    wished = Thresholds(options.fail_ratio, options.p95_ms, options.min_rps)
+    load = Load(options.mix, options.shape, options.users, options.seconds or SECONDS[options.shape], wished)
+    with _host(options) as (host, bundle):
+        _say(f"{load.shape} of {load.users} users for {load.seconds:g} s on {host}")
+        status = run(program, load, host, report, bundle)
     if report.exists():
         print(f"Report: {report}")
     if status:
@@ -49,35 +74,43 @@ def _load(options: argparse.Namespace) -> None:
 
 
 @contextlib.contextmanager
-def _host(options: argparse.Namespace) -> Iterator[str]:
+def _host(options: argparse.Namespace) -> Iterator[tuple[str, Bundle | None]]:
+    """Its URL, and what it serves where that is known."""
     if options.host:
-        yield options.host
+        yield options.host, None
         return
-    with embedserve(find_bundle(options.model, _say)) as server:
-        yield f"http://{server.host}:{server.port}"
+    folder = find_bundle(options.model, _say)
+    with embedserve(folder) as server:
+        yield f"http://{server.host}:{server.port}", read_bundle(folder)
 
 
-def _locust(options: argparse.Namespace, host: str, seconds: float, report: Path) -> int:
-    """Its exit status. Raises MeasurementError where there is no locust."""
-    program = shutil.which(options.locust)
+def find_locust(name: str) -> str:
+    """The program. Raises MeasurementError where there is none."""
+    program = shutil.which(name)
     if program is None:
-        raise MeasurementError(f"there is no {options.locust}; `make load` installs it into an environment of its own")
-    environment = {
-        "PYTHONPATH": str(_HERE.parent),
-        "EMBEDSERVE_LOAD_SHAPE": options.shape,
-        "EMBEDSERVE_LOAD_SECONDS": str(seconds),
-        "EMBEDSERVE_LOAD_USERS": str(options.users),
-        **Thresholds(options.fail_ratio, options.p95_ms, options.min_rps).variables(),
-    }
-    arguments = ["-f", str(MIXES[options.mix]), "--headless", "--only-summary", "--host", host, "--html", str(report)]
+        raise MeasurementError(f"there is no {name}; `make load` installs it into an environment of its own")
+    return program
+
+
+def run(program: str, load: Load, host: str, report: Path, bundle: Bundle | None) -> int:
+    """Locust's exit status. Vectors must be those of `bundle`, where it is known. Raises MeasurementError where locust
+    does not end."""
+    environment = {"PYTHONPATH": str(_HERE.parent), **load.variables(), **(_served(bundle) if bundle else {})}
+    arguments = ["-f", str(MIXES[load.mix]), "--headless", "--only-summary", "--host", host, "--html", str(report)]
     process = subprocess.Popen([program, *arguments], env=os.environ | environment)
     try:
-        return process.wait(seconds + _PATIENCE)
+        return process.wait(load.seconds + _PATIENCE)
     except subprocess.TimeoutExpired:
         raise MeasurementError("locust did not end in time") from None
     finally:
         process.kill()
         process.wait()
+
+
+def _served(bundle: Bundle) -> dict[str, str]:
+    """What users have to know of a model: its name, and how long its vectors are."""
+    name = Claim(None, (), bundle.model_id).own
+    return {"EMBEDSERVE_LOAD_MODEL": name, "EMBEDSERVE_BENCH_DIMENSIONS": str(bundle.dimensions)}
 
 
 def _without_slash(url: str) -> str:

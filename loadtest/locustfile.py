@@ -13,6 +13,7 @@ are (from the folder above this one):
     EMBEDSERVE_LOAD_P95_MS         locust's exit status is 1, and a line on stderr says which
     EMBEDSERVE_LOAD_MIN_RPS        answers a second
     EMBEDSERVE_LOAD_API_KEY        sent as Authorization: Bearer, where the server wants one
+    EMBEDSERVE_LOAD_MODEL          the name that is asked for where a name must be (all-MiniLM-L6-v2)
     EMBEDSERVE_BENCH_DIMENSIONS    of the vectors that must come (384); 0: whatever they are
 
 Every answer is looked at: its status, and that it holds as many vectors of one length as were asked for. What is not
@@ -41,7 +42,7 @@ from loadtest.thresholds import Measured, from_environment
 DIMENSIONS = int(os.environ.get("EMBEDSERVE_BENCH_DIMENSIONS", "384"))
 SHAPE = os.environ.get("EMBEDSERVE_LOAD_SHAPE", "")
 _KEY = os.environ.get("EMBEDSERVE_LOAD_API_KEY")
-_HEADERS = {"Authorization": f"Bearer {_KEY}"} if _KEY else {}
+HEADERS = {"Authorization": f"Bearer {_KEY}"} if _KEY else {}
 THRESHOLDS = from_environment(os.environ)
 _BURST = 20
 _LAST_SECONDS = 5.0  # for a request that has failed to be counted
@@ -97,7 +98,7 @@ class Client(FastHttpUser):
         self._post(path, f"vertex {name}", body, len(texts), lengths)
 
     def _post(self, path: str, name: str, body: Any, count: int, lengths: Callable[[Any], list[int]]) -> None:
-        with self.client.post(path, json=body, name=name, headers=_HEADERS, catch_response=True) as response:
+        with self.client.post(path, json=body, name=name, headers=HEADERS, catch_response=True) as response:
             if response.status_code != 200:
                 why = response.text or getattr(response, "error", "")
                 response.failure(f"status {response.status_code}: {str(why)[:200]}")
