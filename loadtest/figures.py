@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -66,7 +67,9 @@ def _target(one: Figure) -> str:
 
 
 def number(value: float) -> str:
-    """Three digits that count: 12,345 and 123 and 12.3 and 1.23 and 0.123."""
+    """Three digits that count: 12,345 and 123 and 12.3 and 1.23 and 0.123; a dash for what is no number."""
+    if math.isnan(value):
+        return "–"
     if abs(value) >= 100 or value == int(value):
         return f"{value:,.0f}"
     return f"{value:.{1 if abs(value) >= 10 else 2 if abs(value) >= 1 else 3}f}"

@@ -11,6 +11,7 @@ Beside them there may be honest clients: each sends a request, and where it is r
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import math
 import subprocess
@@ -19,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import cast
 
 from service.open_files import raise_limit
@@ -80,13 +82,15 @@ class Flood:
     """A plan under way, in a process of its own; leaving the context ends it."""
 
     def __init__(self, plan: Plan) -> None:
-        self._limit = sum(seconds for seconds, _ in plan.phases) + plan.patience + 30
+        # What is not answered is waited for once, and the honest clients behind it once more.
+        self._limit = sum(seconds for seconds, _ in plan.phases) + 2 * plan.patience + 30
         self._output = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - closed by __exit__
         with tempfile.TemporaryFile("w+", encoding="utf-8") as given:
             json.dump(asdict(plan), given)
             given.seek(0)
             command = [sys.executable, "-m", "loadtest.flood"]
             self._process = subprocess.Popen(command, stdin=given, stdout=self._output)
+        self._give_up = time.monotonic() + self._limit
 
     def __enter__(self) -> Flood:
         return self
@@ -97,15 +101,16 @@ class Flood:
         self._process.wait()
         self._output.close()
 
-    @property
-    def is_over(self) -> bool:
-        """Whether there is a result."""
-        return self._process.poll() is not None
+    def wait(self, seconds: float) -> bool:
+        """Whether it is over within so many seconds, or must have been by now: `result` tells."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
+        return self._process.poll() is not None or time.monotonic() > self._give_up
 
     def result(self) -> Flooded:
         """Waits for the end. Raises RuntimeError where the generator itself failed."""
         try:
-            status = self._process.wait(self._limit)
+            status = self._process.wait(max(0.0, self._give_up - time.monotonic()))
         except subprocess.TimeoutExpired:
             raise RuntimeError(f"the load did not end within {self._limit:.0f} s") from None
         if status:
@@ -130,6 +135,7 @@ class _Connection(asyncio.Protocol):
         self._received = b""
         self._need = 0
         self._done: Callable[[Sent], None] | None = None
+        self._at = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -139,6 +145,11 @@ class _Connection(asyncio.Protocol):
         self._received, self._need, self._done = b"", 0, done
         self._at = time.perf_counter()
         self._transport.write(request)
+
+    @property
+    def at(self) -> float:
+        """When it last sent something, in seconds since the plan began."""
+        return self._at - self._pool.began
 
     def data_received(self, data: bytes) -> None:
         self._received = self._received + data if self._received else data
@@ -163,7 +174,7 @@ class _Connection(asyncio.Protocol):
         if self._is_shared and status and b"\r\nconnection: close" not in self._head:
             self._pool.idle.append(self)
         now = time.perf_counter()
-        done(Sent(self._at - self._pool.began, now - self._at, status, seconds, exactly))
+        done(Sent(self.at, now - self._at, status, seconds, exactly))
 
 
 def _header(head: bytes, name: bytes) -> float:
@@ -180,8 +191,8 @@ class _Pool:
         self.result = Flooded()
         self.began = time.perf_counter()
         self._plan = plan
-        self._opening: set[asyncio.Task[None]] = set()
-        self._pending = 0
+        self._opening: dict[asyncio.Task[None], float] = {}  # and since when
+        self._waiting: set[_Connection] = set()
         self._open = 0
         head = f"POST {plan.path} HTTP/1.1\r\nhost: {plan.host}:{plan.port}\r\ncontent-type: application/json\r\n"
         bodies = [body.encode() for body in plan.bodies]
@@ -215,12 +226,12 @@ class _Pool:
         if self._open >= self._plan.most_connections:
             self.result.unsent += 1
             return
-        task = self.loop.create_task(self._fire_on_a_new_one())
-        self._opening.add(task)
-        task.add_done_callback(self._opening.discard)
-
-    async def _fire_on_a_new_one(self) -> None:
         at = time.perf_counter() - self.began
+        task = self.loop.create_task(self._fire_on_a_new_one(at))
+        self._opening[task] = at
+        task.add_done_callback(self._opening.pop)
+
+    async def _fire_on_a_new_one(self, at: float) -> None:
         try:
             connection = await self.connect()
         except OSError:
@@ -230,20 +241,21 @@ class _Pool:
         self._send(connection)
 
     def _send(self, connection: _Connection) -> None:
-        self._pending += 1
-        connection.send(self.request(), self._settled)
+        self._waiting.add(connection)
+        connection.send(self.request(), partial(self._settled, connection))
 
-    def _settled(self, sent: Sent) -> None:
-        self._pending -= 1
+    def _settled(self, connection: _Connection, sent: Sent) -> None:
+        self._waiting.discard(connection)
         self.result.sent.append(sent)
 
     async def settle(self) -> None:
-        """Until everything is answered, or the patience is over. What is not is lost."""
+        """Until everything is answered, or the patience is over. What is not is lost, and so is what found nobody to
+        take its connection."""
         give_up = time.perf_counter() + self._plan.patience
-        while (self._pending or self._opening) and time.perf_counter() < give_up:  # noqa: ASYNC110
+        while (self._waiting or self._opening) and time.perf_counter() < give_up:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
-        now = time.perf_counter() - self.began
-        self.result.sent += [Sent(now, math.inf, 0)] * self._pending
+        unanswered = [*(one.at for one in self._waiting), *self._opening.values()]
+        self.result.sent += [Sent(at, math.inf, 0) for at in unanswered]
 
 
 async def _honest(pool: _Pool, delay: float, until: float) -> None:
@@ -292,8 +304,9 @@ async def _run(plan: Plan) -> Flooded:
             await asyncio.sleep(0)
     await pool.settle()
     if honest:
-        _, late = await asyncio.wait(honest, timeout=plan.patience)
-        pool.result.honest += [Honest(0, math.inf, 0, []) for _ in late]
+        ended, late = await asyncio.wait(honest, timeout=plan.patience)
+        failed = [one for one in ended if one.exception()]  # who found no connection, for example
+        pool.result.honest += [Honest(0, math.inf, 0, []) for _ in (*late, *failed)]
     pool.result.cpu = time.process_time()
     return pool.result
 

@@ -7,7 +7,6 @@ import bisect
 import math
 import statistics
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -48,7 +47,8 @@ and again some a second. Then the capacity once more.
   told ÷ true       Retry-After of a refusal ÷ the time that the queue of that moment really took: that of the request
                     that was let in nearest to it
   honest            clients that come during the burst, wait as they are told and try again
-  recovery          seconds from the burst's end until requests are answered as fast as before it, and stay so
+  recovery          seconds from the burst's end until requests take at most twice the time of the slowest before it,
+                    and 95 % of all that follow do so as well
   event loop        CPU time of the server's event loop ÷ requests sent, those that were let in included
   lost              requests without an answer, or with one other than 200 and 429
 """
@@ -103,12 +103,11 @@ def _capacity(server: Server, bodies: Sequence[str], tokens: Sequence[int]) -> f
 
 def _flood(plan: Plan, server: Server) -> tuple[Flooded, list[float], float]:
     """What came of it; the server's memory in MB, every fifth of a second; seconds of CPU time of its event loop."""
-    memory = []
+    memory = [memory_of(server.pid)]
     before = _loop_seconds(server.pid)
     with Flood(plan) as flood:
-        while not flood.is_over:
+        while not flood.wait(0.2):
             memory.append(memory_of(server.pid))
-            time.sleep(0.2)
         return flood.result(), memory, _loop_seconds(server.pid) - before
 
 
@@ -155,7 +154,8 @@ class Burst:
         yield Figure(
             "", "honest clients' failures", float(sum(one.status != 200 for one in honest)), "requests", at_most=0
         )
-        yield Figure("", "honest clients' tries, median", statistics.median(one.tries for one in honest), "")
+        tries = statistics.median(one.tries for one in honest) if honest else math.nan
+        yield Figure("", "honest clients' tries, median", tries, "")
         yield Figure("", "memory before", memory[0], "MB")
         yield Figure("", "memory at most", max(memory), "MB")
         yield Figure("", "memory after", memory[-1], "MB")
@@ -200,7 +200,10 @@ class Burst:
 
     def _recovery(self) -> float:
         """Of the requests sent from then on, nearly all take no longer than twice the slowest before the burst."""
-        slowest = max(one.took for one in self.flooded.sent if one.at < self.begin and one.status == 200)
+        before = [one.took for one in self.flooded.sent if one.at < self.begin and one.status == 200]
+        if not before:
+            raise MeasurementError("nothing was answered before the burst, so that nothing tells what recovered means")
+        slowest = max(before)
         after = sorted((one for one in self.flooded.sent if one.at >= self.end), key=lambda one: one.at)
         good = [one.status == 200 and one.took <= 2 * slowest for one in after]
         still_good = list(accumulate(reversed(good)))[::-1]

@@ -40,6 +40,8 @@ def test_the_table_says_what_is_met_and_names_a_topic_once() -> None:
         (1.234, "1.23"),
         (0.1234, "0.123"),
         (-0.5, "-0.500"),
+        (float("nan"), "–"),
+        (float("inf"), "inf"),
     ],
 )
 def test_numbers_have_the_digits_that_count(value: float, expected: str) -> None:

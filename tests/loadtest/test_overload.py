@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import socket
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 
 from loadtest.command import MeasurementError
 from loadtest.flood import Flood, Flooded, Honest, Plan, Sent
+from loadtest.local import free_port
 from loadtest.overload import Burst
 from tests.conftest import StartServer
 from tests.e2e.process import full_windows
@@ -53,6 +56,11 @@ def test_a_server_that_stays_slow_has_not_recovered() -> None:
     assert values(Burst(1.0, 11.0, Flooded([*CALM, *SERVED, *REFUSED, *slow], HONEST)))["recovery"] == math.inf
 
 
+def test_a_server_that_answered_nothing_before_the_burst_cannot_recover() -> None:
+    with pytest.raises(MeasurementError, match="before the burst"):
+        values(Burst(1.0, 11.0, Flooded([*SERVED, *REFUSED, *AFTER], HONEST)))
+
+
 def test_without_refusals_it_was_no_overload() -> None:
     with pytest.raises(MeasurementError):
         values(Burst(1.0, 11.0, Flooded([*CALM, *SERVED, *AFTER], HONEST)))
@@ -71,3 +79,27 @@ def test_a_flood_does_not_wait_for_answers_and_gets_them_all(start_server: Start
     assert {one.status for one in found.honest} == {200}
     refused = server.metric("embedserve_rejections_total", reason="overloaded")
     assert refused == sum(one.status == 429 for one in found.sent) + sum(one.tries - 1 for one in found.honest)
+
+
+@pytest.fixture
+def silent() -> Iterator[int]:
+    """The port of a listener who takes two connections, and says nothing."""
+    with socket.create_server(("127.0.0.1", 0), backlog=1) as one:
+        yield one.getsockname()[1]
+
+
+def test_what_is_never_answered_or_finds_no_connection_is_lost(silent: int) -> None:
+    plan = Plan("127.0.0.1", silent, "/v1/embeddings", [(0.5, 10)], ["{}"], patience=1.0)
+    with Flood(plan) as flood:
+        assert not flood.wait(0.1)
+        found = flood.result()
+    assert [one.status for one in found.sent] == [0] * 5
+    assert all(math.isinf(one.took) for one in found.sent)
+    assert max(one.at for one in found.sent) < 0.6  # when they were sent, not when they were given up
+
+
+def test_honest_clients_who_find_nobody_have_failed() -> None:
+    plan = Plan("127.0.0.1", free_port(), "/v1/embeddings", [(1.0, 5)], ["{}"], honest=2, patience=5.0)
+    with Flood(plan) as flood:
+        found = flood.result()
+    assert [one.status for one in found.honest] == [0, 0]
