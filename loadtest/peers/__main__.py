@@ -21,6 +21,7 @@ from pathlib import Path
 import service
 from loadtest import command, figures, generator, markdown
 from loadtest.client import Job, Result
+from loadtest.command import MeasurementError
 from loadtest.local import free_port
 from loadtest.peers.contestants import CONTESTANTS, Contestant, environment_variables, export
 from loadtest.peers.report import OURS, plot, rated_figures, summary, tables
@@ -73,17 +74,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _compare(options: argparse.Namespace) -> None:
     path = command.results_file(options.add_to or options.json, "peers")
+    contestants = [one for one in CONTESTANTS if one.name in options.peers]
+    loads = [load for load in LOADS if load.name in options.only]
+    earlier = _rounds_of(options.add_to, loads, contestants) if options.add_to else []
     folder = find_bundle(DEFAULT_MODEL, _say)
     checkpoint = locate(DEFAULT_MODEL, load_settings().cache_dir).folder
-    contestants = [one for one in CONTESTANTS if one.name in options.peers]
     for one in contestants:
         one.environment.make(_say)
         if one.needs_export:
             export(checkpoint, _say)
-    loads = [load for load in LOADS if load.name in options.only]
     with _peers(folder, checkpoint, contestants) as peers:
         bench = _Bench(folder, peers, options.seconds, options.bulk_requests)
-        earlier = _rounds_of(options.add_to) if options.add_to else []
+        bench.warm_up()
         numbers = range(len(earlier), len(earlier) + options.rounds)
         rounds = earlier + [bench.measure(number, loads) for number in numbers]
     found = summary(rounds)
@@ -109,15 +111,26 @@ def _compare(options: argparse.Namespace) -> None:
         markdown.rewrite(DOCS / "PEERS.md", tables(found, about), "peers")
 
 
-def _rounds_of(path: Path) -> list[Round]:
-    """What an earlier run measured; none where there was none."""
+def _rounds_of(path: Path, loads: Sequence[Load], contestants: Sequence[Contestant]) -> list[Round]:
+    """What an earlier run measured; none where there was none. Raises MeasurementError where it measured something
+    else: that has no medians together with what is to come."""
     if not path.exists():
         return []
-    _, details = figures.read_json(path)
-    return [
-        {load: {name: Result(**result) for name, result in results.items()} for load, results in one.items()}
-        for one in details["rounds"]
-    ]
+    try:
+        _, details = figures.read_json(path)
+        found = [
+            {load: {name: Result(**result) for name, result in results.items()} for load, results in one.items()}
+            for one in details["rounds"]
+        ]
+    except (ValueError, TypeError, KeyError) as error:
+        raise MeasurementError(f"{path} holds no rounds: {error!r}") from None
+    names = {OURS, *(one.name for one in contestants)}
+    for one in found:
+        if set(one) != {load.name for load in loads} or any(set(results) != names for results in one.values()):
+            raise MeasurementError(
+                f"{path} holds rounds of other loads or servers: --only and --peers must be the same"
+            )
+    return found
 
 
 @contextlib.contextmanager
@@ -155,6 +168,16 @@ class _Bench:
         self._bulk_requests = bulk_requests
         self._texts = Texts(Tokenizer(folder / TOKENIZER_JSON), SEED)
         self._ceiling = Ceiling(folder, read_bundle(folder), usable_cores())
+
+    def warm_up(self) -> None:
+        """A bulk request to each, which does not count: what a server does for its first request would be in the first
+        round, and so in every round of a run that adds one."""
+        bulk = next(load for load in LOADS if load.texts_per_request > 1)
+        request = self._texts.draw(bulk.texts_per_request, bulk.mix)
+        for peer in self._peers:
+            _say(f"warming up {peer.name}")
+            with _alone(peer, self._peers):
+                self._load(bulk, peer, [request])
 
     def measure(self, number: int, loads: Sequence[Load]) -> Round:
         """By load and server. Ours comes first in even rounds and last in odd ones."""

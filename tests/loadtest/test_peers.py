@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
+import loadtest.server
 from loadtest.client import Result
+from loadtest.command import MeasurementError
+from loadtest.figures import write_json
 from loadtest.markdown import with_tables
+from loadtest.peers.__main__ import Peer, _Bench, _rounds_of
 from loadtest.peers.contestants import CONTESTANTS
 from loadtest.peers.environments import Environment
 from loadtest.peers.report import OURS, plot, rated_figures, summary, tables
+from loadtest.throughput import LOADS
+from tests.e2e.process import Server
 
 INFINITY = "infinity (torch)"
 ABOUT = {
@@ -69,6 +76,35 @@ def test_everyone_is_in_the_plot() -> None:
     svg = plot(summary([_round(400, 100)]))
     assert OURS in svg
     assert INFINITY in svg
+
+
+def test_everyone_is_warm_before_the_first_round(server: Server, bundle: Path) -> None:
+    peer = Peer(OURS, "/v1/embeddings", loadtest.server.Server("127.0.0.1", server.port, server.process.pid))
+    before = server.metric("embedserve_inputs_total")
+    _Bench(bundle, [peer], seconds=1.0, bulk_requests=1).warm_up()
+    assert server.metric("embedserve_inputs_total") - before == 64
+
+
+def test_rounds_are_added_to_those_of_the_same_loads_and_servers_alone(tmp_path: Path) -> None:
+    path = tmp_path / "peers.json"
+    loads = [load for load in LOADS if load.name != "bulk"]
+    infinity = [one for one in CONTESTANTS if one.name == INFINITY]
+    assert _rounds_of(path, loads, infinity) == []
+    one = _round(400, 100)
+    kept = {load: {name: asdict(result) for name, result in results.items()} for load, results in one.items()}
+    write_json(path, [], {"rounds": [kept]})
+    assert _rounds_of(path, loads, infinity) == [one]
+    for other_loads, others in ((LOADS, infinity), (loads, CONTESTANTS)):
+        with pytest.raises(MeasurementError, match="--only and --peers must be the same"):
+            _rounds_of(path, other_loads, others)
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"figures": [], "rounds": [{"single": {"embedserve": {}}}]}'])
+def test_a_file_without_rounds_is_refused(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "peers.json"
+    path.write_text(content, "utf-8")
+    with pytest.raises(MeasurementError, match="holds no rounds"):
+        _rounds_of(path, LOADS, CONTESTANTS)
 
 
 def test_other_requirements_are_another_environment() -> None:
