@@ -281,14 +281,17 @@ class _Connection(asyncio.Protocol):
 async def _measure(job: Job) -> Result:
     loop = asyncio.get_running_loop()
     load = _Load(job)
-    transports = [
-        (await loop.create_connection(lambda: _Connection(load), job.host, job.port))[0] for _ in range(job.connections)
-    ]
+    transports: list[asyncio.Transport] = []
     try:
         async with asyncio.timeout(job.warmup + job.seconds + _PATIENCE):
+            for _ in range(job.connections):
+                transport, _ = await loop.create_connection(lambda: _Connection(load), job.host, job.port)
+                transports.append(transport)
             await load.over
     except TimeoutError:
         load.fail("no answer", f"within {job.warmup + job.seconds + _PATIENCE:.0f} s")
+    except OSError as error:
+        load.fail("no connection", str(error))
     for transport in transports:
         transport.abort()
     return _result(job, load)

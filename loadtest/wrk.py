@@ -69,8 +69,10 @@ def _finish(process: subprocess.Popen[str], seconds: float) -> Any:
     try:
         output, _ = process.communicate(timeout=seconds + _PATIENCE)
         return json.loads(output.strip().rpartition("\n")[2])
-    except (subprocess.TimeoutExpired, json.JSONDecodeError) as error:
-        raise RuntimeError(f"wrk failed: {error}") from None
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"wrk did not end within {seconds + _PATIENCE:.0f} s") from None
+    except json.JSONDecodeError:
+        raise RuntimeError(f"wrk failed:\n{output.strip()[-2000:]}") from None
     finally:
         process.kill()
         process.wait()

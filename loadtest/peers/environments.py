@@ -50,8 +50,11 @@ class Environment:
 
 
 def run(command: list[str], seconds: float) -> str:
-    """What it prints. Raises RuntimeError with the last of its words where it fails."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
+    """What it prints. Raises RuntimeError with the last of its words where it fails, or where it takes longer."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"{Path(command[0]).name} did not end within {seconds:.0f} s") from None
     if done.returncode:
         raise RuntimeError(f"{Path(command[0]).name} failed:\n{(done.stdout + done.stderr)[-2000:]}")
     return done.stdout

@@ -67,6 +67,18 @@ def test_a_refused_request_is_a_failure(server: Server, run: Callable[[Job], Res
     assert result.first_failure
 
 
+def test_nobody_there_is_a_failure_and_not_the_generators() -> None:
+    result = client.run(Job("127.0.0.1", free_port(), "/v1/embeddings", 2, 0.5, ["{}"], [1]))
+    assert result.failures == {"no connection": 1}
+    assert "refused" in result.first_failure.lower()
+
+
+@needs_wrk
+def test_what_wrk_says_is_told() -> None:
+    with pytest.raises(RuntimeError, match="unable to connect to 127"):
+        wrk.run(Job("127.0.0.1", free_port(), "/v1/embeddings", 2, 0.5, ["{}"], [1], warmup=0.0))
+
+
 @pytest.mark.parametrize("run", GENERATORS)
 def test_texts_that_were_sent_twice_are_counted(server: Server, run: Callable[[Job], Result]) -> None:
     result = run(_job(server, bodies=_job(server).bodies[:8], tokens=[8] * 8, sampled=[]))
