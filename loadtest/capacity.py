@@ -130,9 +130,9 @@ def _measured(result: Result) -> float:
 
 
 def _per_core(result: Result) -> float:
-    if not result.server_cpu:
+    if math.isnan(result.server_microseconds):
         raise MeasurementError("the server's CPU time cannot be read: this needs Linux")
-    return result.requests_per_second * result.seconds / result.server_cpu
+    return 1e6 / result.server_microseconds
 
 
 # --- the document ---------------------------------------------------------------------------------------------

@@ -70,6 +70,12 @@ class Result:
     computed_per_second: float | None = None  # tokens without padding, by the server's own counters
     generator: str = "python"
 
+    @property
+    def server_microseconds(self) -> float:
+        """Of the server's CPU for a request; not a number where that is not known."""
+        answered = self.requests_per_second * self.seconds
+        return 1e6 * self.server_cpu / answered if self.server_cpu is not None and answered else math.nan
+
 
 class Generator:
     """A load under way. Several may run at once; leaving the context ends what still runs."""

@@ -23,8 +23,8 @@ class MeasurementError(Exception):
 def run(name: str, work: Callable[[], None]) -> int:
     """Exit status: 0; 1 with a reason; 130 where it was interrupted. SIGTERM and SIGHUP end it by SystemExit, so that
     children are ended on the way out."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda got, _: sys.exit(128 + got))
+    leaving = (signal.SIGTERM, signal.SIGHUP)
+    before = {one: signal.signal(one, lambda got, _: sys.exit(128 + got)) for one in leaving}
     try:
         work()
     except (MeasurementError, StartupError, RuntimeError, OSError) as error:
@@ -32,6 +32,9 @@ def run(name: str, work: Callable[[], None]) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
     return 0
 
 

@@ -66,8 +66,9 @@ class Ceiling:
         found = []
         end = time.perf_counter() + seconds
         for text in cycle(texts):
+            batch = self._ready([text])
             started = time.perf_counter()
-            self._run(self._ready([text]))
+            self._run(batch)
             found.append(time.perf_counter() - started)
             if time.perf_counter() >= end:
                 break

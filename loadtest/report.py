@@ -94,7 +94,8 @@ def ceilings(rounds: Sequence[Round], key: str) -> Ceilings:
 
 
 def summary(rounds: Sequence[Round]) -> dict[str, Any]:
-    """Medians over the rounds. Ratios are taken within each round, where load and ceiling met the same machine."""
+    """Medians over the rounds. Ratios and differences are taken within each, where load and ceiling met the same
+    machine."""
     found: dict[str, Any] = {"raw": {}, "raw_latency": {}, "served": {}}
     for key in rounds[0].raw:
         ceiling = ceilings(rounds, key)
@@ -106,7 +107,9 @@ def summary(rounds: Sequence[Round]) -> dict[str, Any]:
         }
     for key in rounds[0].raw_latencies:
         p50, p99 = (_median(one.raw_latencies[key][i] for one in rounds) for i in (0, 1))
-        found["raw_latency"][key] = {"p50": p50, "p99": p99}
+        lone = f"latency {key.partition(' ')[2]}"
+        over = _median(one.served[lone].result.p50 - one.raw_latencies[key][0] for one in rounds)
+        found["raw_latency"][key] = {"p50": p50, "p99": p99, "served_over_p50": over}
     for name, first in rounds[0].served.items():
         found["served"][name] = _served([one.served[name] for one in rounds], ceilings(rounds, first.ceiling).by_round)
     found["precisions"] = _precisions(rounds)

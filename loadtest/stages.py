@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -37,6 +38,7 @@ from service.tokenizer import Tokenizer
 _TEXTS = 4_000
 _CONNECTIONS = 64
 _RATE = 250  # samples per second
+_BEGIN_LIMIT = 30.0  # seconds until a load must have begun
 _OTHER = "event loop, Python itself"
 _OUTSIDE = "outside Python: system calls, runtime"
 
@@ -110,6 +112,7 @@ def shares(lines: Iterable[str], looks: int) -> dict[str, float]:
 
 
 def _measure(options: argparse.Namespace) -> None:
+    program = _py_spy()
     source = find_bundle(options.model, _say)
     texts = Texts(Tokenizer(source / TOKENIZER_JSON), SEED).draw(_TEXTS, SINGLES)
     bodies = [body_of([text], "base64") for text in texts]
@@ -118,32 +121,51 @@ def _measure(options: argparse.Namespace) -> None:
         null_server(source, options.serve_options) as server,
         on_cores(cores()[1:]),
     ):
-        found, microseconds = _profile(server, bodies, options.seconds, Path(folder, "samples"))
+        found, microseconds = _profile(program, server, bodies, options.seconds, Path(folder, "samples"))
     print("\n".join(aligned([["stage", "share", "µs"], *_rows(found, microseconds)])))
     if options.svg:
         options.svg.write_text(svg(found, microseconds), "utf-8")
 
 
-def _profile(server: Server, bodies: Sequence[str], seconds: float, samples: Path) -> tuple[Mapping[str, float], float]:
+def _profile(
+    program: str, server: Server, bodies: Sequence[str], seconds: float, samples: Path
+) -> tuple[Mapping[str, float], float]:
     """Shares of stages, and the CPU time of a request."""
     tokens = [0] * len(bodies)
     job = Job(server.host, server.port, PATH, _CONNECTIONS, seconds, bodies, tokens, server_pid=server.pid)
     plain = checked(client.run(job))
-    microseconds = 1e6 * (plain.server_cpu or 0.0) / (plain.requests_per_second * plain.seconds)
+    microseconds = plain.server_microseconds
     _say(f"{microseconds:.0f} µs a request; now with py-spy")
-    with client.Generator(replace(job, seconds=seconds + 2)) as load, _sampling(server.pid, seconds, samples):
-        checked(load.result())
+    with client.Generator(replace(job, seconds=seconds + 2)) as load:
+        _until_busy(server)
+        with _sampling(program, server.pid, seconds, samples):
+            checked(load.result())
     return shares(samples.read_text("utf-8").splitlines(), round(seconds) * _RATE), microseconds
 
 
-@contextlib.contextmanager
-def _sampling(pid: int, seconds: float, target: Path) -> Iterator[None]:
+def _until_busy(server: Server) -> None:
+    """Until the load has begun: looks at a server that waits would count as time outside of Python. Raises
+    MeasurementError."""
+    before, give_up = server.counters()["batch_rows_count"], time.monotonic() + _BEGIN_LIMIT
+    while server.counters()["batch_rows_count"] == before:
+        if time.monotonic() > give_up:
+            raise MeasurementError(f"the load did not begin within {_BEGIN_LIMIT:g} s")
+        time.sleep(0.05)
+
+
+def _py_spy() -> str:
+    """The program. Raises MeasurementError where it is not installed."""
     found = shutil.which("py-spy", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
     if found is None:
         raise MeasurementError("py-spy is not installed; pip install 'embedserve[loadtest]'")
+    return found
+
+
+@contextlib.contextmanager
+def _sampling(program: str, pid: int, seconds: float, target: Path) -> Iterator[None]:
     what = ["--pid", str(pid), "--duration", str(round(seconds)), "--rate", str(_RATE)]
     process = subprocess.Popen(
-        [found, "record", "--gil", *what, "--format", "raw", "--output", str(target)],
+        [program, "record", "--gil", *what, "--format", "raw", "--output", str(target)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 from xml.etree import ElementTree as ET
 
 import pytest
 
+import loadtest.server
+from loadtest import stages
 from loadtest.command import MeasurementError
 from loadtest.stages import shares, stage_of, svg
+from tests.e2e.process import Server
 
 ROOT = "main (service/cli.py:12);Runner.run (asyncio/runners.py:118)"
 HANDLER = f"{ROOT};Endpoint.__call__ (service/api/http.py:180);create_embeddings (service/api/openai.py:114)"
@@ -42,6 +47,27 @@ def test_looks_that_saw_nothing_are_time_outside_of_python() -> None:
     found = shares([f"{ROOT} 1", f"{ROOT};data_received (service/protocol.py:1) 3"], 10)
     assert next(iter(found.items())) == ("outside Python: system calls, runtime", 0.6)
     assert sum(found.values()) == pytest.approx(1)
+
+
+def test_looks_begin_with_the_load(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = loadtest.server.Server("127.0.0.1", server.port, server.process.pid)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(stages._until_busy, ours)
+        server.post("/v1/embeddings", {"input": "a text that begins a load"})
+        while not waiting.done():  # where it looked for the first time only now
+            server.post("/v1/embeddings", {"input": "another"})
+        waiting.result()
+    monkeypatch.setattr(stages, "_BEGIN_LIMIT", 0.1)
+    with pytest.raises(MeasurementError, match="did not begin"):
+        stages._until_busy(ours)
+
+
+def test_without_py_spy_nothing_is_measured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
+    assert stages.main(["--model", "/no/such/model"]) == 1
+    assert capsys.readouterr().err.startswith("stages: py-spy is not installed")
 
 
 def test_no_samples_are_no_figures() -> None:
