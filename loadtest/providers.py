@@ -3,111 +3,87 @@
     python -m venv .venv-openvino && .venv-openvino/bin/pip install onnxruntime-openvino openvino numpy
     python -m loadtest.providers BUNDLE [BUNDLE …] --python .venv-openvino/bin/python
 
-The wheels of ONNX Runtime exclude each other, so each provider runs in a process and an environment of its own; they
-take turns. All run the same batches: rows of 8 to 128 tokens, up to 512 tokens a batch, from as many threads as there
-are cores, as the server's executors do. Tokens for each second of CPU time can be compared on a busy machine.
+The wheels of ONNX Runtime exclude each other, so each provider runs in a process and an environment of its own
+(provider_worker.py); they take turns. All run the same batches: rows of 8 to 128 tokens, up to 512 tokens a batch, from
+as many threads as there are cores, as the server's executors do. Tokens for each second of CPU time can be compared on
+a busy machine.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
-import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 
-BUDGET, LENGTHS, BATCHES = 512, (8, 16, 24, 32, 48, 64, 96, 128), 24
-CORES = len(os.sched_getaffinity(0))
+from loadtest import command
+from loadtest.command import MeasurementError
+from loadtest.peers.environments import run
+from loadtest.report import aligned
+from service.bundle import MODEL_ONNX, is_bundle
+
+_WORKER = Path(__file__).with_name("provider_worker.py")
+_AROUND = 120.0  # seconds that a process may take beside its measuring
+
+Rounds = Mapping[tuple[str, str], Sequence[Mapping[str, Any]]]
+"""By bundle and provider: what the worker said."""
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bundles", nargs="+", type=Path, metavar="BUNDLE")
-    parser.add_argument("--python", default=sys.executable, help="of the environment with onnxruntime-openvino")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=6.0, help="of each measurement")
-    parser.add_argument("--worker", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.worker:
-        print(json.dumps(_measure(options.bundles[0] / "model.onnx", options.worker, options.seconds)))
-        return
-    _compare(options)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status: 0, or 1 with a reason."""
+    options = _parser().parse_args(arguments)
+    return command.run("providers", lambda: _compare(options))
 
 
 def _compare(options: argparse.Namespace) -> None:
+    for bundle in options.bundles:
+        if not is_bundle(bundle):
+            raise MeasurementError(f"{bundle} is no bundle: `embedserve compile` makes one")
     providers = {"CPUExecutionProvider": sys.executable, "OpenVINOExecutionProvider": options.python}
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for _ in range(options.rounds):
         for bundle in options.bundles:
             for provider, python in providers.items():
-                command = [python, __file__, str(bundle), "--worker", provider, "--seconds", str(options.seconds)]
-                done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-                one = json.loads(done.stdout.splitlines()[-1])
+                worker = [python, str(_WORKER), str(bundle / MODEL_ONNX), provider, str(options.seconds)]
+                one = json.loads(run(worker, options.seconds + _AROUND).splitlines()[-1])
                 said = f"{one['rate']:,.0f} tokens/s, {one['per_cpu_second']:,.0f} a second of CPU time"
-                print(f"{bundle.name}  {provider}  {said}", file=sys.stderr, flush=True)
-                found.setdefault((bundle.name, provider), []).append(one)
-    vectors = {key: np.array(rounds[0]["vector"]) for key, rounds in found.items()}
-    first = next(iter(vectors.values()))
-    print("bundle  provider  tokens/s (each round)  tokens/CPU-second (median)  cosine to the first line")
-    for (name, provider), rounds in found.items():
-        rates = " ".join(f"{one['rate']:,.0f}" for one in rounds)
-        vector = vectors[name, provider]
+                command.say("providers", f"{bundle.name}, {provider}: {said}")
+                found.setdefault((str(bundle), provider), []).append(one)
+    print(_table(found))
+
+
+def _table(found: Rounds) -> str:
+    rows = [["bundle", "provider", "tokens/s, each round", "tokens/CPU second, median", "cosine to the first line"]]
+    first = np.array(next(iter(found.values()))[0]["vector"])
+    for (bundle, provider), rounds in found.items():
+        vector = np.array(rounds[0]["vector"])
         cosine = vector @ first / np.linalg.norm(vector) / np.linalg.norm(first)
-        a_cpu_second = median(one["per_cpu_second"] for one in rounds)
-        print(f"{name}  {provider} {rounds[0]['version']}  {rates}  {a_cpu_second:,.0f}  {cosine:.6f}")
+        rates = " ".join(f"{one['rate']:,.0f}" for one in rounds)
+        of_cpu = median(one["per_cpu_second"] for one in rounds)
+        name = f"{provider} {rounds[0]['version']}"
+        rows.append([Path(bundle).name, name, rates, f"{of_cpu:,.0f}", f"{cosine:.6f}"])
+    return "\n".join(aligned(rows, left=(0, 1)))
 
 
-def _measure(model: Path, provider: str, seconds: float) -> dict[str, Any]:
-    """In the provider's own environment, which has numpy and ONNX Runtime and nothing else."""
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.enable_mem_pattern = False
-    options.log_severity_level = 3
-    settings = {"device_type": "CPU", "num_of_threads": str(CORES), "num_streams": str(CORES)}
-    chosen: list[Any] = [(provider, settings)] if provider.startswith("OpenVINO") else [provider]
-    session = ort.InferenceSession(str(model), options, providers=chosen, disabled_optimizers=["SkipLayerNormFusion"])
-    assert session.get_providers()[0] == provider, session.get_providers()
-    names = {one.name for one in session.get_inputs()}
-    batches = [{name: batch[name] for name in names} for batch in _batches()]
-
-    def run(batch: dict[str, Any]) -> int:
-        session.run(["sentence_embedding"], batch)
-        return int(batch["attention_mask"].sum())
-
-    with ThreadPoolExecutor(CORES) as pool:
-        list(pool.map(run, batches))  # every shape once
-        begun, used, tokens = time.perf_counter(), time.process_time(), 0
-        while time.perf_counter() - begun < seconds:
-            tokens += sum(pool.map(run, batches))
-        clock, cpu = time.perf_counter() - begun, time.process_time() - used
-    vector = session.run(["sentence_embedding"], batches[0])[0][0]
-    return {
-        "rate": tokens / clock,
-        "per_cpu_second": tokens / cpu,
-        "vector": vector.tolist(),
-        "version": ort.__version__,
-    }
-
-
-def _batches() -> list[dict[str, Any]]:
-    rng = np.random.default_rng(0)
-    found = []
-    for _ in range(BATCHES):
-        length = int(rng.choice(LENGTHS))
-        ids = rng.integers(1000, 20_000, (BUDGET // length, length))
-        kinds = {"attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
-        found.append({"input_ids": ids, **kinds})
-    return found
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtest.providers",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "bundles", nargs="+", type=Path, metavar="BUNDLE", help="a folder that `embedserve compile` made"
+    )
+    parser.add_argument("--python", default=sys.executable, help="of the environment with onnxruntime-openvino")
+    command.add_rounds(parser)
+    command.add_seconds(parser, 6.0, "of each measurement")
+    return parser
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -56,5 +56,5 @@ def run(command: list[str], seconds: float) -> str:
     except subprocess.TimeoutExpired:
         raise RuntimeError(f"{Path(command[0]).name} did not end within {seconds:.0f} s") from None
     if done.returncode:
-        raise RuntimeError(f"{Path(command[0]).name} failed:\n{(done.stdout + done.stderr)[-2000:]}")
+        raise RuntimeError(f"{Path(command[0]).name} failed:\n{(done.stdout + done.stderr).strip()[-2000:]}")
     return done.stdout
