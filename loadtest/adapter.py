@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
+from loadtest import command
+
+with command.needing("pyyaml"):
+    import yaml
 
 RULES = Path(__file__).parents[1] / "deploy" / "prometheus" / "adapter-rules.yaml"
 

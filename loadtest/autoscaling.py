@@ -18,8 +18,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from loadtest import adapter, client, command, markdown, plots, prometheus
 from loadtest.client import Job
 from loadtest.command import MeasurementError
@@ -35,6 +33,9 @@ from loadtest.texts import Mix, Texts
 from loadtest.throughput import PATH, SEED, body_of
 from service.bundle import TOKENIZER_JSON
 from service.tokenizer import Tokenizer
+
+with command.needing("pyyaml"):
+    import yaml
 
 ROOT = Path(__file__).parents[1]
 RECORDED = ROOT / "docs" / "autoscaling.json"

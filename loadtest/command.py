@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from service.errors import StartupError
@@ -108,6 +109,15 @@ def output(name: str) -> Path:
         return writable(Path(name))
     except OSError as error:
         raise argparse.ArgumentTypeError(f"cannot be written: {error}") from None
+
+
+@contextlib.contextmanager
+def needing(packages: str) -> Iterator[None]:
+    """Around imports that not every environment can do: ends the program with a line that says what to install."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        sys.exit(f"there is no module {error.name}: pip install '{packages}'")
 
 
 def some_of(known: Iterable[str]) -> Callable[[str], list[str]]:

@@ -32,11 +32,13 @@ from loadtest.throughput import PATH, SEED, body_of
 from service.bundle import TOKENIZER_JSON
 from service.cores import usable_cores
 from service.tokenizer import Tokenizer
-from tests.pods import groups
-from tests.pods.deployment import Deployment
-from tests.pods.kubelet import Node
-from tests.pods.release import build_image, fill_claim, missing, rendered
-from tests.rolling.proxies import Proxy, running
+
+with command.needing("embedserve[test]"):
+    from tests.pods import groups
+    from tests.pods.deployment import Deployment
+    from tests.pods.kubelet import Node
+    from tests.pods.release import build_image, fill_claim, missing, rendered
+    from tests.rolling.proxies import Proxy, running
 
 REPLICAS = 3
 ALONE = "one pod"

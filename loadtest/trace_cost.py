@@ -13,16 +13,18 @@ import timeit
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-
 from loadtest import command
 from loadtest.report import aligned
 from service.api.traced import of_answer, of_model, of_request
 from service.telemetry.context import context_of, parent_of, sampler
-from service.telemetry.spans import Spans
 from service.tracing import AGGREGATE, ENCODE, QUEUE, TOKENISE, Run, Trace, enter, follow
+
+with command.needing("embedserve[otel]"):
+    from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+
+    from service.telemetry.spans import Spans
 
 _ROUNDS = 60
 _MESSAGE = 80  # traces, of six spans each

@@ -134,6 +134,23 @@ def test_a_folder_for_results_that_cannot_be_made_is_a_reason_and_no_traceback(
     assert capsys.readouterr().err.startswith("bench: ")
 
 
+@pytest.mark.parametrize(
+    ("module", "package", "extra"),
+    [
+        ("autoscaling", "yaml", "pyyaml"),
+        ("trace_cost", "opentelemetry", "embedserve[otel]"),
+        ("scaleout", "httpx", "embedserve[test]"),
+    ],
+)
+def test_a_package_that_is_missing_is_named(module: str, package: str, extra: str) -> None:
+    run = f"runpy.run_module('loadtest.{module}', run_name='__main__')"
+    without = f"import sys, runpy; sys.modules[{package!r}] = None; {run}"
+    done = subprocess.run([sys.executable, "-c", without], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"there is no module {package}")
+    assert done.stderr.endswith(f": pip install '{extra}'\n")
+
+
 NOTHING_TO_MEASURE = [
     *(("load", wrong) for wrong in ("--users=0", "--seconds=-3", "--seconds=0", "--seconds=inf", "--fail-ratio=nan")),
     *(("load", wrong) for wrong in ("--users=1.5", "--p95-ms=x")),
