@@ -121,8 +121,8 @@ dist: $(VENV)/.installed $(VENV)-dist/.installed  ## the sdist, and the wheel th
 kustomize: $(VENV)/.installed-test  ## write deploy/kustomize/base anew from the chart
 	@$(BIN)/python -m tests.deploy.kustomize
 
-clean:  ## remove the virtual environment and what the tools left behind
-	rm -rf $(VENV) $(VENV)-load $(VENV)-audit $(VENV)-dist $(VENV)-gpu build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+clean:  ## remove the virtual environments and what the tools left behind
+	rm -rf $(VENV) $(VENV)-load $(VENV)-peers $(VENV)-clients $(VENV)-audit $(VENV)-dist $(VENV)-gpu build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(BIN)/python:
 	@echo "embedserve: making a virtual environment in $(VENV)"

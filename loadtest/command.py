@@ -29,7 +29,7 @@ def run(name: str, work: Callable[[], None]) -> int:
     try:
         work()
     except (MeasurementError, StartupError, RuntimeError, OSError) as error:
-        say(name, str(error))
+        say(name, str(error) or repr(error))
         return 1
     except KeyboardInterrupt:
         return 130

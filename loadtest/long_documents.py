@@ -31,7 +31,7 @@ from loadtest.long_corpus import VARIANTS, Document, Query, documents, documents
 from loadtest.long_report import plot, tables
 from loadtest.long_scores import Numbers, Positions, by_group, estimate, ranks, recall, reciprocal
 from loadtest.report import machine
-from loadtest.server import Server, embedserve
+from loadtest.server import Server, embedserve, find_bundle
 from service.choices import Aggregation
 from service.chunking import aggregate
 from service.runtime.session import runtime_version
@@ -116,7 +116,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     _say("choosing documents and passages")
     corpus = documents_in(options.texts) if options.texts else documents(per_kind, _SEED)
     asked = queries(corpus, per_depth, _SEED)
-    with embedserve(Path(options.model)) as server, _Client(server) as client:
+    with embedserve(find_bundle(options.model, _say)) as server, _Client(server) as client:
         figures = _Evaluation(client, corpus, asked).figures()
     about = {"embedserve": service.__version__, "onnxruntime": runtime_version(), **machine()}
     path.write_text(json.dumps({"machine": about, "model": options.model, **figures}, indent=2) + "\n", "utf-8")

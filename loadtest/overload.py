@@ -20,9 +20,9 @@ from loadtest.command import MeasurementError
 from loadtest.figures import Figure
 from loadtest.flood import Flood, Flooded, Plan, Sent
 from loadtest.generator import checked
+from loadtest.process_watch import memory_of
 from loadtest.report import machine
 from loadtest.server import Server, embedserve, find_bundle
-from loadtest.soak import memory_of
 from loadtest.texts import Mix, Texts
 from loadtest.throughput import PATH, SEED, body_of
 from service.bundle import TOKENIZER_JSON

@@ -36,6 +36,11 @@ class Trend(NamedTuple):
     margin: float
 
 
+def memory_of(pid: int | str = "self") -> float:
+    """A process's memory (RSS), in MB; this one's by default. Raises OSError."""
+    return int(Path("/proc", str(pid), "statm").read_text().split()[1]) * _PAGE / 2**20
+
+
 def look(pid: int, seconds: float = 0.0) -> Sample:
     """Raises OSError when there is no such process any more."""
     folder = Path("/proc", str(pid))

@@ -20,11 +20,13 @@ from typing import Any
 import numpy as np
 
 from loadtest import command
+from loadtest.command import MeasurementError
+from loadtest.process_watch import memory_of
 from loadtest.report import aligned
 from loadtest.server import find_bundle
 from loadtest.small_bundle import write_small_bundle
 from service.batcher import Batcher
-from service.bundle import TOKENIZER_JSON, read_bundle
+from service.bundle import TOKENIZER_JSON, is_bundle, read_bundle
 from service.cores import usable_cores
 from service.device import Device
 from service.encoder import Encoder
@@ -36,7 +38,7 @@ _SEED = 20_240_229
 _CLIENTS = 64
 _SHORTEST = 4  # tokens
 _SAMPLES = 100  # of the process's memory
-_PAGE = os.sysconf("SC_PAGE_SIZE")
+_PATIENCE = 120.0  # seconds for a row
 
 _HELP = """\
 The server's own batcher and encoder, without HTTP, on rows of 4 tokens to the model's limit (evenly spread over the
@@ -93,21 +95,24 @@ class Soaked:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0, or 1 with a reason."""
     options = _parser().parse_args(arguments)
-    if options.child:
-        print(json.dumps(asdict(_soak(options.child, Path(options.model), options.requests))))
-        return 0
-    return command.run("soak", lambda: _measure(options))
+    return command.run("soak", lambda: _in_this_process(options) if options.child else _measure(options))
 
 
 def _measure(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory(prefix="embedserve-soak-") as place:
-        folder = find_bundle(options.model, _say)
-        if not options.real:
-            cache_dir = load_settings().cache_dir
-            folder = write_small_bundle(options.model, cache_dir, Path(place, "small"), _say)
+        folder = find_bundle(options.model, _say) if options.real else _small(options.model, Path(place, "small"))
         rows = [_row(_in_a_process(name, folder, options.requests)) for name in options.policies]
     heads = ["memory", "start MB", "half MB", "end MB", "peak MB", "slope MB", "tokens/s"]
     print("\n".join(aligned([heads, *rows])))
+
+
+def _small(model: str, folder: Path) -> Path:
+    """Raises MeasurementError where there is no checkpoint to make it of."""
+    if is_bundle(Path(model)):
+        raise MeasurementError(
+            f"{model} is a bundle, and a small model is made of a checkpoint: --real takes it as it is"
+        )
+    return write_small_bundle(model, load_settings().cache_dir, folder, _say)
 
 
 def _in_a_process(policy: str, folder: Path, requests: int) -> Soaked:
@@ -134,6 +139,10 @@ def _row(one: Soaked) -> list[str]:
     start, half, end = (one.memory[i] for i in (1, len(one.memory) // 2, -1))
     figures = [f"{value:.0f}" for value in (start, half, end, one.peak)]
     return [one.policy, *figures, f"{one.slope:+.2f}", f"{one.tokens_per_second:,.0f}"]
+
+
+def _in_this_process(options: argparse.Namespace) -> None:
+    print(json.dumps(asdict(_soak(options.child, Path(options.model), options.requests))))
 
 
 def _soak(policy: str, folder: Path, requests: int) -> Soaked:
@@ -169,7 +178,11 @@ async def _load(encoder: Encoder, cores: int, ids: Sequence[int], requests: int)
             if number % max(1, requests // _SAMPLES) == 0:
                 memory.append(memory_of())
             length = round(_SHORTEST * (len(ids) / _SHORTEST) ** draw.random())
-            await batcher.submit([ids[:length]])
+            try:
+                async with asyncio.timeout(_PATIENCE):
+                    await batcher.submit([ids[:length]])
+            except TimeoutError:
+                raise MeasurementError(f"a row was not answered within {_PATIENCE:g} s") from None
             tokens += length
 
     started = time.perf_counter()
@@ -178,11 +191,6 @@ async def _load(encoder: Encoder, cores: int, ids: Sequence[int], requests: int)
     await batcher.close()
     device.close()
     return [*memory, memory_of()], tokens, seconds
-
-
-def memory_of(pid: int | str = "self") -> float:
-    """A process's memory (RSS), in MB; this one's by default."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE / 2**20
 
 
 def _peak() -> float:

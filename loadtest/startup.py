@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import statistics
 import sys
@@ -18,6 +17,7 @@ from pathlib import Path
 from loadtest import command, figures
 from loadtest.figures import Figure
 from loadtest.local import urlopen
+from loadtest.process_watch import memory_of
 from loadtest.report import aligned, machine
 from loadtest.server import embedserve, find_bundle
 
@@ -75,11 +75,11 @@ def _start(bundle: Path, options: Sequence[str]) -> tuple[float, float, float]:
     started = time.perf_counter()
     with embedserve(bundle, options) as server:
         seconds = time.perf_counter() - started
-        before = _memory(server.pid)
+        before = memory_of(server.pid)
         for text in _TEXTS.values():
             for _ in range(_WARM_UP):
                 _ask(f"http://{server.host}:{server.port}/v1/embeddings", text)
-        return seconds, before, _memory(server.pid)
+        return seconds, before, memory_of(server.pid)
 
 
 def _ask(url: str, text: str) -> None:
@@ -89,11 +89,6 @@ def _ask(url: str, text: str) -> None:
     )
     with urlopen(request, 60.0) as reply:
         reply.read()
-
-
-def _memory(pid: int) -> float:
-    """In MB."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def _imports(bundle: Path) -> Mapping[str, float]:
