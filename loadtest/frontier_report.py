@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -56,45 +56,62 @@ _STYLE = """
 """
 
 
+@dataclass(frozen=True, slots=True)
+class _Scale:
+    """Where speed and agreement stand: × fp32 to the right, shares upwards."""
+
+    fastest: float
+    lowest: float
+
+    @classmethod
+    def of(cls, points: Sequence[Point]) -> _Scale:
+        """With room for all of them, and for their names."""
+        return cls(max(3.0, *(one.ratio for one in points)), min(0.9, *(one.agreement for one in points)) - 0.01)
+
+    def x(self, ratio: float) -> float:
+        return _LEFT + (_RIGHT - _LEFT) * ratio / (self.fastest * 1.45)
+
+    def y(self, agreement: float) -> float:
+        return _BOTTOM - (_BOTTOM - _TOP) * (agreement - self.lowest) / (1.005 - self.lowest)
+
+
 def plot(points: Sequence[Point], invariant: float, goal: tuple[float, float]) -> str:
     """Speed to the right, agreement upwards. Hollow: vectors that depend on the batch (cosine below `invariant`)."""
-    fastest = max(3.0, *(one.ratio for one in points))
-    lowest = min(0.9, *(one.agreement for one in points)) - 0.01
-
-    def x(ratio: float) -> float:
-        return _LEFT + (_RIGHT - _LEFT) * ratio / (fastest * 1.45)
-
-    def y(agreement: float) -> float:
-        return _BOTTOM - (_BOTTOM - _TOP) * (agreement - lowest) / (1.005 - lowest)
-
+    scale = _Scale.of(points)
+    left, top = scale.x(goal[0]), scale.y(1)
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img">',
         f"<title>Speed against agreement</title><style>{_STYLE}</style>",
         f'<rect class="panel" width="{_WIDTH}" height="{_HEIGHT}" rx="8"/>',
         f'<text class="title" x="{_LEFT}" y="30">The ten nearest neighbours of fp32, against speed in bulk</text>',
-        f'<rect class="goal" x="{x(goal[0]):.1f}" y="{y(1):.1f}" width="{_RIGHT - x(goal[0]):.1f}"'
-        f' height="{y(goal[1]) - y(1):.1f}"/>',
+        f'<rect class="goal" x="{left:.1f}" y="{top:.1f}" width="{_RIGHT - left:.1f}"'
+        f' height="{scale.y(goal[1]) - top:.1f}"/>',
     ]
-    for percent in range(100, int(lowest * 100), -2 if lowest > 0.8 else -5):
-        height = y(percent / 100)
-        lines.append(f'<line class="grid" x1="{_LEFT}" x2="{_RIGHT}" y1="{height:.1f}" y2="{height:.1f}"/>')
-        lines.append(f'<text x="{_LEFT - 8}" y="{height + 4:.1f}" text-anchor="end">{percent} %</text>')
-    lines += [
-        f'<text x="{x(half / 2):.1f}" y="{_BOTTOM + 22}" text-anchor="middle">{half / 2:g} ×</text>'
-        for half in range(int(fastest * 2.6) + 1)
-    ]
-    lines.append(
+    return "\n".join([*lines, *_axes(scale), *_marks(points, invariant, scale), "</svg>"]) + "\n"
+
+
+def _axes(scale: _Scale) -> Iterator[str]:
+    for percent in range(100, int(scale.lowest * 100), -2 if scale.lowest > 0.8 else -5):
+        height = scale.y(percent / 100)
+        yield f'<line class="grid" x1="{_LEFT}" x2="{_RIGHT}" y1="{height:.1f}" y2="{height:.1f}"/>'
+        yield f'<text x="{_LEFT - 8}" y="{height + 4:.1f}" text-anchor="end">{percent} %</text>'
+    for half in range(int(scale.fastest * 2.6) + 1):
+        yield f'<text x="{scale.x(half / 2):.1f}" y="{_BOTTOM + 22}" text-anchor="middle">{half / 2:g} ×</text>'
+    yield (
         f'<text x="{(_LEFT + _RIGHT) / 2}" y="{_HEIGHT - 18}" text-anchor="middle">tokens per second ÷ those of fp32; '
         "hollow: the vector depends on the batch; green: the goal</text>"
     )
+
+
+def _marks(points: Sequence[Point], invariant: float, scale: _Scale) -> Iterator[str]:
+    """A circle and a name each; names stand below those that they would cover."""
     taken: list[tuple[float, float]] = []
     for one in sorted(points, key=lambda one: -one.agreement):
         kind = "same" if one.worst_batch_cosine >= invariant else "varies"
-        across, up = x(one.ratio), y(one.agreement)
+        across, up = scale.x(one.ratio), scale.y(one.agreement)
         height = up
         while any(abs(height - other) < _LABEL_HEIGHT and abs(across - beside) < 260 for beside, other in taken):
             height += 2
         taken.append((across, height))
-        lines.append(f'<circle class="{kind}" cx="{across:.1f}" cy="{up:.1f}" r="5"/>')
-        lines.append(f'<text x="{across + 10:.1f}" y="{height + 4:.1f}">{escape(one.name)}</text>')
-    return "\n".join([*lines, "</svg>"]) + "\n"
+        yield f'<circle class="{kind}" cx="{across:.1f}" cy="{up:.1f}" r="5"/>'
+        yield f'<text x="{across + 10:.1f}" y="{height + 4:.1f}">{escape(one.name)}</text>'

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.sax.saxutils import escape
 
-from loadtest import markdown
+from loadtest import markdown, plots
 from loadtest.long_corpus import VARIANTS
 from loadtest.long_scores import Estimate
 
@@ -145,7 +145,7 @@ def plot(title: str, series: Mapping[str, Sequence[float]], dashed: frozenset[st
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img">',
         f"<title>{escape(title)}</title><style>{_STYLE}</style>",
         f'<rect class="panel" width="{_WIDTH}" height="{_HEIGHT}" rx="8"/>',
-        _text(_LEFT, 30, title, "start", "title"),
+        plots.text(_LEFT, 30, title, "start", "title"),
         *_axes(len(next(iter(series.values())))),
     ]
     labels = _spread({name: _y(values[-1]) for name, values in series.items()})
@@ -156,15 +156,17 @@ def plot(title: str, series: Mapping[str, Sequence[float]], dashed: frozenset[st
 
 def _axes(depths: int) -> list[str]:
     middle = (_LEFT + _RIGHT) / 2
-    lines = [_text(middle, _HEIGHT - 14, "where in its document the passage begins (tenths, by characters)", "middle")]
+    lines = [
+        plots.text(middle, _HEIGHT - 14, "where in its document the passage begins (tenths, by characters)", "middle")
+    ]
     lines.append(
         f'<text transform="translate(18 {(_TOP + _BOTTOM) / 2}) rotate(-90)" text-anchor="middle">recall@1</text>'
     )
     for percent in range(0, 101, 20):
         y = _y(percent / 100)
         lines.append(f'<line class="grid" x1="{_LEFT}" x2="{_RIGHT}" y1="{y}" y2="{y}"/>')
-        lines.append(_text(_LEFT - 8, y + 4, f"{percent} %", "end"))
-    lines += [_text(_x(i, depths), _BOTTOM + 22, str(i + 1), "middle") for i in range(depths)]
+        lines.append(plots.text(_LEFT - 8, y + 4, f"{percent} %", "end"))
+    lines += [plots.text(_x(i, depths), _BOTTOM + 22, str(i + 1), "middle") for i in range(depths)]
     return lines
 
 
@@ -191,10 +193,6 @@ def _spread(wanted: Mapping[str, float]) -> dict[str, float]:
         placed[name] = lowest = min(max(wanted[name], lowest), room_below)
         lowest += _LABEL_HEIGHT
     return placed
-
-
-def _text(x: float, y: float, text: str, anchor: str, kind: str = "") -> str:
-    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
 def _x(index: int, count: int) -> float:

@@ -70,13 +70,13 @@ def _measure(options: argparse.Namespace) -> bool:
     bodies = [body_of([text], "base64") for text in texts]
     tokens = [len(text.ids) for text in texts]
     with embedserve(folder, options.serve_options) as server:
-        before = _capacity(server, bodies[: _TEXTS // 2], tokens)
+        before = _capacity(server, bodies[: _TEXTS // 2], tokens[: _TEXTS // 2])
         rate = options.factor * before
         _say(f"capacity {before:.0f} requests/s; {rate:.0f} a second for {options.seconds:g} s")
         phases = ((_CALM, _PART * before), (options.seconds, rate), (_AFTER, _PART * before))
         plan = Plan(server.host, server.port, PATH, phases, bodies, _HONEST, 1)
         flooded, memory, loop_seconds = _flood(plan, server)
-        after = _capacity(server, bodies[_TEXTS // 2 :], tokens)
+        after = _capacity(server, bodies[_TEXTS // 2 :], tokens[_TEXTS // 2 :])
     burst = Burst(_CALM, _CALM + options.seconds, flooded)
     rated = list(burst.figures((before + after) / 2, memory, loop_seconds))
     details = {

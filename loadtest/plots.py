@@ -68,7 +68,7 @@ def _svg(title: str, height: float, parts: Sequence[str]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height:.0f}" role="img">',
         f"<title>{escape(title)}</title><style>{_STYLE}</style>",
         f'<rect class="panel" width="{_WIDTH}" height="{height:.0f}" rx="8"/>',
-        _text(20, 28, title, "start", "title"),
+        text(20, 28, title, "start", "title"),
     ]
     return "\n".join([*head, *parts, "</svg>"]) + "\n"
 
@@ -86,9 +86,9 @@ def _line_panel(panel: Lines, x: Sequence[object], x_axis: str, top: float, ever
         return lower - (lower - upper) * value / ceiling
 
     xs = [_LEFT + (_RIGHT - _LEFT) * i / max(1, len(x) - 1) for i in range(len(x))]
-    parts = [_text(_LEFT, top + 18, f"{panel.title}", "start"), *_axis(panel.y_axis, ceiling, step, y_of)]
-    parts += [_text(at, lower + 18, str(one), "middle") for at, one in list(zip(xs, x, strict=True))[::every]]
-    parts.append(_text((_LEFT + _RIGHT) / 2, lower + 36, x_axis, "middle"))
+    parts = [text(_LEFT, top + 18, f"{panel.title}", "start"), *_axis(panel.y_axis, ceiling, step, y_of)]
+    parts += [text(at, lower + 18, str(one), "middle") for at, one in list(zip(xs, x, strict=True))[::every]]
+    parts.append(text((_LEFT + _RIGHT) / 2, lower + 36, x_axis, "middle"))
     named_at: list[float] = []
     for (name, values), colour, dash in zip(panel.series.items(), _COLOURS, _DASHES, strict=False):
         points = [(at, y_of(value)) for at, value in zip(xs, values, strict=True)]
@@ -113,7 +113,7 @@ def _axis(name: str, ceiling: float, step: float, y_of: Callable[[float], float]
     for i in range(round(ceiling / step) + 1):
         y = y_of(i * step)
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(_text(_LEFT - 8, y + 4, number(i * step), "end"))
+        parts.append(text(_LEFT - 8, y + 4, number(i * step), "end"))
     middle = (y_of(0) + y_of(ceiling)) / 2
     parts.append(f'<text transform="translate(20 {middle:.0f}) rotate(-90)" text-anchor="middle">{escape(name)}</text>')
     return parts
@@ -142,18 +142,19 @@ def _step(highest: float) -> float:
 
 def _bar_panel(panel: Bars, top: float) -> list[str]:
     longest = max(panel.values.values())
-    parts = [_text(20, top + 18, f"{panel.title} ({panel.unit})", "start")]
+    parts = [text(20, top + 18, f"{panel.title} ({panel.unit})", "start")]
     for i, (name, value) in enumerate(panel.values.items()):
         y = top + 34 + i * (_BAR + _GAP)
         width = (_RIGHT - _NAMES) * value / longest
         colour = _COLOURS[0] if i == 0 else "#8c959f"
         parts += [
-            _text(_NAMES - 10, y + 16, name, "end"),
+            text(_NAMES - 10, y + 16, name, "end"),
             f'<rect x="{_NAMES}" y="{y:.1f}" width="{width:.1f}" height="{_BAR}" fill="{colour}"/>',
-            _text(_NAMES + width + 8, y + 16, number(value), "start"),
+            text(_NAMES + width + 8, y + 16, number(value), "start"),
         ]
     return parts
 
 
-def _text(x: float, y: float, text: str, anchor: str, kind: str = "") -> str:
-    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+def text(x: float, y: float, words: str, anchor: str, kind: str = "") -> str:
+    """An element of that class; `anchor` is start, middle or end."""
+    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'

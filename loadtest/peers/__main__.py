@@ -17,11 +17,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import service
 from loadtest import command, figures, generator, markdown
 from loadtest.client import Job, Result
 from loadtest.command import MeasurementError
+from loadtest.figures import Figure
 from loadtest.local import free_port
 from loadtest.peers.contestants import CONTESTANTS, Contestant, environment_variables, export
 from loadtest.peers.report import OURS, plot, rated_figures, summary, tables
@@ -88,27 +90,41 @@ def _compare(options: argparse.Namespace) -> None:
         bench.warm_up()
         numbers = range(len(earlier), len(earlier) + options.rounds)
         rounds = earlier + [bench.measure(number, loads) for number in numbers]
+    print(figures.table(_write(path, rounds, contestants, options.seconds)))
+    print(f"\nMedians of {len(rounds)} rounds; every round: {path}")
+    if len(rounds) >= 3 and len(loads) == len(LOADS) and len(contestants) == len(CONTESTANTS):
+        _document(rounds, contestants)
+
+
+def _write(path: Path, rounds: Sequence[Round], contestants: Sequence[Contestant], seconds: float) -> Sequence[Figure]:
+    """The figures, which are in the file as well, with every round."""
     found = summary(rounds)
-    about = {
-        "date": time.strftime("%Y-%m-%d"),
-        "machine": machine(),
-        "settings": {one.name: one.settings for one in contestants},
-        "versions": {OURS: {"embedserve": service.__version__, "onnxruntime": runtime_version()}}
-        | {one.name: dict(one.environment.versions()) for one in contestants},
-    }
     rated = list(rated_figures(found))
-    details = {**about, "seconds": options.seconds, "summary": found}
-    details["rounds"] = [
+    kept = [
         {load: {name: asdict(result) for name, result in results.items()} for load, results in one.items()}
         for one in rounds
     ]
-    figures.write_json(path, rated, details)
-    print(figures.table(rated))
-    print(f"\nMedians of {len(rounds)} rounds; every round: {path}")
-    if len(rounds) >= 3 and len(loads) == len(LOADS) and len(contestants) == len(CONTESTANTS):
-        figures.write_json(DOCS / "peers.json", rated, {**about, "summary": found})
-        (DOCS / "peers.svg").write_text(plot(found), "utf-8")
-        markdown.rewrite(DOCS / "PEERS.md", tables(found, about), "peers")
+    figures.write_json(path, rated, {**_about(contestants), "seconds": seconds, "summary": found, "rounds": kept})
+    return rated
+
+
+def _document(rounds: Sequence[Round], contestants: Sequence[Contestant]) -> None:
+    """docs/PEERS.md anew, and what lies beside it."""
+    found, about = summary(rounds), _about(contestants)
+    figures.write_json(DOCS / "peers.json", rated_figures(found), {**about, "summary": found})
+    (DOCS / "peers.svg").write_text(plot(found), "utf-8")
+    markdown.rewrite(DOCS / "PEERS.md", tables(found, about), "peers")
+
+
+def _about(contestants: Sequence[Contestant]) -> dict[str, Any]:
+    """What was compared, where and when."""
+    ours = {"embedserve": service.__version__, "onnxruntime": runtime_version()}
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": machine(),
+        "settings": {one.name: one.settings for one in contestants},
+        "versions": {OURS: ours} | {one.name: dict(one.environment.versions()) for one in contestants},
+    }
 
 
 def _rounds_of(path: Path, loads: Sequence[Load], contestants: Sequence[Contestant]) -> list[Round]:
