@@ -188,7 +188,7 @@ def _where() -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = command.parser("capacity", _HELP)
-    command.add_rounds(parser, what="of everything")
+    command.add_rounds(parser)
     command.add_seconds(parser, 3.0, "of each load")
     parser.add_argument(
         "--cores", type=command.number(float, 0.1), default=usable_cores(), help="of a replica (default: %(default)s)"

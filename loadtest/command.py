@@ -59,9 +59,9 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_rounds(parser: argparse.ArgumentParser, default: int = 3, what: str = "") -> None:
+def add_rounds(parser: argparse.ArgumentParser, default: int = 3, what: str = "of everything, in turns") -> None:
     """For those that measure everything several times."""
-    words = f"{what} (default: %(default)s)".strip()
+    words = f"{what} (default: %(default)s)"
     parser.add_argument("--rounds", type=number(int, 1), metavar="N", default=default, help=words)
 
 
@@ -69,6 +69,12 @@ def add_seconds(parser: argparse.ArgumentParser, default: float, what: str) -> N
     """How long something is measured."""
     words = f"{what} (default: %(default)g)"
     parser.add_argument("--seconds", type=number(float, 0.1), metavar="N", default=default, help=words)
+
+
+def add_locust(parser: argparse.ArgumentParser) -> None:
+    """For those that send users."""
+    words = "where it is; make puts one into .venv-load/bin (default: %(default)s, on the PATH)"
+    parser.add_argument("--locust", default="locust", metavar="PROGRAM", help=words)
 
 
 def number(kind: type[int] | type[float], least: float = 0) -> Callable[[str], float]:

@@ -145,10 +145,18 @@ def _parser() -> argparse.ArgumentParser:
     parser = command.parser("endurance", _HELP, model="what it serves")
     command.add_seconds(parser, 1800, "of load")
     parser.add_argument(
-        "--warm-up", type=command.number(float), default=600, help="seconds that do not count (default: %(default)g)"
+        "--warm-up",
+        type=command.number(float),
+        metavar="N",
+        default=600,
+        help="seconds that do not count (default: %(default)g)",
     )
     parser.add_argument(
-        "--users", type=command.number(int, 1), default=12, help="of a request or two a second (default: %(default)s)"
+        "--users",
+        type=command.number(int, 1),
+        metavar="N",
+        default=12,
+        help="of a request or two a second (default: %(default)s)",
     )
     parser.add_argument(
         "--max-slope",
@@ -162,7 +170,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--html", type=command.output, metavar="FILE", help="locust's report (default: a new file in results/)"
     )
-    parser.add_argument("--locust", default="locust", metavar="PROGRAM", help="(default: %(default)s)")
+    command.add_locust(parser)
     return parser
 
 

@@ -154,7 +154,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--html", type=command.output, metavar="FILE", help="the report (default: a new file in results/)"
     )
-    parser.add_argument("--locust", default="locust", metavar="PROGRAM", help="(default: %(default)s)")
+    command.add_locust(parser)
     return parser
 
 

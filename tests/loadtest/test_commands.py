@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from loadtest import command
-from loadtest.bench import PARTS
+from loadtest import bench, command
+from loadtest.bench import PARTS, Part
 from loadtest.figures import read_json
 from loadtest.throughput import PRECISIONS
 from loadtest.wrk import available
@@ -79,6 +79,20 @@ def test_a_benchmark_that_is_told_to_leave_stops_its_server(own_bundle: Path, to
         process.kill()
     assert process.returncode == 128 + told
     assert not _servers(own_bundle)
+
+
+def test_a_part_that_fails_takes_no_figures_from_the_others(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bench, "PARTS", (Part("duplicates", ("--no-such-option",)), Part("startup", ("--starts", "1"))))
+    path = tmp_path / "figures.json"
+    assert bench.main(["--model", str(bundle), "--json", str(path)]) == 1
+    found, details = read_json(path)
+    assert {one.topic for one in found} == {"start"}
+    assert set(details["parts"]) == {"startup"}
+    said = capfd.readouterr()
+    assert "until ready" in said.out
+    assert said.err.splitlines()[-1] == "bench: not measured: duplicates"
 
 
 @pytest.mark.parametrize("module", [part.module for part in PARTS])
