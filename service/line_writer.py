@@ -1,16 +1,17 @@
 """Lines for a file descriptor that may not take them: a pipe that nobody reads any more must hold up no request.
 
 Whoever has a line leaves it here, and a thread writes what has come, some times a second at most, so that many lines
-take one write. What waits is bounded; what comes beyond that is lost, counted, and told of at its place as soon as
+take few writes. What waits is bounded; what comes beyond that is lost, counted, and told of at its place as soon as
 lines are taken again.
 """
 
 from __future__ import annotations
 
 import os
+import select
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 PAUSE = 0.02  # seconds from one write to the next
 ROOM = 1 << 20  # bytes that may wait, beside those that are being written
@@ -83,7 +84,7 @@ class LineWriter:
             dropped, self._dropped = self._dropped, 0
         if lines:
             told = [self._tell_lost(count) if count else b"" for count in (self._untold, dropped)]
-            if _written(self._file, b"".join([told[0], *lines, told[1]])):
+            if all(_written(self._file, piece) for piece in _pieces([told[0], *lines, told[1]])):
                 self._untold = 0
             else:
                 self._untold += len(lines) + dropped
@@ -92,6 +93,18 @@ class LineWriter:
         with self._lock:
             if not self._waiting:
                 self._nothing.set()
+
+
+def _pieces(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """As many whole lines at once as a pipe takes in one piece (pipe(7)), so that they do not mix with other processes'
+    lines in the same pipe; a longer line may."""
+    piece = b""
+    for line in lines:
+        if piece and len(piece) + len(line) > select.PIPE_BUF:
+            yield piece
+            piece = b""
+        piece += line
+    yield piece
 
 
 def _written(file: int, data: bytes) -> bool:

@@ -55,6 +55,7 @@ class Member:
         self.doors = Doors([], [] if "admin_url" in membership.urls else None, membership.urls)
         self.is_first = membership.number == 0 and membership.restarts == 0
         self._siblings = membership.count - 1
+        metrics.PROCESSES.set(membership.count)
         metrics.RESTARTS.inc(membership.restarts)
         self._channel = socket.socket(fileno=membership.channel)
         self._unsent = b""

@@ -160,6 +160,8 @@ MODEL_INFO = _gauge(
 )  # fmt: skip
 READY = _gauge("ready", "1 when requests are accepted").labels()
 START_SECONDS = _gauge("start_seconds", "Process start to ready").labels()
+PROCESSES = _gauge("processes", "Processes that share a port, this one included").labels()
+PROCESSES.set(1)
 RESTARTS = _counter(
     "process_restarts_total", "Times that this one of several processes on one port was started anew"
 ).labels()

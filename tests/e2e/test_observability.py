@@ -51,6 +51,8 @@ FAMILIES = {
     "embedserve_build_info": "gauge",
     "embedserve_model_info": "gauge",
     "embedserve_ready": "gauge",
+    "embedserve_processes": "gauge",
+    "embedserve_process_restarts": "counter",
     "embedserve_start_seconds": "gauge",
     "process_resident_memory_bytes": "gauge",
 }

@@ -6,13 +6,16 @@ import json
 import logging
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from service.line_writer import ROOM
+from service.line_writer import ROOM, LineWriter
 from service.logs import LOGGER, configure, event, finish, lost_lines, request_event, say
+
+PATIENCE = 60.0  # seconds
 
 
 @pytest.fixture(autouse=True)
@@ -115,3 +118,21 @@ def test_the_end_does_not_wait_for_an_unread_pipe(monkeypatch: pytest.MonkeyPatc
         for number in range(300):
             request_event({"number": number, "padding": "x" * 1000})
         finish()
+
+
+def test_lines_of_two_that_share_a_pipe_do_not_mix() -> None:
+    """As those of several processes behind one port."""
+    reads, writes = os.pipe()
+    writers = [LineWriter(writes, "a-writer", lambda _: b"") for _ in range(2)]
+    os.close(writes)
+    lines = [bytes([letter]) * (100 + 13 * (number % 29)) + b"\n" for letter in b"ab" for number in range(2000)]
+    for first, second in zip(lines[:2000], lines[2000:], strict=True):
+        writers[0].put(first)
+        writers[1].put(second)
+    closing = [threading.Thread(target=one.close, args=(PATIENCE,)) for one in writers]
+    for one in closing:
+        one.start()
+    with open(reads, "rb") as pipe:
+        assert sorted(pipe.readlines()) == sorted(lines)
+    for one in closing:
+        one.join()

@@ -211,6 +211,16 @@ def test_the_machine_is_what_its_container_leaves(tmp_path: Path, monkeypatch: p
     assert this_machine("1.0", tmp_path / "no-such-place").cpu
 
 
+@pytest.mark.parametrize(("processes", "executors"), [(1, 8), (2, 4), (3, 2), (8, 1), (20, 1)])
+def test_several_processes_share_the_cores_as_far_as_nothing_is_set(processes: int, executors: int) -> None:
+    values = {"executors": 8, "intra_op_threads": 1, "max_batch_tokens": 512}
+    assert plan(values, (), None, processes=processes).executors == executors
+    tuned = Tuning(machine=HERE, batch_overhead=8, measurements=[measured(8, 1, 256, 1, 1)])
+    assert plan(values, (), tuned, processes=processes).executors == executors
+    assert plan(values, {"executors"}, tuned, processes=processes).executors == 8
+    assert plan(values, (), None, on_gpu=True, processes=processes).executors == GPU_USUAL["executors"]
+
+
 def test_a_gpu_has_other_defaults_and_no_second_session() -> None:
     settings = {"executors": 8, "intra_op_threads": 1, "max_batch_tokens": 512}
     found = plan(settings, (), None, on_gpu=True)
