@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import math
 import os
 import platform
 import signal
@@ -135,7 +136,8 @@ def _serve(settings: Settings, bundles: Sequence[Path], find: Find, member: Memb
     registry = Registry(settings, find)
     bodies = Bodies(settings.max_buffered_bytes)
     tracer = open_tracer()
-    max_connections = _affordable(-(-settings.max_connections // settings.processes), ports=1 + len(doors.admin or []))
+    share = math.ceil(settings.max_connections / settings.processes)
+    max_connections = _affordable(share, ports=1 if doors.admin is None else 2)
     registry.begin(bundles)  # what else can be wrong has been found by now, but for paths at odds
     parts = Service(registry, settings, keys, admin_keys, bodies, tracer, member)
     server, beside = _servers(parts, tls, doors)

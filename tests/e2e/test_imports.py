@@ -52,6 +52,15 @@ def _of(imported: set[str], name: str) -> set[str]:
     return {one for one in imported if one == name or one.startswith(f"{name}.")}
 
 
+def test_who_accepts_for_several_processes_imports_nothing_of_what_serves() -> None:
+    """It is one more process, and must be the last to fail."""
+    own = [sys.executable, "-X", "importtime", "-c", "import service.cli, service.supervisor"]
+    done = subprocess.run(own, capture_output=True, text=True, env=clean_environment(), timeout=60, check=True)
+    modules = _modules(done.stderr)
+    assert "service.supervisor" in modules
+    assert not {name for name in NOT_TO_ASK - {"prometheus_client"} if _of(modules, name)}
+
+
 def test_health_imports_no_more_than_settings_need() -> None:
     """It is run every few seconds beside the server, whose cores it takes."""
     own = [sys.executable, "-X", "importtime", "-m", "service.cli", "health", "--port", str(free_port())]
