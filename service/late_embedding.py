@@ -51,7 +51,8 @@ class LateEmbedder(Reader):
             raise InvalidInput("Vectors of tokens are not combined: they stand one after another.", "chunking")
         if role == "query":
             request = self._uncut(request)
-        cuts = await self._prepare(request, self._rules_for(request, role), deadline)
+        rules = [self._rules_for(request, role)] * len(request.inputs)
+        cuts = await self._prepare(request.inputs, rules, deadline)
         rows = [row for one in cuts for row in one.rows]
         ran = await self._batcher.submit([self._filled(row) for row in rows] if role == "query" else rows, deadline)
         enter(AGGREGATE)

@@ -9,7 +9,7 @@ of model; `batcher` and `encoder` do the middle.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import accumulate, pairwise
+from itertools import accumulate, islice, pairwise
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from service.batcher import Batcher
 from service.bundle import Bundle
 from service.choices import Aggregation, LongInput
 from service.chunking import aggregate, late_vectors
-from service.long_input import Cut
+from service.long_input import Cut, Rules
 from service.postprocess import normalize, shorten
 from service.reader import Reader
 from service.settings import ModelSettings
@@ -48,31 +48,39 @@ class Embedder(Reader):
     async def embed(self, request: EmbedRequest, deadline: float | None = None) -> EmbedResult:
         """Raises InvalidInput, InputTooLong, TooManyTokens, TooManyChunks, DimensionsUnsupported, and what
         Batcher.submit raises."""
-        self._check_dimensions(request.dimensions)
-        rules = self._rules(request.wishes)
-        cuts = await self._prepare(request, rules, deadline)
+        rules = self._rules_of(request)
+        cuts = await self._prepare(request.inputs, [rules] * len(request.inputs), deadline)
         ran = await self._run(cuts, deadline)
         enter(AGGREGATE)
-        vectors = _stacked(ran.results)
-        return EmbedResult(
-            self._finished(_combined(vectors, cuts, rules.aggregation, self.bundle.normalized), request),
-            [one.tokens for one in cuts],
-            [one.truncated for one in cuts],
-            sum(len(one.rows) for one in cuts),
-            ran.computed_tokens,
-            self._chunks(vectors, cuts, request) if rules.return_chunks else (),
-            [one.late for one in cuts] if rules.late else (),
-        )
+        return self._result(request, rules, cuts, ran)
+
+    async def embed_each(self, requests: Sequence[EmbedRequest], deadline: float | None = None) -> list[EmbedResult]:
+        """One client's request whose inputs want different things: to the limits it is one, and it runs as one.
+
+        What was computed stands with the first of the results. Raises as `embed`.
+        """
+        rules = [self._rules_of(one) for one in requests]
+        inputs = [one for request in requests for one in request.inputs]
+        of_each = [its for request, its in zip(requests, rules, strict=True) for _ in request.inputs]
+        cuts = await self._prepare(inputs, of_each, deadline)
+        ran = await self._run(cuts, deadline)
+        enter(AGGREGATE)
+        return self._results(requests, rules, cuts, ran)
 
     async def embed_tokens(self, request: EmbedRequest, deadline: float | None = None) -> TokenResult:
         """The last hidden state of each input. One that is too long is cut or refused: windows do not see each
         other, so their vectors would not be those of one text. Raises as `embed`."""
         if (request.long_input or self.settings.long_input) is LongInput.CHUNK:
             request = request._replace(long_input=LongInput.REJECT)
-        cuts = await self._prepare(request, self._rules(request.wishes), deadline)
+        rules = [self._rules(request.wishes)] * len(request.inputs)
+        cuts = await self._prepare(request.inputs, rules, deadline)
         ran = await self._token_batcher.submit([row for one in cuts for row in one.rows], deadline)
         tokens, truncated = [one.tokens for one in cuts], [one.truncated for one in cuts]
         return TokenResult(ran.results, tokens, truncated, len(cuts), ran.computed_tokens)
+
+    def _rules_of(self, request: EmbedRequest) -> Rules:
+        self._check_dimensions(request.dimensions)
+        return self._rules(request.wishes)
 
     # --- through it, and after it -----------------------------------------------------------------------------
 
@@ -96,6 +104,30 @@ class Embedder(Reader):
     def _late_vectors(self, one: Cut, states: Matrix) -> Matrix:
         vectors = late_vectors(states, [chunk.part for chunk in one.chunks if chunk.part])
         return normalize(vectors) if self.bundle.normalized else vectors
+
+    def _results(
+        self, requests: Sequence[EmbedRequest], rules: Sequence[Rules], cuts: Sequence[Cut], ran: Outcome
+    ) -> list[EmbedResult]:
+        all_cuts, vectors, computed = iter(cuts), iter(ran.results), ran.computed_tokens
+        results = []
+        for request, its_rules in zip(requests, rules, strict=True):
+            own = list(islice(all_cuts, len(request.inputs)))
+            of_chunks = list(islice(vectors, sum([len(one.chunks) for one in own])))
+            results.append(self._result(request, its_rules, own, Outcome(of_chunks, computed)))
+            computed = 0
+        return results
+
+    def _result(self, request: EmbedRequest, rules: Rules, cuts: Sequence[Cut], ran: Outcome) -> EmbedResult:
+        vectors = _stacked(ran.results)
+        return EmbedResult(
+            self._finished(_combined(vectors, cuts, rules.aggregation, self.bundle.normalized), request),
+            [one.tokens for one in cuts],
+            [one.truncated for one in cuts],
+            sum(len(one.rows) for one in cuts),
+            ran.computed_tokens,
+            self._chunks(vectors, cuts, request) if rules.return_chunks else (),
+            [one.late for one in cuts] if rules.late else (),
+        )
 
     def _finished(self, vectors: Matrix, request: EmbedRequest) -> Matrix:
         """Vectors of a model that does not normalise have lengths that mean something, unless the request says."""

@@ -18,7 +18,7 @@ from service.settings import ModelSettings
 from service.spending import spend
 from service.tokenizer import Piece, Tokenizer, size_of
 from service.tracing import TOKENISE, enter
-from service.types import EmbedRequest, Encoding, Input, Wishes
+from service.types import Encoding, Input, Wishes
 from service.workers import Workers
 
 # Texts of this many characters, or token ids, together are tokenised beside the event loop (about 1 ms of work), so
@@ -88,41 +88,44 @@ class Reader:
         around = self._tokenizer.prefix, self._tokenizer.suffix
         return rules_of(wishes, self.settings, self.bundle, *around)
 
-    async def _prepare(self, request: EmbedRequest, rules: Rules, deadline: float | None) -> list[Cut]:
+    async def _prepare(self, inputs: Sequence[Input], rules: Sequence[Rules], deadline: float | None) -> list[Cut]:
+        """Of one client's request, for whose inputs together the limits are; each input has its own `rules`."""
         enter(TOKENISE)
-        ids = sum([len(one.content) for one in request.inputs if not isinstance(one.content, str)])
+        ids = sum([len(one.content) for one in inputs if not isinstance(one.content, str)])
         if ids > self._max_tokens:
             raise TooManyTokens(self._max_tokens, ids)
         if ids > OFF_LOOP_CHARACTERS:  # of which each may stand for a hundred characters
-            texts = await self._workers.run(lambda _: self._texts(request), ids, deadline)
+            texts = await self._workers.run(lambda _: self._texts(inputs), ids, deadline)
         else:
-            texts = self._texts(request)
+            texts = self._texts(inputs)
         # A prompt counts: where it holds a title, it may be as long as any text.
-        size = ids + sum(map(size_of, texts)) + sum([size_of(one.prompt) for one in request.inputs])
+        size = ids + sum(map(size_of, texts)) + sum([size_of(one.prompt) for one in inputs])
         if size > OFF_LOOP_CHARACTERS:
-            cuts = await self._workers.run(
-                lambda ticket: self._cut(request, texts, rules, ticket.check), size, deadline
-            )
+            cuts = await self._workers.run(lambda ticket: self._cut(inputs, texts, rules, ticket.check), size, deadline)
         else:
-            cuts = self._cut(request, texts, rules)
+            cuts = self._cut(inputs, texts, rules)
         spend(sum([one.tokens for one in cuts]))
         return cuts
 
-    def _texts(self, request: EmbedRequest) -> list[str]:
-        return [self._text_of(one) for one in request.inputs]
+    def _texts(self, inputs: Sequence[Input]) -> list[str]:
+        return [self._text_of(one) for one in inputs]
 
     def _cut(
-        self, request: EmbedRequest, texts: Sequence[str], rules: Rules, check: Callable[[], None] = lambda: None
+        self,
+        inputs: Sequence[Input],
+        texts: Sequence[str],
+        rules: Sequence[Rules],
+        check: Callable[[], None] = lambda: None,
     ) -> list[Cut]:
         """Tokenise, count, chunk. Pure computation: runs on the loop; or beside it, until `check` raises."""
-        encodings = self._encode(request.inputs, texts, rules, check)
+        encodings = self._encode(inputs, texts, rules, check)
         cuts = []
-        room = rules.max_chunks  # of which inputs that are not cut take none
-        for encoding, text in zip(encodings, texts, strict=True):
+        most = room = self.settings.max_chunks  # of which inputs that are not cut take none
+        for encoding, text, its_rules in zip(encodings, texts, rules, strict=True):
             check()
-            cuts.append(one := cut(encoding, text, rules, room))
+            cuts.append(one := cut(encoding, text, its_rules, room))
             room -= len(one.chunks) if len(one.chunks) > 1 else 0
-        if room < rules.max_chunks:
+        if room < most:
             self._check_repeated(cuts)
         return cuts
 
@@ -133,12 +136,12 @@ class Reader:
             raise TooManyTokens(self._max_tokens, total)
 
     def _encode(
-        self, inputs: Sequence[Input], texts: Sequence[str], rules: Rules, check: Callable[[], None]
+        self, inputs: Sequence[Input], texts: Sequence[str], rules: Sequence[Rules], check: Callable[[], None]
     ) -> list[Encoding]:
         prompts = [one.prompt for one in inputs]
         # Only with offsets is it known which tokens are the prompt's.
-        exactly = rules.return_chunks and any(prompts)
-        window = 0 if exactly else rules.window.size
+        exactly = any(prompts) and any(one.return_chunks for one in rules)
+        window = 0 if exactly else min([one.window.size for one in rules])
         encodings = self._tokenizer.encode(texts, prompts, window, self._max_tokens, check)
         if self.settings.token_ids is TokenIds.NATIVE:
             for i, one in enumerate(inputs):

@@ -31,7 +31,8 @@ class SparseEmbedder(Reader):
         """
         if request.chunking.aggregation not in (None, Aggregation.MAX, Aggregation.FIRST):
             raise InvalidInput("Sparse vectors of chunks are combined by max, or the first one is taken.", "chunking")
-        cuts = await self._prepare(request, self._rules(request.wishes), deadline)
+        rules = [self._rules(request.wishes)] * len(request.inputs)
+        cuts = await self._prepare(request.inputs, rules, deadline)
         ran = await self._batcher.submit([row for one in cuts for row in one.rows], deadline)
         enter(AGGREGATE)
         results = iter(ran.results)

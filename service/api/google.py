@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import Annotated, Any
 
 from pydantic import AliasChoices, AliasGenerator, ConfigDict, FailFast, Field, WithJsonSchema
@@ -203,21 +205,15 @@ async def embed_contents(
 ) -> list[Embedded]:
     """In their order. `first_task` is the number that the dialect's enum gives to the first of TASKS.
 
-    Requests of one batch may ask for different things, so each kind is embedded by itself; as a rule there is one.
+    Each of them may want something else; as a rule all want the same. Raises what Embedder.embed does.
     """
     inputs = [_content_input(request, model, first_task) for request in requests]
-    kinds: dict[EmbedRequest, list[int]] = {}
-    for i, request in enumerate(requests):
-        kinds.setdefault(to_request(_config(request)), []).append(i)
-    found: dict[int, Embedded] = {}
-    results = []
-    for kind, members in kinds.items():
-        result = await model.embedder.embed(kind._replace(inputs=[inputs[i] for i in members]), call.deadline)
-        results.append(result)
-        found.update(zip(members, rows(result), strict=True))
-    if results:
-        call.count(_counted(results))
-    return [found[i] for i in range(len(requests))]
+    wanted = [to_request(_config(request)) for request in requests]
+    alike = groupby(zip(wanted, inputs, strict=True), itemgetter(0))
+    together = [kind._replace(inputs=[one for _, one in group]) for kind, group in alike]
+    results = await model.embedder.embed_each(together, call.deadline)
+    call.count(_counted(results))
+    return [embedded for result in results for embedded in rows(result)]
 
 
 def _counted(results: Sequence[EmbedResult]) -> EmbedResult:

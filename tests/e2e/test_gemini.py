@@ -24,6 +24,11 @@ def prompted(launch: StartServer, make_bundle: MakeBundle) -> Server:
     return launch("--long-input", "truncate", model=make_bundle(prompts=prompts, matryoshka_dimensions=[64]))
 
 
+@pytest.fixture(scope="module")
+def small(launch: StartServer) -> Server:
+    return launch("--max-request-tokens", "1000", "--max-chunks", "3")
+
+
 def embed(server: Server, body: Any, path: str = EMBED) -> Vectors:
     reply = server.post(path, body)
     assert reply.status_code == 200, reply.text
@@ -120,6 +125,21 @@ def test_requests_of_a_batch_may_differ(prompted: Server) -> None:
     short = np.asarray([found[1], found[3]], dtype=np.float32)
     expected = prompted.embed(["query: cats"] * 2)[:, :64]
     assert cosines(short, expected).min() > 0.999999
+
+
+@pytest.mark.parametrize("path", [BATCH, f"/v1/publishers/google/models/{MODEL}:batchEmbedContents"])
+def test_requests_of_several_kinds_are_one_to_the_limits(small: Server, path: str) -> None:
+    """Otherwise a batch may be as many times too large as it has kinds."""
+    for words, count, why in ((400, 2, "more than 3 chunks"), (200, 5, "max 1000 tokens")):
+        alike = [{"content": {"parts": [{"text": "word " * words}]}}] * count
+        kinds = [
+            one | ({"taskType": "CLUSTERING"}, {"embedContentConfig": {"outputDimensionality": DIMENSIONS}})[i % 2]
+            for i, one in enumerate(alike)
+        ]
+        found = refuse(small, path, {"requests": kinds})
+        assert why in found
+        assert found == refuse(small, path, {"requests": alike})
+        assert small.post(path, {"requests": kinds[:-1]}).status_code == 200
 
 
 def test_cut_texts_are_told_in_a_header(prompted: Server, server: Server) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,18 +81,34 @@ def embed(
     run: Callable[[Rows], Results] = counts,
     **settings: Any,
 ) -> tuple[EmbedResult, list[list[int]]]:
+    (result,), rows = embed_each(tokenizer, [request], made=made, max_tokens=max_tokens, run=run, **settings)
+    return result, rows
+
+
+def embed_each(
+    tokenizer: Tokenizer,
+    requests: Sequence[EmbedRequest],
+    *,
+    made: Bundle | None = None,
+    max_tokens: int = 1000,
+    run: Callable[[Rows], Results] = counts,
+    **settings: Any,
+) -> tuple[list[EmbedResult], list[list[int]]]:
     rows: list[list[int]] = []
 
-    async def go() -> EmbedResult:
+    async def go() -> list[EmbedResult]:
         batcher, token_batcher = Listed(run, rows), Listed(states, rows)
         found = made or bundle()
         workers = Workers(2, 1_000_000, "test")
         embedder = Embedder(found, tokenizer, batcher, token_batcher, workers, ModelSettings(**settings), max_tokens)
-        result = await embedder.embed(request)
+        if len(requests) == 1:
+            results = [await embedder.embed(requests[0])]
+        else:
+            results = await embedder.embed_each(requests)
         workers.close()
         await batcher.close()
         await token_batcher.close()
-        return result
+        return results
 
     return asyncio.run(go()), rows
 
@@ -462,3 +478,43 @@ def test_tokens_for_people_are_given_up_when_nobody_waits_for_them(tokenizer_jso
 
     asyncio.run(go())
     assert given_up.is_set()
+
+
+def test_requests_together_each_get_what_they_would_get_alone(tokenizer: Tokenizer) -> None:
+    made = bundle(matryoshka_dimensions=[2], mean_of_tokens=True)
+    requests = [
+        EmbedRequest([Input("hello"), Input(LONG + "hello")], dimensions=2),
+        EmbedRequest([Input("world " * 9, "query: ")], long_input=LongInput.TRUNCATE, normalize=True),
+        EmbedRequest([Input("world", "query: "), Input(LONG)], chunking=Chunking(max_tokens=5), return_chunks=True),
+        EmbedRequest([Input("hello world hello world hello")], chunking=Chunking(max_tokens=4), late=True),
+    ]
+    results, rows = embed_each(tokenizer, requests, made=made)
+    expected_rows = []
+    for request, found in zip(requests, results, strict=True):
+        alone, own_rows = embed(tokenizer, request, made=made)
+        expected_rows += own_rows
+        np.testing.assert_array_equal(found.vectors, alone.vectors)
+        assert [one.spans for one in found.chunks] == [one.spans for one in alone.chunks]
+        assert [one.token_counts for one in found.chunks] == [one.token_counts for one in alone.chunks]
+        for mine, its in zip(found.chunks, alone.chunks, strict=True):
+            np.testing.assert_array_equal(mine.vectors, its.vectors)
+        assert (found.tokens, found.truncated, found.rows) == (alone.tokens, alone.truncated, alone.rows)
+        assert found.late == alone.late
+    assert sorted(rows) == sorted(expected_rows)
+    assert [one.computed_tokens > 0 for one in results] == [True, False, False, False]
+
+
+def test_requests_together_are_one_to_the_limits(tokenizer: Tokenizer) -> None:
+    """Inputs come in their order: what is wrong with the first of them is said."""
+    plain, cut = EmbedRequest([Input(LONG)]), EmbedRequest([Input(LONG)], normalize=True)
+    embed_each(tokenizer, [plain, cut], max_chunks=6, max_tokens=28)
+    with pytest.raises(TooManyChunks):
+        embed_each(tokenizer, [plain, cut], max_chunks=5)
+    with pytest.raises(TooManyTokens) as refused:
+        embed_each(tokenizer, [plain, cut], max_tokens=27)
+    assert (refused.value.limit, refused.value.actual) == (27, 28)
+    rejecting = EmbedRequest([Input(LONG)], long_input=LongInput.REJECT)
+    with pytest.raises(InputTooLong):
+        embed_each(tokenizer, [plain, rejecting, plain], max_chunks=5)
+    with pytest.raises(TooManyChunks):
+        embed_each(tokenizer, [plain, plain, rejecting], max_chunks=5)
