@@ -112,15 +112,25 @@ def own_paths() -> set[str]:
 
 
 def operations(settings: Settings, place: Place | None = None) -> list[tuple[Dialect, tuple[Operation, ...]]]:
-    """Every operation of a place, or of both, those that settings add included."""
+    """Every operation of a place, or of both, those that settings add included. Raises StartupError where their paths
+    are at odds."""
     extra = {
         vertex.NAME: vertex.container_operations(settings.predict_route),
         health.NAME: health.container_operations(settings.health_route),
         kserve.NAME: repository.OPERATIONS if settings.admin_keys or settings.admin_key_file else (),
     }
-    taken = own_paths()
+    _check_routes(settings, own_paths().union(*(one.paths for one in extra[kserve.NAME])))
+    found = [(cast(Dialect, module), (*module.OPERATIONS, *extra.get(module.NAME, ()))) for module in DIALECTS]
+    return [(dialect, tuple(one for one in all_ if place is None or place in one.places)) for dialect, all_ in found]
+
+
+def _check_routes(settings: Settings, taken: set[str]) -> None:
+    """Raises StartupError where a path of the settings means something else already."""
+    if settings.docs:
+        taken = taken | {pages.DOCUMENT, pages.PAGE}
     for name in ("predict_route", "health_route"):
         if getattr(settings, name) in taken:
             raise StartupError(f"{name} {getattr(settings, name)} is a path of this server's own", "pick another path")
-    found = [(cast(Dialect, module), (*module.OPERATIONS, *extra.get(module.NAME, ()))) for module in DIALECTS]
-    return [(dialect, tuple(one for one in all_ if place is None or place in one.places)) for dialect, all_ in found]
+    if settings.predict_route is not None and settings.predict_route == settings.health_route:
+        reason = f"predict_route and health_route are both {settings.predict_route}"
+        raise StartupError(reason, "give each a path of its own")

@@ -16,6 +16,7 @@ from service.api.http import Call, Operation, Reply
 from service.api.wire import to_json
 from service.errors import RouteNotFound
 
+DOCUMENT, PAGE = "/openapi.json", "/docs"
 # The package ships Swagger UI's files, which FastAPI itself would load from a content delivery network.
 _ASSETS = Path(fastapi_offline.__file__).parent / "static"
 _INLINE_SCRIPT = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
@@ -29,9 +30,9 @@ def operations(document: Callable[[], dict[str, Any]]) -> tuple[Operation, ...]:
         return Reply(to_json(document()))
 
     return (
-        _page("/openapi.json", show_document, "The OpenAPI document"),
-        _page("/docs", show_page, "Swagger UI"),
-        _page("/docs/assets/{name}", show_asset, "Swagger UI's files"),
+        _page(DOCUMENT, show_document, "The OpenAPI document"),
+        _page(PAGE, show_page, "Swagger UI"),
+        _page(f"{PAGE}/assets/{{name}}", show_asset, "Swagger UI's files"),
     )
 
 
@@ -63,7 +64,7 @@ async def show_asset(call: Call) -> Reply:
     """Three files by name; no other is reachable."""
     name = call.path_params["name"]
     if name not in _TYPES:
-        raise RouteNotFound(call.method, f"/docs/assets/{name}")
+        raise RouteNotFound(call.method, f"{PAGE}/assets/{name}")
     return Reply((_ASSETS / name).read_bytes(), content_type=_TYPES[name], cache_control="max-age=86400")
 
 

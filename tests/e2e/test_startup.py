@@ -324,10 +324,14 @@ def test_empty_keys_do_not_open_the_door(bundle: Path, name: str) -> None:
         ("--predict-route", "/{a:zz}"),
         ("--predict-route", "/v1/embeddings"),
         ("--health-route", "/metrics"),
+        ("--health-route", "/docs"),
+        ("--predict-route", "/openapi.json"),
+        ("--predict-route", "/v2/repository/index", "--admin-keys", "of-an-administrator"),
+        ("--predict-route", "/mine", "--health-route", "/mine"),
         ("--host", "203.0.113.1"),
     ],
 )
-def test_values_that_would_do_harm_later_are_refused_at_once(bundle: Path, flags: tuple[str, str]) -> None:
+def test_values_that_would_do_harm_later_are_refused_at_once(bundle: Path, flags: tuple[str, ...]) -> None:
     done = run_command("serve", bundle, "--port", "0", *flags)
     assert done.returncode == 1
     lines = done.stderr.decode().splitlines()
