@@ -214,7 +214,8 @@ Place = Literal["public", "admin"]
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One method on one or more paths (Starlette's templates); the first path names it in metrics and docs."""
+    """One method on one or more paths (Starlette's templates); the first path names it in metrics and docs, unless
+    another operation has that name in metrics already (`counted_as`)."""
 
     method: str
     paths: tuple[str, ...]
@@ -228,6 +229,12 @@ class Operation:
     documented: bool = True
     places: frozenset[Place] = frozenset({"public"})  # where it is served if there are two ports
     binary: bool = False  # both bodies may hold raw tensors after their JSON (`oip_binary`)
+    counted_as: str | None = None
+
+    @property
+    def route(self) -> str:
+        """Its label in metrics."""
+        return self.counted_as or self.paths[0]
 
 
 class Dialect(Protocol):
@@ -255,23 +262,25 @@ class Endpoint:
         self._dialect = dialect
         self._service = service
         self._route = operations[0].paths[0] if operations else NO_ROUTE
-        self._in_flight = metrics.IN_FLIGHT.labels(self._route)
+        routes = {self._route, *(one.route for one in operations)}
+        self._in_flight = {route: metrics.IN_FLIGHT.labels(route) for route in routes}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI 3."""
         exchange = Exchange.of(scope)
-        call = _read_head(scope, exchange, self._service, self._route)
-        operation = self._operations.get(call.method) or self._refuser(scope["path"])
+        operation = self._operations.get(scope["method"]) or self._refuser(scope["path"])
+        call = _read_head(scope, exchange, self._service, operation.route)
         is_probe = bool(operation.method) and not operation.needs_key
         tracer = self._service.tracer
         if tracer is not None and not is_probe:
             self._begin_trace(tracer, call, scope, operation)
-        self._in_flight.inc()
+        in_flight = self._in_flight[call.route]
+        in_flight.inc()
         try:
             reply = await self._answer(operation, call, exchange, receive)
             await exchange.reply(reply.status, _headers(reply, call), reply.body)
         finally:
-            self._in_flight.inc(-1)
+            in_flight.inc(-1)
             call.release()
         _observe(call, exchange, reply.status, is_probe)
         if tracer is not None and call.trace is not None:

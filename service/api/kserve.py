@@ -391,8 +391,10 @@ def _versioned(rest: str) -> tuple[str, str]:
     return f"/v2/models/{{model:path}}/versions/{{version}}{rest}", f"/v2/models/{{model:path}}{rest}"
 
 
-def _open(paths: tuple[str, ...], handler: Any, summary: str, response: type[BaseModel]) -> Operation:
-    return Operation("GET", paths, handler, summary, response=response, needs_key=False)
+def _open(
+    paths: tuple[str, ...], handler: Any, summary: str, response: type[BaseModel], counted_as: str | None = None
+) -> Operation:
+    return Operation("GET", paths, handler, summary, response=response, needs_key=False, counted_as=counted_as)
 
 
 OPERATIONS = (
@@ -404,7 +406,8 @@ OPERATIONS = (
         V1PredictRequest,
         V1PredictResponse,
     ),
-    _open(("/",), health.live, "Liveness (KServe V1)", health.HealthStatus),
+    # At / TEI's clients POST: probes must not be taken for theirs, nor what is refused of theirs for probes.
+    _open(("/",), health.live, "Liveness (KServe V1)", health.HealthStatus, counted_as="/livez"),
     Operation("GET", ("/v2",), describe_server, "Server metadata (Open Inference)", response=ServerMetadata),
     Operation("GET", ("/v2/models",), list_models, "List the served models (KServe V2)", response=ModelNames),
     _open(("/v2/health/live",), live, "Liveness (Open Inference)", ServerLive),

@@ -477,6 +477,22 @@ def test_health(server: Server, path: str, body: dict[str, Any]) -> None:
     assert server.http.head(path).status_code == 200
 
 
+def test_probes_of_the_root_are_no_requests_of_those_who_post_there(start_server: StartServer) -> None:
+    """By their route alone: what is refused before its model is known has none, as a probe has none."""
+    server = start_server()
+    before = server.metric("embedserve_requests_total", route="/livez")
+    for method in ("GET", "HEAD"):
+        assert server.http.request(method, "/").status_code == 200
+    assert server.metric("embedserve_requests_total", route="/livez") == before + 2
+    assert server.metric("embedserve_requests_total", route="/") == 0
+    bodies: list[Any] = [{"inputs": "a"}, [], {"inputs": "a", "model": "no"}]
+    statuses = [server.post("/", body).status_code for body in bodies]
+    statuses.append(server.http.put("/", content=b"{}").status_code)
+    assert statuses == [200, 422, 404, 405]
+    assert [server.metric("embedserve_requests_total", route="/", status=str(one)) for one in statuses] == [1] * 4
+    assert server.metric("embedserve_requests_in_flight", route="/") == 0
+
+
 @pytest.mark.parametrize("name", ["no-such-model", "no/such/model", "no%20such%3Fmodel", "ü"])
 def test_unknown_model(server: Server, name: str) -> None:
     plain = str(httpx.URL(f"http://h/{name}").path)[1:]
