@@ -123,8 +123,9 @@ async def _vectors(model: Model, group: tuple[_Record, ...], prompt_name: str | 
         raise StartupError(f"line {too_long}: {error}", "give --long-input chunk, or shorten it") from None
     except EmbedserveError as error:
         raise StartupError(f"after line {before}: {error}", "see embedserve embed --help") from error
+    chunks = [as_numbers(one.vectors) for one in result.chunks]
     return [
-        _Embedded(vector, chunk_fields(result, i, as_numbers) | ({"truncated": True} if cut_off else {}))
+        _Embedded(vector, chunk_fields(result, i, chunks) | ({"truncated": True} if cut_off else {}))
         for i, (vector, cut_off) in enumerate(zip(result.vectors, result.truncated, strict=True))
     ]
 

@@ -78,8 +78,11 @@ class Exchange:
         """To the reply, beside those that it comes with. They are the server's own, and hold no line breaks."""
         self._more += b"".join([b"\r\n%b: %b" % header for header in headers])
 
-    async def reply(self, status: int, headers: Sequence[tuple[str, str]], body: bytes) -> None:
-        """The whole reply in one write, when the client takes it. `headers` say the length and what kind it is."""
+    async def reply(
+        self, status: int, headers: Sequence[tuple[str, str]], body: bytes, more: Sequence[bytes] = ()
+    ) -> None:
+        """The whole reply, when the client takes it: in one write, but for what is `more` than that, as a copy of many
+        megabytes would take its time. `headers` say the length and what kind it is."""
         cycle = self._cycle
         if cycle.flow.write_paused and not cycle.disconnected:
             await cycle.flow.drain()
@@ -93,11 +96,13 @@ class Exchange:
             cycle.keep_alive = False
             head += "\r\nconnection: close"
         if cycle.scope["method"] == "HEAD":
-            body = b""
+            body, more = b"", ()
         cycle.response_started = cycle.response_complete = True
         own = self._connection.own_lines(cycle.default_headers)
         parts = STATUS_LINE[status][:-2], own, self._more, head.encode("latin-1"), END_OF_HEAD, body
         cycle.transport.write(b"".join(parts))
+        if more:
+            cycle.transport.writelines(more)
         if not cycle.keep_alive:
             self._connection.hang_up()
         cycle.on_response()

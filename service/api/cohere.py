@@ -18,10 +18,10 @@ from pydantic import BeforeValidator, ConfigDict, FailFast, Field
 from pydantic_core import PydanticCustomError
 
 from service.api.errors import Status
-from service.api.http import MAX_ITEMS, Call, Operation, Reply
+from service.api.http import MAX_ITEMS, Call, Operation, Reply, json_reply
 from service.api.long_input import ChunkObject, LongInputFields, chunk_fields, long_input_headers, with_wishes
 from service.api.ranking import Limits, RankFields, Ranking, rank_documents
-from service.api.wire import as_base64, as_numbers, to_json
+from service.api.wire import EmbeddingType, as_type, rows_in_turns, to_json
 from service.api.wire_model import WireModel
 from service.choices import LongInput, OutputDtype, TruncationSide
 from service.errors import (
@@ -36,7 +36,7 @@ from service.errors import (
     Unauthenticated,
 )
 from service.model import Model
-from service.postprocess import check_packable, quantize
+from service.postprocess import check_packable
 from service.prompts import prompt_name_for_input_type
 from service.types import EmbedRequest, EmbedResult, Input, Matrix
 
@@ -44,7 +44,6 @@ NAME = "cohere"
 MAX_TEXTS = 96
 _DOCUMENTS_A_SEARCH_UNIT = 100
 
-EmbeddingType = Literal["float", "int8", "uint8", "binary", "ubinary", "base64"]
 _InputType = Literal["search_document", "search_query", "classification", "clustering"]
 
 # truncate → what happens to an over-long text, and at which of its ends.
@@ -243,15 +242,16 @@ async def _embed(call: Call, version: str) -> Reply:
     result = await model.embedder.embed(_for_pipeline(request, texts, model), call.deadline)
     call.count(result)
     plain = version == "1" and not request.embedding_types
+    by_type = await _by_type(result.vectors, types)
     body = {
         "id": str(uuid.uuid4()),
-        "embeddings": as_numbers(result.vectors) if plain else _by_type(result.vectors, types),
+        "embeddings": by_type["float"] if plain else by_type,
         "texts": texts,
         "meta": _meta(result, version),
         "response_type": "embeddings_floats" if plain else "embeddings_by_type",
-        **_chunks(result, types[0]),
+        **await _chunks(result, types[0]),
     }
-    return Reply(to_json(body), headers=long_input_headers(result.truncated, result.late))
+    return json_reply(body, long_input_headers(result.truncated, result.late))
 
 
 async def rerank(call: Call) -> Reply:
@@ -301,17 +301,14 @@ def _for_pipeline(request: CohereEmbedRequest, texts: list[str], model: Model) -
     return with_wishes(own, request)
 
 
-def _by_type(vectors: Matrix, types: list[EmbeddingType]) -> dict[str, Any]:
-    return {one: _encode(one, vectors) for one in dict.fromkeys(types)}
+async def _by_type(vectors: Matrix, types: list[EmbeddingType]) -> dict[str, Sequence[Any]]:
+    return {one: (await rows_in_turns([vectors], partial(as_type, one)))[0] for one in dict.fromkeys(types)}
 
 
-def _encode(kind: EmbeddingType, vectors: Matrix) -> Sequence[Any]:
-    return as_base64(vectors) if kind == "base64" else as_numbers(quantize(vectors, OutputDtype(kind)))
-
-
-def _chunks(result: EmbedResult, kind: EmbeddingType) -> dict[str, Any]:
+async def _chunks(result: EmbedResult, kind: EmbeddingType) -> dict[str, Any]:
     """Texts have no objects of their own here, so that theirs are taken apart: one list for each key."""
-    items = [chunk_fields(result, i, partial(_encode, kind)) for i in range(len(result.tokens))]
+    rows = await rows_in_turns([one.vectors for one in result.chunks], partial(as_type, kind))
+    items = [chunk_fields(result, i, rows) for i in range(len(result.tokens))]
     return {key: [item[key] for item in items] for key in items[0]}
 
 

@@ -22,7 +22,7 @@ from service.api.google import (
     message_of,
     status_body,
 )
-from service.api.http import Call, Operation, Reply
+from service.api.http import Call, Operation, Reply, json_reply
 from service.api.wire import to_json
 from service.api.wire_model import WireModel
 from service.errors import EmbedserveError, InvalidInput, ModelNotFound, TooManyInputs
@@ -94,7 +94,7 @@ async def _embed(call: Call, model: Model, requests: list[EmbedContentRequest]) 
 def _reply(body: dict[str, Any], embedded: list[Embedded]) -> Reply:
     """This API has no word for a text that was cut, so a header has it."""
     body["usageMetadata"] = {"promptTokenCount": sum(one.tokens for one in embedded)}
-    return Reply(to_json(body), headers=headers_of(embedded))
+    return json_reply(body, headers_of(embedded))
 
 
 async def list_models(call: Call) -> Reply:

@@ -25,9 +25,10 @@ from service.api.long_input import (
     chunk_fields,
     long_input_headers,
     long_input_of,
+    matrices_of,
     with_wishes,
 )
-from service.api.wire import as_numbers
+from service.api.wire import as_numbers, rows_in_turns
 from service.api.wire_model import WireModel
 from service.choices import TruncationSide
 from service.errors import (
@@ -213,7 +214,7 @@ async def embed_contents(
     together = [kind._replace(inputs=[one for _, one in group]) for kind, group in alike]
     results = await model.embedder.embed_each(together, call.deadline)
     call.count(_counted(results))
-    return [embedded for result in results for embedded in rows(result)]
+    return await rows(results)
 
 
 def _counted(results: Sequence[EmbedResult]) -> EmbedResult:
@@ -229,10 +230,15 @@ def _counted(results: Sequence[EmbedResult]) -> EmbedResult:
     )
 
 
-def rows(result: EmbedResult) -> list[Embedded]:
-    """A result, input by input."""
-    columns = zip(as_numbers(result.vectors), result.tokens, result.truncated, strict=True)
-    return [Embedded(*row, chunk_fields(result, i, as_numbers)) for i, row in enumerate(columns)]
+async def rows(results: Sequence[EmbedResult]) -> list[Embedded]:
+    """Their inputs, one by one."""
+    encoded = iter(await rows_in_turns([one for result in results for one in matrices_of(result)], as_numbers))
+    embedded: list[Embedded] = []
+    for result in results:
+        columns = zip(next(encoded), result.tokens, result.truncated, strict=True)
+        chunks = [next(encoded) for _ in result.chunks]
+        embedded += [Embedded(*row, chunk_fields(result, i, chunks)) for i, row in enumerate(columns)]
+    return embedded
 
 
 def content_embedding(embedded: Embedded) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from service.api.body_bounds import check_bounds
 from service.api.client_deadline import client_seconds, repeated
 from service.api.errors import Status, own_statuses, retry_headers, status_of
 from service.api.traced import of_answer, of_model, of_request, of_result
-from service.api.wire import to_json
+from service.api.wire import json_parts, to_json
 from service.bodies import Arrival, Bodies
 from service.bundle import Use
 from service.errors import (
@@ -197,13 +197,20 @@ class Call:
 
 
 class Reply(NamedTuple):
-    """What goes back."""
+    """What goes back: `body`, and `more` behind it where it was too large to be joined."""
 
     body: bytes
     status: int = 200
     content_type: str = JSON
     headers: Mapping[str, str] = MappingProxyType({})
     cache_control: str = "no-store"
+    more: Sequence[bytes] = ()
+
+
+def json_reply(body: object, headers: Mapping[str, str]) -> Reply:
+    """Of what may hold rows that were written in turns."""
+    first, more = json_parts(body)
+    return Reply(first, headers=headers, more=more)
 
 
 Handler = Callable[[Call], Coroutine[Any, Any, Reply]]
@@ -278,7 +285,7 @@ class Endpoint:
         in_flight.inc()
         try:
             reply = await self._answer(operation, call, exchange, receive)
-            await exchange.reply(reply.status, _headers(reply, call), reply.body)
+            await exchange.reply(reply.status, _headers(reply, call), reply.body, reply.more)
         finally:
             in_flight.inc(-1)
             call.release()
@@ -450,7 +457,7 @@ async def _read_parts(receive: Receive, limit: int, call: Call, loop: asyncio.Ab
 def _headers(reply: Reply, call: Call) -> list[tuple[str, str]]:
     headers = [
         ("content-type", reply.content_type),
-        ("content-length", str(len(reply.body))),
+        ("content-length", str(len(reply.body) + sum(map(len, reply.more)))),
         ("x-request-id", call.request_id),
         ("cache-control", reply.cache_control),
         *reply.headers.items(),

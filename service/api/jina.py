@@ -7,27 +7,24 @@ but for those of fields: OpenAI's words link to its own reference, which has no 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
 from service.api import openai
-from service.api.http import MAX_ITEMS, Call, Operation, Reply
+from service.api.http import MAX_ITEMS, Call, Operation, Reply, json_reply
 from service.api.long_input import LongInputFields, long_input_headers, with_wishes, without_chunks
-from service.api.wire import as_base64, as_numbers, in_turns, to_json
+from service.api.wire import EmbeddingType, as_type, in_turns
 from service.api.wire_model import WireModel
 from service.choices import OutputDtype
 from service.errors import EmptyInput
-from service.postprocess import check_packable, quantize
-from service.types import EmbedRequest, Input, Matrix
+from service.postprocess import check_packable
+from service.types import EmbedRequest, Input
 
 NAME = "jina"
 ERROR = openai.ERROR
 error_body = openai.error_body_elsewhere
-
-EmbeddingType = Literal["float", "base64", "int8", "uint8", "binary", "ubinary"]
 
 
 class _Schema(WireModel):
@@ -95,11 +92,11 @@ async def multi_vector(call: Call) -> Reply:
         "model": model.name,
         "data": [
             {"object": "embeddings", "index": i, "embeddings": rows}
-            for i, rows in enumerate(await in_turns(result.states, partial(_encode, kind)))
+            for i, rows in enumerate(await in_turns(result.states, partial(as_type, kind)))
         ],
         "usage": {"total_tokens": tokens, "prompt_tokens": tokens},
     }
-    return Reply(to_json(body), headers=long_input_headers(result.truncated))
+    return json_reply(body, long_input_headers(result.truncated))
 
 
 def _texts(call: Call, request: MultiVectorRequest) -> list[str]:
@@ -109,10 +106,6 @@ def _texts(call: Call, request: MultiVectorRequest) -> list[str]:
         raise EmptyInput("input is empty", "input")
     call.check_count(len(many), "input")
     return [one if isinstance(one, str) else one.text for one in many]
-
-
-def _encode(kind: EmbeddingType, states: Matrix) -> Sequence[Any]:
-    return as_base64(states) if kind == "base64" else as_numbers(quantize(states, OutputDtype(kind)))
 
 
 def owns(path: str) -> bool:

@@ -18,10 +18,10 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Discriminator, FailFas
 import service
 from service.api import health
 from service.api.errors import Status, retry_headers
-from service.api.http import MAX_ITEMS, Call, Operation, Reply
+from service.api.http import MAX_ITEMS, Call, Operation, Reply, json_reply
 from service.api.long_input import LongInputFields, long_input_headers, with_wishes, without_chunks
 from service.api.oip_binary import CONTENT_TYPE, HEADER, decode_texts, encode_fp32, split_body
-from service.api.wire import as_numbers, to_json
+from service.api.wire import as_numbers, as_one_list, in_turns, rows_in_turns, to_json
 from service.api.wire_model import WireModel
 from service.choices import TruncationSide
 from service.errors import EmbedserveError, InvalidInput, ModelNotFound, Unavailable
@@ -224,7 +224,8 @@ async def predict(call: Call) -> Reply:
     call.check_count(len(request.instances), "instances")
     texts = [one if isinstance(one, str) else one.content for one in request.instances]
     result = await _embed(call, model, texts, request.parameters or EmbedParameters())
-    return Reply(to_json({"predictions": as_numbers(result.vectors)}), headers=_headers(result))
+    (rows,) = await rows_in_turns([result.vectors], as_numbers)
+    return json_reply({"predictions": rows}, _headers(result))
 
 
 async def infer(call: Call) -> Reply:
@@ -234,7 +235,7 @@ async def infer(call: Call) -> Reply:
     request = call.parse(InferRequest)
     texts = _read_texts(request.inputs[0], binary, call)
     result = await _embed(call, model, texts, request.parameters or InferParameters())
-    return _infer_reply(request, model, result)
+    return await _infer_reply(request, model, result)
 
 
 async def _embed(call: Call, model: Model, texts: Sequence[str], parameters: EmbedParameters) -> EmbedResult:
@@ -287,15 +288,15 @@ def _flat(data: object, count: int) -> list[str]:
     return texts
 
 
-def _infer_reply(request: InferRequest, model: Model, result: EmbedResult) -> Reply:
+async def _infer_reply(request: InferRequest, model: Model, result: EmbedResult) -> Reply:
     output: dict[str, object] = {"name": "embedding", "datatype": "FP32", "shape": result.vectors.shape}
     body: dict[str, object] = {"model_name": model.name, "model_version": _VERSION, "outputs": [output]}
     if request.id is not None:
         body["id"] = request.id
     headers = _headers(result)
     if not _wants_binary(request):
-        output["data"] = as_numbers(result.vectors.reshape(1, -1))[0]
-        return Reply(to_json(body), headers=headers)
+        (output["data"],) = await in_turns([result.vectors], as_one_list)
+        return json_reply(body, headers)
     tensor = encode_fp32(result.vectors)
     output["parameters"] = {"binary_data_size": len(tensor)}
     json = to_json(body)

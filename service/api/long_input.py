@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from operator import not_
+from collections.abc import Iterable, Sequence
+from operator import attrgetter, not_
 from typing import Annotated, Any
 
 from pydantic import AliasChoices, AliasGenerator, BeforeValidator, ConfigDict, Field
@@ -124,12 +124,18 @@ def long_input_of(truncate: bool | None) -> LongInput | None:
     return LongInput.TRUNCATE if truncate else LongInput.REJECT
 
 
-def chunk_fields(result: EmbedResult, index: int, encode: Callable[[Matrix], Sequence[Any]]) -> dict[str, Any]:
-    """`ChunkedItem` of one input, as far as it was asked for; `encode` makes of vectors what the item holds."""
+def matrices_of(result: EmbedResult) -> list[Matrix]:
+    """The inputs' vectors, and then the chunks' of each input, where they are asked for."""
+    return [result.vectors, *map(attrgetter("vectors"), result.chunks)]
+
+
+def chunk_fields(result: EmbedResult, index: int, encoded: Sequence[Sequence[Any]]) -> dict[str, Any]:
+    """`ChunkedItem` of one input, as far as it was asked for; `encoded` are the rows of each one's
+    chunks."""
     fields: dict[str, Any] = {}
     if result.chunks:
         chunks = result.chunks[index]
-        rows = zip(chunks.spans, chunks.token_counts, encode(chunks.vectors), strict=True)
+        rows = zip(chunks.spans, chunks.token_counts, encoded[index], strict=True)
         fields["chunks"] = [
             {
                 "index": i,

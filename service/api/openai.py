@@ -11,10 +11,10 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 from service.api.errors import Status
-from service.api.http import Call, Operation, Reply
-from service.api.long_input import ChunkedItem, chunk_fields, long_input_headers, with_wishes
+from service.api.http import Call, Operation, Reply, json_reply
+from service.api.long_input import ChunkedItem, chunk_fields, long_input_headers, matrices_of, with_wishes
 from service.api.openai_fields import EmbeddingsRequest, Options, options_of, parse_inputs
-from service.api.wire import as_base64, as_numbers, to_json
+from service.api.wire import as_base64, as_numbers, rows_in_turns, to_json
 from service.api.wire_model import WireModel
 from service.errors import (
     DimensionsUnsupported,
@@ -116,23 +116,21 @@ async def create_embeddings(call: Call) -> Reply:
     inputs = [Input(content, prompt) for content in parse_inputs(request.input, call.service.settings.max_inputs)]
     result = await model.embedder.embed(with_wishes(options.request(inputs), request), call.deadline)
     call.count(result)
-    return Reply(_body(result, model.name, options), headers=_headers(call, model, result))
+    rows, *chunks = await rows_in_turns(matrices_of(result), partial(_encode, options))
+    return json_reply(_body(result, model.name, rows, chunks), _headers(call, model, result))
 
 
-def _body(result: EmbedResult, model: str, options: Options) -> bytes:
-    encode = partial(_encode, options)
+def _body(result: EmbedResult, model: str, rows: Sequence[Any], chunks: Sequence[Sequence[Any]]) -> dict[str, Any]:
     tokens = sum(result.tokens)
-    return to_json(
-        {
-            "object": "list",
-            "data": [
-                {"object": "embedding", "index": i, "embedding": row, **chunk_fields(result, i, encode)}
-                for i, row in enumerate(encode(result.vectors))
-            ],
-            "model": model,
-            "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
-        }
-    )
+    return {
+        "object": "list",
+        "data": [
+            {"object": "embedding", "index": i, "embedding": row, **chunk_fields(result, i, chunks)}
+            for i, row in enumerate(rows)
+        ],
+        "model": model,
+        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+    }
 
 
 def _encode(options: Options, vectors: Matrix) -> Sequence[Any]:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import ConfigDict, Field, WithJsonSchema
 
 from service.api.long_input import LongInputFields, long_input_of
+from service.api.wire import EmbeddingType
 from service.choices import LongInput, OutputDtype, TruncationSide
 from service.errors import InvalidInput, TooManyInputs
 from service.prompts import INPUT_TYPES, prompt_name_for_input_type
@@ -41,7 +42,6 @@ _INPUT_SCHEMA = {
     ],
 }
 _Dtype = Literal["float", "int8", "uint8", "binary", "ubinary"]
-_EmbeddingType = Literal["float", "base64", "int8", "uint8", "binary", "ubinary"]
 
 
 class EmbeddingsRequest(LongInputFields):
@@ -80,7 +80,7 @@ class EmbeddingsRequest(LongInputFields):
         "(x > 0, highest bit first), binary is that minus 128. Anything but float is of the normalised vector.",
     )
     embedding_type: (
-        _EmbeddingType | Annotated[list[_EmbeddingType], Field(min_length=1, max_length=1, fail_fast=True)] | None
+        EmbeddingType | Annotated[list[EmbeddingType], Field(min_length=1, max_length=1, fail_fast=True)] | None
     ) = Field(None, description="Jina's word for output_dtype, or for the encoding_format base64; one, also in a list.")
     embed_dtype: Literal["float32"] | None = Field(None, description="vLLM: only float32.")
     endianness: Literal["native", "little"] | None = Field(None, description="vLLM: only little.")

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, RootModel, Tag
 import service
 from service.api import tei_scores
 from service.api.errors import Status
-from service.api.http import Call, Operation, Reply
+from service.api.http import Call, Operation, Reply, json_reply
 from service.api.long_input import (
     LongInputFields,
     long_input_headers,
@@ -26,7 +26,7 @@ from service.api.long_input import (
     with_wishes,
     without_chunks,
 )
-from service.api.wire import as_numbers, as_weights, in_turns, lists_in_turns, to_json
+from service.api.wire import as_numbers, as_weights, in_turns, lists_in_turns, rows_in_turns, to_json
 from service.api.wire_model import WireModel
 from service.bundle import Bundle, Role
 from service.choices import LongInput, TokenIds, TruncationSide
@@ -332,7 +332,7 @@ async def embed_all(call: Call) -> Reply:
         raise InvalidInput("/embed_all reads an input as a whole; it cuts or refuses one that is too long.", "inputs")
     result = await model.embedder.embed_tokens(wanted, call.deadline)
     call.count(result)
-    return Reply(to_json(await in_turns(result.states, as_numbers)), headers=_headers(result, texts))
+    return json_reply(await in_turns(result.states, as_numbers), _headers(result, texts))
 
 
 async def _late_reply(call: Call, model: Model, request: EmbedAllRequest) -> Reply:
@@ -345,7 +345,7 @@ async def _late_reply(call: Call, model: Model, request: EmbedAllRequest) -> Rep
     wanted = wanted._replace(inputs=[Input(text, prompt) for text in texts])
     result = await embedder.embed(wanted, role, call.deadline)
     call.count(result)
-    return Reply(to_json(await in_turns(result.states, as_numbers)), headers=_headers(result, texts))
+    return json_reply(await in_turns(result.states, as_numbers), _headers(result, texts))
 
 
 async def embed_sparse(call: Call) -> Reply:
@@ -357,7 +357,7 @@ async def embed_sparse(call: Call) -> Reply:
     result = await embedder.embed(_request(model, texts, request), call.deadline)
     call.count(result)
     weights = await lists_in_turns(as_weights(one) for one in result.vectors)
-    return Reply(to_json(weights), headers=_headers(result, texts))
+    return json_reply(weights, _headers(result, texts))
 
 
 async def _embed_reply(call: Call, request: EmbedTextsRequest) -> Reply:
@@ -365,7 +365,8 @@ async def _embed_reply(call: Call, request: EmbedTextsRequest) -> Reply:
     texts = await _texts(call, model, request.inputs)
     normalize = request.normalize is not False
     result = await _embed(call, model, texts, request, dimensions=request.dimensions, normalize=normalize)
-    return Reply(to_json(as_numbers(result.vectors)), headers=_headers(result, texts))
+    (rows,) = await rows_in_turns([result.vectors], as_numbers)
+    return json_reply(rows, _headers(result, texts))
 
 
 async def _similarity_reply(call: Call, request: SimilarityRequest | RootRequest, inputs: Sentences) -> Reply:
@@ -445,7 +446,7 @@ async def tokenize(call: Call) -> Reply:
     prompt = _prompt(model, request.prompt_name)
     special = request.add_special_tokens is not False
     tokens = await model.reader.tokenize(texts, prompt, special, call.deadline)
-    return Reply(to_json(await lists_in_turns(tokens)))
+    return json_reply(await lists_in_turns(tokens), {})
 
 
 async def decode(call: Call) -> Reply:

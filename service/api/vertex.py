@@ -33,7 +33,7 @@ from service.api.google import (
     to_input,
     to_request,
 )
-from service.api.http import MAX_ITEMS, Call, Handler, Operation, Reply
+from service.api.http import MAX_ITEMS, Call, Handler, Operation, Reply, json_reply
 from service.api.long_input import ChunkedItem, without_chunks
 from service.api.wire import to_json
 from service.api.wire_model import WireModel
@@ -168,16 +168,12 @@ async def embed_content(call: Call) -> Reply:
     """POST …/models/{model}:embedContent."""
     model = _publisher_model(call)
     (embedded,) = await embed_contents(call, model, [call.parse(EmbedContentRequest)], _FIRST_TASK)
-    return Reply(
-        to_json(
-            {
-                "embedding": content_embedding(embedded),
-                "usageMetadata": {"promptTokenCount": embedded.tokens},
-                "truncated": embedded.truncated,
-            }
-        ),
-        headers=headers_of([embedded]),
-    )
+    body = {
+        "embedding": content_embedding(embedded),
+        "usageMetadata": {"promptTokenCount": embedded.tokens},
+        "truncated": embedded.truncated,
+    }
+    return json_reply(body, headers_of([embedded]))
 
 
 async def batch_embed_contents(call: Call) -> Reply:
@@ -187,10 +183,8 @@ async def batch_embed_contents(call: Call) -> Reply:
     _check_number(call, len(requests), "requests")
     embedded = await embed_contents(call, model, requests, _FIRST_TASK)
     tokens = sum(one.tokens for one in embedded)
-    return Reply(
-        to_json({"embeddings": [_embeddings(one) for one in embedded], "usageMetadata": {"promptTokenCount": tokens}}),
-        headers=headers_of(embedded),
-    )
+    body = {"embeddings": [_embeddings(one) for one in embedded], "usageMetadata": {"promptTokenCount": tokens}}
+    return json_reply(body, headers_of(embedded))
 
 
 async def describe_publisher_model(call: Call) -> Reply:
@@ -246,11 +240,11 @@ async def _predict(call: Call, model: Model) -> Reply:
     ]
     result = await model.embedder.embed(wanted._replace(inputs=inputs), call.deadline)
     call.count(result)
-    embedded = rows(result)
+    embedded = await rows([result])
     predictions = [_prediction(*pair) for pair in zip(request.instances, embedded, strict=True)]
     billable = sum(len("".join(text.split())) for text in texts)
     body = {"predictions": predictions, "metadata": {"billableCharacterCount": billable}}
-    return Reply(to_json(body), headers=headers_of(embedded))
+    return json_reply(body, headers_of(embedded))
 
 
 def _wanted(parameters: Parameters, instances: Sequence[Instance]) -> EmbedRequest:

@@ -42,6 +42,17 @@ def reply_of(server: Server, **fields: Any) -> Any:
     return reply
 
 
+def test_a_reply_of_megabytes_is_whole(server: Server) -> None:
+    """It is written in many parts, of which a system call takes a thousand at most."""
+    texts = [f"text {i}" for i in range(600)]
+    numbers, binary = (
+        openai_vectors(reply_of(server, input=texts, encoding_format=one)) for one in ("float", "base64")
+    )
+    assert numbers.shape == (600, DIMENSIONS)
+    assert np.array_equal(numbers, binary)
+    assert len({row.tobytes() for row in numbers}) == 600
+
+
 # --- prompts --------------------------------------------------------------------------------------------------
 
 

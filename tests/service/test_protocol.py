@@ -47,6 +47,26 @@ async def _slow(scope: Scope, receive: Receive, send: Send) -> None:
     await Exchange.of(scope).reply(200, [("content-length", "2")], b"ok")
 
 
+@pytest.mark.parametrize("size", [1, 3_000_000])
+def test_what_is_more_than_one_write_comes_whole_and_before_the_next_reply(size: int) -> None:
+    body = [b"first", b"a" * size, b"b" * size, b"last"]
+    whole = b"".join(body)
+
+    async def replies(scope: Scope, receive: Receive, send: Send) -> None:
+        await Exchange.of(scope).reply(200, [("content-length", str(len(whole)))], body[0], body[1:])
+
+    async def main() -> None:
+        async with connected(replies, keep_alive=5.0) as (reader, writer):
+            for method in (b"GET", b"HEAD", b"GET"):
+                writer.write(method + b" / HTTP/1.1\r\nhost: a\r\n\r\n")
+            for expected in (whole, b"", whole):
+                head = await reader.readuntil(b"\r\n\r\n")
+                assert f"content-length: {len(whole)}".encode() in head
+                assert await reader.readexactly(len(expected)) == expected
+
+    asyncio.run(main())
+
+
 def test_a_connection_is_closed_when_it_is_idle_and_not_while_a_request_is_slow() -> None:
     async def main() -> None:
         async with connected(_slow, keep_alive=1.0) as (reader, writer):
