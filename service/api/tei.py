@@ -21,11 +21,11 @@ from service.api.errors import Status
 from service.api.http import Call, Operation, Reply, json_reply
 from service.api.long_input import (
     LongInputFields,
-    long_input_headers,
     long_input_of,
     with_wishes,
     without_chunks,
 )
+from service.api.tei_scores import usage_headers
 from service.api.wire import as_numbers, as_weights, in_turns, lists_in_turns, rows_in_turns, to_json
 from service.api.wire_model import WireModel
 from service.bundle import Bundle, Role
@@ -49,7 +49,7 @@ from service.errors import (
     WrongTask,
 )
 from service.model import Model
-from service.types import Chunking, EmbedRequest, EmbedResult, Input, SparseResult, TokenResult
+from service.types import Chunking, EmbedRequest, EmbedResult, Input
 
 NAME = "tei"
 
@@ -332,7 +332,7 @@ async def embed_all(call: Call) -> Reply:
         raise InvalidInput("/embed_all reads an input as a whole; it cuts or refuses one that is too long.", "inputs")
     result = await model.embedder.embed_tokens(wanted, call.deadline)
     call.count(result)
-    return json_reply(await in_turns(result.states, as_numbers), _headers(result, texts))
+    return json_reply(await in_turns(result.states, as_numbers), usage_headers(result, texts))
 
 
 async def _late_reply(call: Call, model: Model, request: EmbedAllRequest) -> Reply:
@@ -345,7 +345,7 @@ async def _late_reply(call: Call, model: Model, request: EmbedAllRequest) -> Rep
     wanted = wanted._replace(inputs=[Input(text, prompt) for text in texts])
     result = await embedder.embed(wanted, role, call.deadline)
     call.count(result)
-    return json_reply(await in_turns(result.states, as_numbers), _headers(result, texts))
+    return json_reply(await in_turns(result.states, as_numbers), usage_headers(result, texts))
 
 
 async def embed_sparse(call: Call) -> Reply:
@@ -357,7 +357,7 @@ async def embed_sparse(call: Call) -> Reply:
     result = await embedder.embed(_request(model, texts, request), call.deadline)
     call.count(result)
     weights = await lists_in_turns(as_weights(one) for one in result.vectors)
-    return json_reply(weights, _headers(result, texts))
+    return json_reply(weights, usage_headers(result, texts))
 
 
 async def _embed_reply(call: Call, request: EmbedTextsRequest) -> Reply:
@@ -366,7 +366,7 @@ async def _embed_reply(call: Call, request: EmbedTextsRequest) -> Reply:
     normalize = request.normalize is not False
     result = await _embed(call, model, texts, request, dimensions=request.dimensions, normalize=normalize)
     (rows,) = await rows_in_turns([result.vectors], as_numbers)
-    return json_reply(rows, _headers(result, texts))
+    return json_reply(rows, usage_headers(result, texts))
 
 
 async def _similarity_reply(call: Call, request: SimilarityRequest | RootRequest, inputs: Sentences) -> Reply:
@@ -376,7 +376,7 @@ async def _similarity_reply(call: Call, request: SimilarityRequest | RootRequest
     texts = [inputs.source_sentence, *inputs.sentences]
     call.check_count(len(texts), "inputs")
     result = await _embed(call, model, texts, request.parameters or Options(), normalize=True)
-    return Reply(to_json(np.clip(result.vectors[1:] @ result.vectors[0], -1, 1)), headers=_headers(result, texts))
+    return Reply(to_json(np.clip(result.vectors[1:] @ result.vectors[0], -1, 1)), headers=usage_headers(result, texts))
 
 
 async def _embed(
@@ -421,15 +421,6 @@ def _prompt(model: Model, name: str | None) -> str:
         known = ", ".join(f'"{one}"' for one in prompts)
         raise InvalidInput(f"`prompt_name` is not one of the model's. Available prompts: [{known}]", "prompt_name")
     return model.reader.prompt(name)
-
-
-def _headers(result: EmbedResult | SparseResult | TokenResult, texts: Sequence[str]) -> dict[str, str]:
-    """TEI's bodies have no room for usage."""
-    return {
-        "x-compute-characters": str(sum(map(len, texts))),
-        "x-compute-tokens": str(sum(result.tokens)),
-        **long_input_headers(result.truncated, result.late if isinstance(result, EmbedResult) else ()),
-    }
 
 
 # --- tokens ---------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from service.bundle import Activation, Bundle
 from service.choices import TruncationSide
 from service.errors import EmptyInput, InvalidInput
 from service.scoring import activate
-from service.types import Pair, ScoreResult
+from service.types import EmbedResult, Pair, ScoreResult, SparseResult, TokenResult
 
 MODEL = Field(
     None, description="A served model's name (not TEI's, which serves one); absent, the first that answers here."
@@ -134,7 +134,7 @@ async def rerank(call: Call) -> Reply:
         {"index": one.place, "score": one.score} | ({"text": one.text} if request.return_text else {})
         for one in ranking.best
     ]
-    return Reply(to_json(body), headers=_headers(ranking.result, [request.query, *request.texts]))
+    return Reply(to_json(body), headers=usage_headers(ranking.result, [request.query, *request.texts]))
 
 
 async def predict(call: Call) -> Reply:
@@ -159,7 +159,7 @@ async def _predicted(
         [{"label": labels[i], "score": row[i]} for i in (-row).argsort(kind="stable").tolist()]
         for row in activate(result.logits, activation)
     ]
-    return found, _headers(result, [text for one in inputs for text in one])
+    return found, usage_headers(result, [text for one in inputs for text in one])
 
 
 class HubParameters(WireModel):
@@ -206,10 +206,12 @@ def _listed(inputs: str | list[str] | list[list[str]]) -> list[list[str]]:
     return many
 
 
-def _headers(result: ScoreResult, texts: Sequence[str]) -> dict[str, str]:
-    """As `tei` has them."""
+def usage_headers(
+    result: EmbedResult | SparseResult | TokenResult | ScoreResult, texts: Sequence[str]
+) -> dict[str, str]:
+    """TEI's bodies have no room for usage."""
     return {
         "x-compute-characters": str(sum(map(len, texts))),
         "x-compute-tokens": str(sum(result.tokens)),
-        **long_input_headers(result.truncated),
+        **long_input_headers(result.truncated, result.late if isinstance(result, EmbedResult) else ()),
     }
