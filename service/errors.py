@@ -3,6 +3,7 @@
     EmbedserveError
     ├── StartupError             the process cannot start or the command cannot finish: reason + remedy
     │   ├── BundleError              a bundle is missing, corrupt or of another format
+    │   ├── CheckHangs               golden texts do not come out of the runtime
     │   ├── CheckpointError          a checkpoint cannot be compiled: what was not understood
     │   │   └── TargetUnsupported    not for that kind of device
     │   └── SourceError              a checkpoint could not be fetched
@@ -39,6 +40,7 @@ Every class names itself to metrics and logs by `reason`, so a label never carri
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
@@ -66,6 +68,17 @@ class BundleError(StartupError):
     """A bundle is missing, corrupt or of a format this version does not run; `folder` is where it lies, once known."""
 
     folder: Path | None = None
+
+
+class CheckHangs(StartupError):
+    """A model's golden texts do not come out of the runtime; `goes_on` says whether a thread still waits for them."""
+
+    def __init__(self, seconds: float, goes_on: Callable[[], bool]) -> None:
+        super().__init__(
+            f"the runtime was asked for its golden texts, and has not answered for {seconds:g} s",
+            "restart the server when it suits: what hangs cannot be ended, and keeps its memory",
+        )
+        self.goes_on = goes_on
 
 
 class CheckpointError(StartupError):

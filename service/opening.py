@@ -21,7 +21,7 @@ from service.long_input import cut, rules_of
 from service.placement import execution_on
 from service.runtime.preflight import Choice, choose, gpu_name
 from service.runtime.session import runtime_version
-from service.self_check import check_itself
+from service.self_check import check_itself, in_time
 from service.settings import ModelSettings
 from service.tokenizer import Tokenizer, open_tokenizer
 from service.tuning import CHOICES, Plan, plan, read_tuning, this_machine
@@ -49,18 +49,20 @@ def open_bundle(
     settings: ModelSettings,
     executors: Mapping[str, int] = MappingProxyType({}),
     processes: int = 1,
+    patience: float | None = None,
 ) -> Parts:
     """Verifies the files, loads tokenizer and graph, and compares golden texts, which warms up as well. Blocks.
 
-    `executors` says how many the devices have already, `processes` how many share the cores. Raises
-    BundleError, and StartupError for settings that this model cannot be served with.
+    `executors` says how many the devices have already, `processes` how many share the cores, and `patience` after how
+    many seconds golden texts do not come any more. Raises BundleError, CheckHangs, and StartupError for settings that
+    this model cannot be served with.
     """
     bundle = _with_prompts(read_bundle(folder), settings)
     files = BundleFiles(folder, bundle)
     with lying_in(folder), ThreadPoolExecutor(1) as beside:
         verified = beside.submit(verify_files, folder, bundle)
         try:
-            return _open(folder, bundle, files, settings, executors, processes)
+            return _open(folder, bundle, files, settings, executors, processes, patience)
         finally:
             verified.result()  # a damaged file is the reason for whatever else failed
 
@@ -86,6 +88,7 @@ def _open(
     settings: ModelSettings,
     executors: Mapping[str, int],
     processes: int,
+    patience: float | None,
 ) -> Parts:
     tokenizer = open_tokenizer(folder, bundle)
     _check_settings(settings, bundle, tokenizer)
@@ -100,7 +103,8 @@ def _open(
     )
     encoder = Encoder(folder, bundle, execution, chosen.intra_op_threads, chosen.lone_threads)
     probe = [*tokenizer.prefix, *tokenizer.suffix] or [bundle.pad_token_id]
-    speed = check_itself(folder, bundle, read_golden(folder), tokenizer, encoder)
+    check = partial(check_itself, folder, bundle, read_golden(folder), tokenizer, encoder)
+    speed = check() if patience is None else in_time(check, patience)
     return Parts(bundle, files, placed, chosen, tokenizer, encoder, probe, speed)
 
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 from service import metrics
 from service.bundle import Use, is_bundle, read_bundle
 from service.device import Device
-from service.errors import BundleError, LoadFailed, ModelNotFound, StartupError, Unavailable
+from service.errors import BundleError, CheckHangs, LoadFailed, ModelNotFound, StartupError, Unavailable
 from service.logs import event
 from service.memory import release
 from service.model import Model, assemble
@@ -72,6 +72,10 @@ def _holds_bundle(folder: Path) -> bool:
         return False
 
 
+def _never() -> bool:
+    return False
+
+
 @dataclass(slots=True, eq=False)
 class _Slot:
     """A place for a model: what it is called, and which one answers now, if any does."""
@@ -85,6 +89,7 @@ class _Slot:
     next_load: asyncio.Task[None] | None = None  # one that has not begun
     leaving: int = 0  # models that were here and still have requests
     reason: str = _NOT_LOADED
+    hangs: Callable[[], bool] = _never  # whether the thread of a load still does
 
     @property
     def name(self) -> str:
@@ -188,7 +193,7 @@ class Registry:
     @property
     def is_loading(self) -> bool:
         """Whether a thread is at it, which cannot be interrupted."""
-        return any(slot.is_loading for slot in self._slots.values())
+        return any(slot.is_loading or slot.hangs() for slot in self._slots.values())
 
     def stalled_for(self) -> float:
         """Seconds that the slowest of what runs has been running: a batch, or what reads a long text."""
@@ -296,7 +301,8 @@ class Registry:
         """Loads a model of the settings' or of their folder anew, and puts it in the place of the one that is served.
 
         Returns when new requests get it. Of calls that wait for the same load to begin, all get that one. Raises
-        ModelNotFound, Unavailable, LoadFailed; then what was served still is.
+        ModelNotFound, Unavailable, LoadFailed; then what was served still is. One that hangs in its golden texts has
+        failed after `stall_timeout`, and takes nobody else with it, as a restart would: the others answer.
         """
         slot = self._slots.get(name) or await self._from_folder(name)
         if slot.next_load is None:
@@ -332,6 +338,8 @@ class Registry:
         async with slot.lock:
             slot.next_load = None
             self._check_open()
+            if slot.hangs():  # each keeps a thread, and the memory of a model
+                raise LoadFailed(slot.name, "its last load still hangs in the runtime", "restart the server")
             slot.is_loading = True
             try:
                 parts = await asyncio.to_thread(self._open_anew, slot.settings)
@@ -339,6 +347,8 @@ class Registry:
                 self._put(slot, parts, self._names_of(slot, parts.bundle.model_id))
             except StartupError as error:
                 slot.reason = str(error)
+                if isinstance(error, CheckHangs):
+                    slot.hangs = error.goes_on
                 raise LoadFailed(slot.name, error.message, error.remedy) from error
             finally:
                 slot.is_loading = False
@@ -347,7 +357,8 @@ class Registry:
     def _open_anew(self, settings: ServedModel) -> Parts:
         """On a thread."""
         folder = self._find(settings) if self._find else Path(settings.model)
-        return open_bundle(folder, settings, {name: one.executors for name, one in self._devices.items()})
+        executors = {name: one.executors for name, one in self._devices.items()}
+        return open_bundle(folder, settings, executors, self._settings.stall_timeout)
 
     async def _from_folder(self, name: str) -> _Slot:
         """A slot for a bundle of the settings' folder. Raises ModelNotFound, LoadFailed."""

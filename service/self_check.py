@@ -7,8 +7,10 @@ take as long as a few requests.
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 
 from service.bundle import RECOMPILE, Bundle, Golden
 from service.encoder import Encoder
-from service.errors import BundleError, InferenceError, StartupError
+from service.errors import BundleError, CheckHangs, InferenceError, StartupError
 from service.precision import Precision
 from service.tokenizer import Tokenizer
 from service.types import Matrix, PairTemplate, TwoPartRow
@@ -109,6 +111,25 @@ def check_itself(folder: Path, bundle: Bundle, golden: Golden, tokenizer: Tokeni
                 "version of ONNX Runtime",
             )
     return _speed(folder, bundle, encoder, [rows[i] for i in few])
+
+
+def in_time(check: Callable[[], float], seconds: float) -> float:
+    """What `check` returns or raises, on a thread of its own: where the runtime hangs that is left behind, as it cannot
+    be ended, and keeps no process from ending. Raises CheckHangs."""
+    found: Future[float] = Future()
+
+    def run() -> None:
+        try:
+            found.set_result(check())
+        except BaseException as raised:  # noqa: BLE001 - belongs to who waits for it
+            found.set_exception(raised)
+
+    thread = threading.Thread(target=run, name="self-check", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        raise CheckHangs(seconds, thread.is_alive)
+    return found.result()
 
 
 def _speed(folder: Path, bundle: Bundle, encoder: Encoder, rows: Sequence[Sequence[int]]) -> float:

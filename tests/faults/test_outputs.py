@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -38,7 +40,7 @@ def shared(launch_faulty: StartFaulty, tmp_path_factory: pytest.TempPathFactory)
         lines.append(f'[[models]]\nmodel = "{root / task}"\nname = "{task}"\n')
     (root / "models.toml").write_text("".join(lines))
     (root / "admins").write_text(ADMIN)
-    flags = ("--config", str(root / "models.toml"), "--admin-key-file", str(root / "admins"), "--stall-timeout", "0.5")
+    flags = ("--config", str(root / "models.toml"), "--admin-key-file", str(root / "admins"), "--stall-timeout", "2")
     return launch_faulty(*flags, model=None)
 
 
@@ -58,6 +60,11 @@ def ask(server: Faulty, task: str, text: str) -> httpx.Response:
 def answers(server: Faulty, task: str) -> list[Any]:
     """To the good texts, one after the other."""
     return [numbers(ask(server, task, text)) for text in GOOD]
+
+
+def load(server: Faulty, name: str) -> httpx.Response:
+    """Anew, of that name."""
+    return server.http.post(f"/v2/repository/models/{name}/load", headers={"authorization": f"Bearer {ADMIN}"})
 
 
 def numbers(reply: httpx.Response) -> Any:
@@ -105,15 +112,38 @@ def test_a_model_that_always_fails_is_named_and_the_others_go_on(server: Faulty,
 def test_a_load_whose_golden_texts_come_out_wrong_leaves_the_old_model(server: Faulty, task: str) -> None:
     before = answers(server, task)
 
-    def load() -> httpx.Response:
-        headers = {"authorization": f"Bearer {ADMIN}"}
-        return server.http.post(f"/v2/repository/models/{task}/load", headers=headers)
-
     server.fault("skew", model=f"/{task}/")
-    refused = load()
+    refused = load(server, task)
     server.mend()
     assert refused.status_code >= 400
     assert "wrong vectors on this machine" in refused.text
     for found, right in zip(answers(server, task), before, strict=True):
         np.testing.assert_allclose(found, right, atol=1e-4)
-    assert load().status_code == 200
+    assert load(server, task).status_code == 200
+
+
+def test_a_load_whose_golden_texts_hang_fails_and_takes_nobody_with_it(server: Faulty) -> None:
+    """A restart would take all the others' requests with it, and would not help who loads the model again."""
+    before = answers(server, "embedding")
+    server.fault("hang", model="/sparse/")
+    for why in ("golden texts", "still hangs"):
+        refused = load(server, "sparse")
+        assert refused.status_code == 400
+        assert why in refused.text
+        assert "restart the server" in refused.text
+    assert server.http.get("/livez").status_code == server.http.get("/readyz").status_code == 200
+    for found, right in zip(answers(server, "embedding"), before, strict=True):
+        np.testing.assert_allclose(found, right, atol=1e-4)
+    server.mend()
+    wait_until(lambda: load(server, "sparse").status_code == 200, "the thread to end, and another load")
+    assert ask(server, "sparse", GOOD[0]).status_code == 200
+
+
+def test_a_load_that_hangs_keeps_no_process_from_ending(launch_faulty: StartFaulty, tmp_path: Path) -> None:
+    key = tmp_path / "admins"
+    key.write_text(ADMIN)
+    server = launch_faulty("--admin-key-file", str(key), "--stall-timeout", "2", "--served-model-name", "mine")
+    server.fault("hang")
+    assert "golden texts" in load(server, "mine").text
+    server.signal(signal.SIGTERM)
+    assert server.wait() == 0
