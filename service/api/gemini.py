@@ -113,7 +113,7 @@ def _describe(model: Model) -> dict[str, object]:
         "version": "001",
         "displayName": model.name,
         "inputTokenLimit": model.bundle.max_seq_length,
-        "supportedGenerationMethods": ["embedContent"],
+        "supportedGenerationMethods": ["embedContent"] if model.bundle.task == "embedding" else [],
     }
 
 

@@ -120,6 +120,13 @@ def test_a_publisher_model_says_how_it_predicts_only_if_it_does(server: Server) 
     assert {name for name in NAMES if "predictSchemata" in pages[name]} == {"narrow", "wide"}
 
 
+def test_gemini_names_the_method_only_of_models_that_have_it(server: Server) -> None:
+    """By that list its clients choose the model that they embed with."""
+    models = server.http.get("/v1beta/models").json()["models"]
+    assert {one["displayName"] for one in models} == set(NAMES)
+    assert {one["displayName"] for one in models if one["supportedGenerationMethods"]} == {"narrow", "wide"}
+
+
 def test_a_model_of_another_kind_in_a_place_changes_nobodys_default(
     start_server: StartServer, bundles: dict[str, Path], tmp_path: Path
 ) -> None:
