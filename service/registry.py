@@ -358,7 +358,7 @@ class Registry:
         """On a thread."""
         folder = self._find(settings) if self._find else Path(settings.model)
         executors = {name: one.executors for name, one in self._devices.items()}
-        return open_bundle(folder, settings, executors, self._settings.stall_timeout)
+        return open_bundle(folder, settings, executors, patience=self._settings.stall_timeout)
 
     async def _from_folder(self, name: str) -> _Slot:
         """A slot for a bundle of the settings' folder. Raises ModelNotFound, LoadFailed."""
