@@ -7,6 +7,7 @@ writes a list of figures with their targets. They run one after the other.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import subprocess
 import sys
 import tempfile
@@ -96,16 +97,16 @@ def _bench(options: argparse.Namespace) -> None:
 
 def _run(part: Part, model: str) -> tuple[list[Figure], dict[str, Any]]:
     """What a part found. Raises MeasurementError where it ended with anything but figures."""
-    with tempfile.TemporaryDirectory(prefix="embedserve-bench-") as folder:
+    with tempfile.TemporaryDirectory(prefix="embedserve-bench-") as folder, contextlib.ExitStack() as stack:
         path = Path(folder, "figures.json")
         arguments = ["--model", model, "--json", str(path), *part.options]
-        process = subprocess.Popen([sys.executable, "-m", f"loadtest.{part.module}", *arguments], stdout=sys.stderr)
+        with command.undisturbed():
+            process = subprocess.Popen([sys.executable, "-m", f"loadtest.{part.module}", *arguments], stdout=sys.stderr)
+            stack.callback(stop, process, _LEAVE_SECONDS)  # which stops the servers that it has started
         try:
             status = process.wait(_PART_SECONDS)
         except subprocess.TimeoutExpired:
             raise MeasurementError(f"{part.module} did not end within {_PART_SECONDS} s") from None
-        finally:
-            stop(process, _LEAVE_SECONDS)  # which stops the servers that it has started
         if status:
             raise MeasurementError(f"{part.module} ended with exit status {status}")
         return figures.read_json(path)

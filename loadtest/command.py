@@ -14,6 +14,7 @@ from pathlib import Path
 from service.errors import StartupError
 from service.settings import DEFAULT_MODEL
 
+_LEAVING = (signal.SIGTERM, signal.SIGHUP)
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -24,8 +25,7 @@ class MeasurementError(Exception):
 def run(name: str, work: Callable[[], None]) -> int:
     """Exit status: 0; 1 with a reason; 130 where it was interrupted. SIGTERM and SIGHUP end it by SystemExit, so that
     children are ended on the way out."""
-    leaving = (signal.SIGTERM, signal.SIGHUP)
-    before = {one: signal.signal(one, lambda got, _: sys.exit(128 + got)) for one in leaving}
+    before = {one: signal.signal(one, lambda got, _: sys.exit(128 + got)) for one in _LEAVING}
     try:
         work()
     except (MeasurementError, StartupError, RuntimeError, OSError) as error:
@@ -37,6 +37,21 @@ def run(name: str, work: Callable[[], None]) -> int:
         for one, handler in before.items():
             signal.signal(one, handler)
     return 0
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """For what must not end halfway: a process that is being started, and that nobody knows of yet who would end it.
+    Signals to leave come when the block is over. Of a program's main thread."""
+    came: list[int] = []
+    before = {one: signal.signal(one, lambda got, _: came.append(got)) for one in (*_LEAVING, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+    for number in came:
+        signal.raise_signal(number)
 
 
 def parser(name: str, text: str, examples: str = "", *, model: str = "what to serve") -> argparse.ArgumentParser:

@@ -15,12 +15,12 @@ from pathlib import Path
 
 from loadtest import command, figures, generator
 from loadtest.client import Job, Result, cpu_seconds
-from loadtest.command import RESULTS, MeasurementError
+from loadtest.command import MeasurementError
 from loadtest.figures import Figure
 from loadtest.generator import checked
 from loadtest.null_bundle import write_null_bundle
 from loadtest.report import aligned, machine
-from loadtest.server import Server, embedserve, find_bundle
+from loadtest.server import Server, embedserve, find_bundle, real_tokens
 from loadtest.texts import BULK, SINGLES, Mix, Text, Texts
 from loadtest.throughput import PATH, SEED, body_of
 from service.bundle import TOKENIZER_JSON
@@ -35,6 +35,7 @@ The same loads on one server with as many processes as --processes says, one num
   singles    one text of 8-24 tokens a request
   bulk       64 texts of 8-250 tokens a request
 
+Tokens are those that the server computed, whether or not their requests ended in time.
 wrk (or the Python client, where there is none) runs on the last core, which the server may use as well: on a machine
 of two cores that is half of what there is.
 """
@@ -66,7 +67,8 @@ class _Found:
     processes: int
     load: str
     result: Result
-    cpu: float  # seconds of all the server's processes
+    tokens: float  # computed in a second, padding not counted
+    cores: float  # that all the server's processes took
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -76,6 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _measure(options: argparse.Namespace) -> None:
+    path = command.results_file(options.json, "processes")
     source = find_bundle(options.model, _say)
     texts = Texts(Tokenizer(source / TOKENIZER_JSON), SEED)
     requests = {load.name: _drawn(texts, load) for load in _LOADS}
@@ -89,10 +92,9 @@ def _measure(options: argparse.Namespace) -> None:
                 _say(f"{processes} processes")
                 with _ready(bundle, processes, options.serve_options) as server:
                     found += [_run(server, processes, load, requests[load.name], options.seconds) for load in _LOADS]
-    path = options.json or RESULTS / time.strftime("processes-%Y%m%d-%H%M%S.json")
     details = {"machine": machine(), "results": [asdict(one) for one in found]}
     figures.write_json(path, (Figure(*_figure(one)) for one in found), details)
-    heads = ["processes", "load", "requests/s", "tokens/s", "p50 ms", "p99 ms", "cores", "CPU µs a request"]
+    heads = ["processes", "load", "requests/s", "tokens/s", "p50 ms", "p99 ms", "cores", "CPU µs a token"]
     print("\n".join(aligned([heads, *map(_row, found)])))
     print(f"\nEvery figure: {path}")
 
@@ -123,12 +125,13 @@ def _ready_processes(server: Server) -> int:
 def _run(server: Server, processes: int, load: _Load, requests: Sequence[Sequence[Text]], seconds: float) -> _Found:
     """Raises MeasurementError."""
     bodies = [body_of(request, "base64") for request in requests]
-    tokens = [sum(len(text.ids) for text in request) for request in requests]
-    job = Job(server.host, server.port, PATH, load.connections * processes, seconds, bodies, tokens, warmup=0)
+    sizes = [sum(len(text.ids) for text in request) for request in requests]
+    job = Job(server.host, server.port, PATH, load.connections * processes, seconds, bodies, sizes, warmup=0)
     generator.run(replace(job, seconds=_WARM_SECONDS))
-    before = _cpu_seconds(server.pid)
+    before, cpu, began = real_tokens(server.counters()), _cpu_seconds(server.pid), time.monotonic()
     result = checked(generator.run(job), f"{processes} processes, {load.name}")
-    return _Found(processes, load.name, result, _cpu_seconds(server.pid) - before)
+    took, cpu = time.monotonic() - began, _cpu_seconds(server.pid) - cpu
+    return _Found(processes, load.name, result, (real_tokens(server.counters()) - before) / took, cpu / took)
 
 
 def _cpu_seconds(pid: int) -> float:
@@ -143,16 +146,15 @@ def _figure(one: _Found) -> tuple[str, str, float, str]:
 
 def _row(one: _Found) -> list[str]:
     result = one.result
-    asked = result.requests_per_second * result.seconds
     return [
         str(one.processes),
         one.load,
         f"{result.requests_per_second:,.0f}",
-        f"{result.tokens_per_second:,.0f}",
+        f"{one.tokens:,.0f}",
         f"{result.p50:.2f}",
         f"{result.p99:.2f}",
-        f"{one.cpu / result.seconds:.1f}",
-        f"{1e6 * one.cpu / asked:.0f}",
+        f"{one.cores:.1f}",
+        f"{1e6 * one.cores / one.tokens:.1f}",
     ]
 
 
@@ -162,15 +164,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--processes", type=_numbers, default=[1, 2, 4], metavar="N,…", help="numbers to measure (default: 1,2,4)"
     )
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each load (default: %(default)g)")
-    parser.add_argument("--rounds", type=int, default=1, help="(default: %(default)s)")
+    command.add_seconds(parser, 5.0, "of each load")
+    command.add_rounds(parser, 1)
     command.add_json(parser)
     return parser
 
 
-def _numbers(text: str) -> list[int]:
-    """Raises ValueError, which argparse tells."""
-    return [int(one) for one in text.split(",")]
+def _numbers(text: str) -> list[float]:
+    return list(map(command.number(int, 1), text.split(",")))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from loadtest.command import undisturbed
 from loadtest.local import urlopen
 from models.compile import compile_checkpoint, find_cached
 from service.bundle import is_bundle
@@ -124,17 +125,15 @@ def _started(
     where: Callable[[str], tuple[str, int] | None],
 ) -> Iterator[Server]:
     """`where` says host and port of a server that is ready, from what it has printed so far."""
-    with tempfile.TemporaryDirectory(prefix="embedserve-bench-") as temporary:
+    with tempfile.TemporaryDirectory(prefix="embedserve-bench-") as temporary, contextlib.ExitStack() as stack:
         output, errors = Path(temporary, "stdout"), Path(temporary, "stderr")
-        with output.open("wb") as stdout, errors.open("wb") as stderr:
+        with output.open("wb") as stdout, errors.open("wb") as stderr, undisturbed():
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, env=dict(environment), cwd=folder
             )
-        try:
-            host, port = _wait_until_ready(process, output, errors, where)
-            yield Server(host, port, process.pid, errors)
-        finally:
-            stop(process)
+            stack.callback(stop, process)
+        host, port = _wait_until_ready(process, output, errors, where)
+        yield Server(host, port, process.pid, errors)
 
 
 def _wait_until_ready(

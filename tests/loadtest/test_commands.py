@@ -188,3 +188,18 @@ def test_a_measurement_of_nothing_is_refused(module: str, wrong: str) -> None:
     assert re.search(
         rf"argument {option}: {value} is not a (whole )?number of [0-9.]+ or more$", errors.splitlines()[-1]
     )
+
+
+def test_a_signal_to_leave_waits_until_what_is_started_is_known() -> None:
+    done: list[str] = []
+
+    def work() -> None:
+        with command.undisturbed():
+            signal.raise_signal(signal.SIGTERM)
+            done.append("known")
+        done.append("never")
+
+    with pytest.raises(SystemExit) as end:
+        command.run("a-test", work)
+    assert end.value.code == 128 + signal.SIGTERM
+    assert done == ["known"]
