@@ -92,7 +92,7 @@ class _Server(Listener):
 
     async def on_tick(self, counter: int) -> bool:
         """Called by uvicorn every tenth of a second."""
-        if self._refuse_at is not None and time.monotonic() >= self._refuse_at:
+        if self._member is None and self._refuse_at is not None and time.monotonic() >= self._refuse_at:
             self.should_exit = True
         if counter % _TICKS_BETWEEN_LOOKS == 0:
             self._registry.look_again()

@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,13 +31,14 @@ from service.open_files import raise_limit
 from service.settings import Settings
 
 _TICK = 0.1  # seconds from one look at the processes to the next
-_BUSY_SECONDS = 0.05  # until connections are accepted again that nobody could take
+_SILENT_TICKS = 30  # from which on others are preferred: every second a process says how it is
 _MANY = 64  # connections taken before others get their turn
 # What is started anew: at once when it has served for so long, and else after a while that doubles.
 _PROVED_SECONDS = 60.0
 _FIRST_DELAY, _LONGEST_DELAY = 1.0, 30.0
 # Beside the time to drain, until a process that should have ended is killed.
 _PATIENCE = 15.0
+_LAST_SECONDS = 5.0  # at the end, until everybody has taken what was still queued
 _START = "import sys; from service.start import main; sys.exit(main())"
 
 
@@ -53,6 +55,7 @@ class Process:
     was_ready: bool = False
     silent: int = 0  # ticks since it was heard last
     kill_at: float | None = None  # once it is to end
+    knows_end: bool = False
 
     @property
     def takes_connections(self) -> bool:
@@ -61,9 +64,10 @@ class Process:
 
 
 def choose(processes: Iterable[Process]) -> Process | None:
-    """Whose is the next connection: of those that are ready, or else of all that listen, his who has the fewest."""
+    """Whose is the next connection: of those that are ready and were heard, or else of all that listen, his who has the
+    fewest."""
     listening = [one for one in processes if one.takes_connections]
-    ready = [one for one in listening if one.state == READY]
+    ready = [one for one in listening if one.state == READY and one.silent < _SILENT_TICKS]
     return min(ready or listening, key=lambda one: one.connections, default=None)
 
 
@@ -105,6 +109,7 @@ class _Supervisor:
         self._end_at: float | None = None  # once it is leaving
         self._is_ending = False
         self._is_accepting = False
+        self._held: deque[tuple[socket.socket, bytes]] = deque()  # accepted; who is next has not taken what it has
 
     async def run(self) -> int:
         """The exit status."""
@@ -125,8 +130,8 @@ class _Supervisor:
             process.silent += 1
             if process.child.poll() is not None:
                 self._ended(process, process.child.returncode, now)
-            elif process.kill_at is not None and now > process.kill_at:
-                process.child.kill()
+            elif process.kill_at is not None:  # what it does then may take longer than from one word to the next
+                self._see_off(process, now)
             elif process.state and process.silent * _TICK > self._settings.stall_timeout + 1:
                 event(logging.ERROR, "a process says nothing any more, and is killed", process=process.number)
                 process.child.kill()
@@ -134,22 +139,41 @@ class _Supervisor:
             for number in [number for number, due in self._due.items() if now >= due]:
                 del self._due[number]
                 self._start(number, now)
-        elif now >= self._end_at and not self._is_ending:
-            self._end()
+        elif now >= self._end_at:
+            self._end(now)
+        self._accept()
 
     def _start(self, number: int, now: float) -> None:
-        ours, theirs = channel.pair()
-        told = Membership(theirs.fileno(), number, self._settings.processes, self._starts[number], self._doors.urls)
+        try:
+            child, ours = self._spawn(number)
+        except OSError as error:  # no memory, no files, no interpreter any more: others go on
+            event(logging.ERROR, f"a process cannot be started: {error}", process=number)
+            self._due[number] = now + _LONGEST_DELAY
+            if not self._processes:
+                self._fail(1, now)
+            return
         self._starts[number] += 1
-        child = subprocess.Popen(
-            [sys.executable, "-c", _START, *self._arguments, f"--member={told.write()}"],
-            env=os.environ | {"PYTHONPATH": _with_this_project(os.environ.get("PYTHONPATH"))},
-            pass_fds=[theirs.fileno()],
-            process_group=0,  # a terminal's Ctrl-C is for this process, which tells the others
-        )
-        theirs.close()
         self._processes[number] = process = Process(number, child, ours, now)
         self._loop.add_reader(ours, self._hear, process)
+
+    def _spawn(self, number: int) -> tuple[subprocess.Popen[bytes], socket.socket]:
+        """And this one's end of the channel. Raises OSError."""
+        ours, theirs = channel.pair()
+        with theirs:
+            told = Membership(theirs.fileno(), number, self._settings.processes, self._starts[number], self._doors.urls)
+            command, *arguments = self._arguments
+            try:
+                child = subprocess.Popen(
+                    # -P: no folder `service` where it was started is meant.
+                    [sys.executable, "-P", "-c", _START, command, f"--member={told.write()}", *arguments],
+                    env=os.environ | {"PYTHONPATH": _with_this_project(os.environ.get("PYTHONPATH"))},
+                    pass_fds=[theirs.fileno()],
+                    process_group=0,  # a terminal's Ctrl-C is for this process, which tells the others
+                )
+            except OSError:
+                ours.close()
+                raise
+        return child, ours
 
     def _ended(self, process: Process, status: int, now: float) -> None:
         self._loop.remove_reader(process.channel)
@@ -159,9 +183,13 @@ class _Supervisor:
             self._status = self._status or _exit_status(status)
         elif process.was_ready or any(one.was_ready for one in self._processes.values()):
             self._replace(process, status, now)
-        else:  # it has said why
-            self._status = max(status, 1)
-            self._end_at = now
+        else:
+            if status < 0:  # or else it has said why
+                event(logging.ERROR, "the first process was killed before it served", status=status)
+            self._fail(max(status, 1), now)
+
+    def _fail(self, status: int, now: float) -> None:
+        self._status, self._end_at = status, now
 
     def _replace(self, process: Process, status: int, now: float) -> None:
         number, proved = process.number, now - process.started > _PROVED_SECONDS
@@ -196,12 +224,13 @@ class _Supervisor:
         elif message == ASKED:
             self._pass_on(process, files)
         elif message == REPLACE:
-            self._dismiss(process)
+            if self._end_at is None:  # a signal to all of them ends none before this one does
+                self._dismiss(process)
         elif message in (READY, WAITING):
             process.state = message
             if message == READY and not process.was_ready:
                 self._is_ready(process)
-            self._accept()
+        self._accept()
 
     def _is_ready(self, process: Process) -> None:
         """The first one has found that all is well, and compiled what had to be; the others follow."""
@@ -220,23 +249,30 @@ class _Supervisor:
         if process.kill_at is None:
             if not self._is_ending:
                 event(logging.WARNING, "a process is stuck, or was told to end; it finishes", process=process.number)
-            process.kill_at = self._loop.time() + self._settings.drain_timeout + _PATIENCE
-            self._send(process, LEAVE + END)
+            now = self._loop.time()
+            process.kill_at = now + self._settings.drain_timeout + _PATIENCE
+            self._see_off(process, now)
+
+    def _see_off(self, process: Process, now: float) -> None:
+        """Tells it that it is to end, as soon as it can be told, and kills it when it should have ended."""
+        process.knows_end = process.knows_end or self._send(process, LEAVE + END)
+        if now > (process.kill_at or 0.0):
+            process.child.kill()
 
     # --- connections ------------------------------------------------------------------------------------------
 
     def _accept(self) -> None:
-        if not self._is_accepting and not self._is_ending:
+        """Again, unless somebody has to take what is held first. Called whenever that may have changed."""
+        if not self._is_accepting and not self._is_ending and self._hand_over():
             self._is_accepting = True
             for listener, kind in self._listeners:
                 self._loop.add_reader(listener, self._take, listener, kind)
 
     def _pause(self) -> None:
-        """Until somebody says something, or a moment has passed; the kernel holds what comes."""
+        """Until something is heard, or looked at; the kernel holds what comes."""
         self._is_accepting = False
         for listener, _ in self._listeners:
             self._loop.remove_reader(listener)
-        self._loop.call_later(_BUSY_SECONDS, self._accept)
 
     def _take(self, listener: socket.socket, kind: bytes) -> None:
         for _ in range(_MANY):
@@ -250,18 +286,30 @@ class _Supervisor:
             except OSError:  # as many files are open as may be
                 self._pause()
                 return
-            with connection:
-                self._hand_over(connection, kind)
+            self._held.append((connection, kind))
+            if not self._hand_over():
+                self._pause()
+                return
 
-    def _hand_over(self, connection: socket.socket, kind: bytes) -> None:
+    def _hand_over(self) -> bool:
+        """Whether all that is held was taken."""
+        while self._held:
+            connection, kind = self._held[0]
+            if not self._give(connection, kind):
+                return False
+            self._held.popleft()
+            connection.close()
+        return True
+
+    def _give(self, connection: socket.socket, kind: bytes) -> bool:
         """To the next best where one has not taken what it was given before."""
         left = list(self._processes.values())
         while (process := choose(left)) is not None:
             if self._send(process, kind, [connection.fileno()]):
                 process.connections += 1
-                return
+                return True
             left.remove(process)
-        event(logging.WARNING, "a connection was closed, as no process takes any")
+        return False
 
     # --- the end ----------------------------------------------------------------------------------------------
 
@@ -282,17 +330,20 @@ class _Supervisor:
             process.child.kill()
         self._is_ending = True
 
-    def _end(self) -> None:
-        """What the kernel holds is handed over before."""
-        self._is_ending = True
-        for listener, kind in self._listeners:
-            self._loop.remove_reader(listener)
-            for connection in queued(listener):
-                with connection:
-                    self._hand_over(connection, kind)
-            listener.close()
-        for process in self._processes.values():
-            self._dismiss(process)
+    def _end(self, now: float) -> None:
+        """Nobody can connect any more, and who has is somebody's."""
+        if not self._is_ending:
+            self._is_ending = True
+            for listener, kind in self._listeners:
+                self._loop.remove_reader(listener)
+                self._held.extend((connection, kind) for connection in queued(listener))
+                listener.close()
+        if self._hand_over() or now > (self._end_at or 0.0) + _LAST_SECONDS:
+            if self._held:
+                event(logging.WARNING, "connections were closed, as no process took them", connections=len(self._held))
+                self._held.clear()
+            for process in self._processes.values():
+                self._dismiss(process)
 
 
 def _exit_status(status: int) -> int:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import resource
 import signal
 import socket
+import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -21,7 +25,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.certificates import Files, connect, trusts
 from tests.conftest import StartServer
-from tests.e2e.process import PATIENCE, Raw, Server, wait_until
+from tests.e2e.process import PATIENCE, Raw, Server, full_windows, wait_until
 
 BODY = b'{"input": "a"}'
 RESTARTS = "embedserve_process_restarts_total"
@@ -250,6 +254,102 @@ def test_whoever_has_connected_before_the_end_is_answered(start_server: StartSer
             one.result()
     assert lost == []
     assert server.wait() == 0
+
+
+def many(server: Server, opened: ExitStack) -> list[Raw]:
+    """More connections than the pairs of sockets hold between this server's processes, each with a request."""
+    connections = [opened.enter_context(Raw(server.port)) for _ in range(900)]
+    for one in connections:
+        one.send(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    return connections
+
+
+def test_connections_that_nobody_can_take_yet_wait(several: Server) -> None:
+    children = processes_of(several)
+    with ExitStack() as opened:
+        for one in children:
+            os.kill(one, signal.SIGSTOP)
+        connections = many(several, opened)
+        for one in children:
+            os.kill(one, signal.SIGCONT)
+        assert [one.reply()[0] for one in connections] == [200] * len(connections)
+
+
+def test_at_the_end_as_well(several: Server) -> None:
+    """The kernel holds them all when it comes."""
+    with ExitStack() as opened:
+        several.signal(signal.SIGSTOP)
+        connections = many(several, opened)
+        several.signal(signal.SIGTERM)
+        several.signal(signal.SIGCONT)
+        assert [one.reply()[0] for one in connections] == [200] * len(connections)
+    assert several.wait() == 0
+
+
+def test_what_is_being_finished_may_take_longer_than_a_process_may_be_silent(start_server: StartServer) -> None:
+    flags = ("--stall-timeout", "1", "--drain-timeout", "60", "--executors", "1", "--max-batch-tokens", "256")
+    server = wait_all_ready(start_server("--processes", "2", *flags))
+    texts = full_windows(300)
+    with Raw(server.port) as connection:
+        connection.post(json.dumps({"input": texts}).encode())
+        wait_until(lambda: sum(of_each(server, "embedserve_requests_in_flight").values()) >= 2, "it to be worked on")
+        server.signal(signal.SIGTERM)
+        assert connection.reply()[0] == 200
+    assert server.wait() == 0
+
+
+def test_a_signal_to_all_of_them_ends_none_before_the_grace_is_over(start_server: StartServer) -> None:
+    """As service managers send it to all processes of a service."""
+    server = wait_all_ready(start_server("--processes", "2", "--drain-grace", "3"))
+    children = processes_of(server)
+    server.signal(signal.SIGTERM)
+    for one in children:
+        os.kill(one, signal.SIGTERM)
+    wait_until(lambda: server.http.get("/readyz").status_code == 503, "readiness to fail", patience=2)
+    for _ in range(10):
+        reply = httpx.post(f"{server.url}/v1/embeddings", content=BODY, timeout=PATIENCE, trust_env=False)
+        assert reply.status_code == 200
+        time.sleep(0.1)  # the first of them have long been told
+    assert server.wait() == 0
+
+
+def test_a_process_that_cannot_be_started_ends_no_other(several: Server) -> None:
+    pid = several.process.pid
+    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    # One file is given back with the process that ends, and its place would take two.
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (len(os.listdir(f"/proc/{pid}/fd")), limits[1]))
+    os.kill(processes_of(several)[1], signal.SIGKILL)
+    wait_until(lambda: "cannot be started" in several.stderr(), "an attempt")
+    assert several.process.poll() is None
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+    assert httpx.get(f"{several.url}/livez", timeout=PATIENCE, trust_env=False).status_code == 200
+
+
+def test_the_first_process_that_is_killed_is_said(start_server: StartServer) -> None:
+    server = start_server("--processes", "2", ready=False)
+    wait_until(lambda: [number_of(one) for one in processes_of(server)] == [0], "the first process")
+    os.kill(processes_of(server)[0], signal.SIGKILL)
+    assert server.wait() == 1
+    assert "killed before it served" in server.stderr()
+
+
+def test_a_folder_of_the_same_name_where_it_was_started_is_none_of_its_code(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "service").mkdir()
+    (tmp_path / "service" / "__init__.py").write_text("raise SystemExit('another project')")
+    program = ["env", f"--chdir={tmp_path}", str(Path(sys.executable).parent / "embedserve")]
+    server = Server(tmp_path / "output", [str(bundle), "--port", "0", "--processes", "2"], program=program)
+    try:
+        server.wait_ready().assert_well()
+    finally:
+        server.stop()
+
+
+def test_flags_may_end_with_two_dashes(bundle: Path, tmp_path: Path) -> None:
+    server = Server(tmp_path, ["--port", "0", "--processes", "2", "--", str(bundle)])
+    try:
+        server.wait_ready().assert_well()
+    finally:
+        server.stop()
 
 
 def test_while_it_drains_readiness_fails_and_replies_end_their_connections(start_server: StartServer) -> None:
