@@ -145,12 +145,12 @@ class Member:
 
     async def _ask_others(self, accept: str) -> list[bytes]:
         with ExitStack() as ends:
-            pairs = [tuple(map(ends.enter_context, channel.pair())) for _ in range(self._siblings)]
             try:
+                pairs = [tuple(map(ends.enter_context, channel.pair())) for _ in range(self._siblings)]
                 for mine, _ in pairs:
                     mine.send(accept.encode("latin-1")[:_MANY] or b"*/*")
                 channel.send(self._channel, ASKED, [theirs.fileno() for _, theirs in pairs])
-            except OSError:  # the supervisor is gone, or busy; this process can speak for itself
+            except OSError:  # the supervisor is gone, or busy, or no file can be opened: it speaks for itself
                 return []
             for _, theirs in pairs:
                 theirs.close()

@@ -251,15 +251,16 @@ class _OfProcess(Collector):
 
 def merged(texts: Sequence[bytes]) -> bytes:
     """Of several processes as one exposition, where a family may stand only once: its samples, one process's after
-    another's. All are in one format; none is empty."""
+    another's. All are in one format; none is empty, and all but the first may end after any line."""
+    heads: dict[bytes, bytes] = {}  # of the first that has the family
     families: dict[bytes, list[bytes]] = {}
     for text in texts:
         for family in (b"\n" + text.removesuffix(_LAST_LINE)).split(_FIRST_LINE)[1:]:
             lines = family.rstrip(b"\n").split(b"\n")
             about = [line for line in lines[1:] if line.startswith(b"# ")]
-            head = b"\n".join([lines[0], *about])
-            families.setdefault(head, []).extend(lines[1 + len(about) :])
-    found = [_FIRST_LINE + b"\n".join([head, *samples]) for head, samples in families.items()]
+            heads.setdefault(lines[0], b"\n".join([lines[0], *about]))
+            families.setdefault(lines[0], []).extend(lines[1 + len(about) :])
+    found = [_FIRST_LINE + b"\n".join([heads[name], *samples]) for name, samples in families.items()]
     return b"".join(found)[1:] + b"\n" + (_LAST_LINE if texts[0].endswith(_LAST_LINE) else b"")
 
 

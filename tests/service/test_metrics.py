@@ -55,3 +55,12 @@ def test_of_several_processes_each_family_stands_once_and_every_sample_is_kept(a
 def test_of_one_process_alone_nothing_has_its_number() -> None:
     assert b"process=" not in metrics.render("")[0]
     assert metrics.merged([metrics.render("", 0)[0]]) == metrics.render("", 0)[0]
+
+
+@pytest.mark.parametrize("lines", range(1, 4))
+def test_of_a_process_that_died_in_the_midst_of_its_metrics_no_family_stands_twice(lines: int) -> None:
+    whole = b'# HELP a_total A\n# TYPE a_total counter\na_total{process="0"} 1.0\n'
+    cut_off = b"".join(whole.replace(b'"0"', b'"1"').splitlines(keepends=True)[:lines])
+    [family] = text_string_to_metric_families(metrics.merged([whole, cut_off]).decode())
+    assert len(family.samples) == (2 if lines == 3 else 1)
+    assert metrics.merged([whole, cut_off]).count(b"# HELP") == 1
