@@ -83,9 +83,11 @@ class Member:
         """A client's connection is gone."""
         self.tell(CLOSED)
 
-    async def finish(self) -> None:
-        """Until every connection that was handed over is a protocol's."""
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+    async def finish(self, seconds: float) -> None:
+        """Until every connection that was handed over is a protocol's, so long at most: a handshake takes as long as
+        its client likes."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=seconds)
 
     async def metrics_of_all(self, accept: str) -> tuple[bytes, str]:
         """As `metrics.render`'s, of this process and of those that answer in time, each with its number."""

@@ -87,7 +87,7 @@ class _Server(Listener):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """When all that was handed over is a protocol's."""
         if self._member is not None:
-            await self._member.finish()
+            await self._member.finish(self._settings.drain_timeout)
         await super().shutdown(sockets)
 
     async def on_tick(self, counter: int) -> bool:

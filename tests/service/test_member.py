@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import socket
 
 from service import channel
+from service.channel import CLIENT
 from service.member import Member, Membership
 
 
@@ -28,3 +30,25 @@ def test_without_a_file_to_ask_the_others_by_it_shows_its_own_metrics() -> None:
         body, _ = asyncio.run(ask())
     assert b'embedserve_ready{process="1"}' in body
     assert b'process="0"' not in body
+
+
+def test_the_end_does_not_wait_for_a_handshake_that_does_not_end() -> None:
+    ours, theirs = channel.pair()
+    member = Member(Membership(theirs.detach(), 1, 3, 0, {"url": "http://localhost"}))
+
+    async def end() -> None:
+        begun = asyncio.Event()
+
+        async def take(connection: socket.socket) -> None:
+            with connection:
+                begun.set()
+                await asyncio.Event().wait()
+
+        member.begin({CLIENT: take}, lambda: None, lambda: None)
+        with socket.socket() as connection:
+            channel.send(ours, CLIENT, [connection.fileno()])
+        await begun.wait()
+        await asyncio.wait_for(member.finish(0.01), 10)
+
+    with ours:
+        asyncio.run(end())
