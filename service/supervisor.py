@@ -36,6 +36,8 @@ _MANY = 64  # connections taken before others get their turn
 # What is started anew: at once when it has served for so long, and else after a while that doubles.
 _PROVED_SECONDS = 60.0
 _FIRST_DELAY, _LONGEST_DELAY = 1.0, 30.0
+# Until a process that asks for it is replaced: a signal to all of them, whoever has it first, is this one's to heed.
+_REPLACE_SECONDS = 0.5
 # Beside the time to drain, until a process that should have ended is killed.
 _PATIENCE = 15.0
 _LAST_SECONDS = 5.0  # at the end, until everybody has taken what was still queued
@@ -56,6 +58,7 @@ class Process:
     silent: int = 0  # ticks since it was heard last
     kill_at: float | None = None  # once it is to end
     knows_end: bool = False
+    replace_at: float = 0.0  # where it has said REPLACE
 
     @property
     def takes_connections(self) -> bool:
@@ -132,6 +135,8 @@ class _Supervisor:
                 self._ended(process, process.child.returncode, now)
             elif process.kill_at is not None:  # what it does then may take longer than from one word to the next
                 self._see_off(process, now)
+            elif process.state == REPLACE and now > process.replace_at and self._end_at is None:
+                self._dismiss(process)
             elif process.state and process.silent * _TICK > self._settings.stall_timeout + 1:
                 event(logging.ERROR, "a process says nothing any more, and is killed", process=process.number)
                 process.child.kill()
@@ -224,8 +229,8 @@ class _Supervisor:
         elif message == ASKED:
             self._pass_on(process, files)
         elif message == REPLACE:
-            if self._end_at is None:  # a signal to all of them ends none before this one does
-                self._dismiss(process)
+            if process.state != REPLACE:
+                process.state, process.replace_at = REPLACE, self._loop.time() + _REPLACE_SECONDS
         elif message in (READY, WAITING):
             process.state = message
             if message == READY and not process.was_ready:

@@ -302,9 +302,10 @@ def test_a_signal_to_all_of_them_ends_none_before_the_grace_is_over(start_server
     """As service managers send it to all processes of a service."""
     server = wait_all_ready(start_server("--processes", "2", "--drain-grace", "3"))
     children = processes_of(server)
-    server.signal(signal.SIGTERM)
     for one in children:
         os.kill(one, signal.SIGTERM)
+    time.sleep(0.1)  # whoever has it first
+    server.signal(signal.SIGTERM)
     wait_until(lambda: server.http.get("/readyz").status_code == 503, "readiness to fail", patience=2)
     for _ in range(10):
         reply = httpx.post(f"{server.url}/v1/embeddings", content=BODY, timeout=PATIENCE, trust_env=False)
