@@ -21,6 +21,7 @@ END = b"E"  # no more connections come: finish, and end
 CLOSED = b"-"  # one of the connections above is gone
 READY = b"r"  # how it is, every second
 WAITING = b"w"
+STARTING = b"u"  # it compiles anew what was damaged, and says nothing meanwhile
 REPLACE = b"x"  # it is stuck, as /livez would say, or was told to end
 
 _MANY = 4096  # bytes read at once

@@ -160,6 +160,8 @@ def _serve(options: argparse.Namespace) -> int:
             raise
         _say(f"the cached bundle is damaged and will be compiled anew: {error.message}")
         shutil.rmtree(folder, ignore_errors=True)
+        if member is not None:
+            member.starts_over()
         serve(settings, [_bundle(one, settings) for one in served], find, member)
     return 0
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from service import channel, metrics
-from service.channel import ADMIN, ASKED, CLIENT, CLOSED, END, LEAVE
+from service.channel import ADMIN, ASKED, CLIENT, CLOSED, END, LEAVE, STARTING
 from service.doors import Doors
 
 _ANSWER_SECONDS = 2.0  # that a sibling has to say its metrics; a scrape has ten
@@ -82,6 +82,10 @@ class Member:
     def closed(self) -> None:
         """A client's connection is gone."""
         self.tell(CLOSED)
+
+    def starts_over(self) -> None:
+        """Nothing is to be expected of this process for a while."""
+        self.tell(STARTING)
 
     async def finish(self, seconds: float) -> None:
         """Until every connection that was handed over is a protocol's, so long at most: a handshake takes as long as

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import service
 from service import channel
-from service.channel import ADMIN, ASKED, CLIENT, CLOSED, END, LEAVE, READY, REPLACE, WAITING
+from service.channel import ADMIN, ASKED, CLIENT, CLOSED, END, LEAVE, READY, REPLACE, STARTING, WAITING
 from service.doors import Doors, open_doors, queued
 from service.errors import StartupError
 from service.logs import configure, event, finish
@@ -231,6 +231,8 @@ class _Supervisor:
         elif message == REPLACE:
             if process.state != REPLACE:
                 process.state, process.replace_at = REPLACE, self._loop.time() + _REPLACE_SECONDS
+        elif message == STARTING:
+            process.state = b""
         elif message in (READY, WAITING):
             process.state = message
             if message == READY and not process.was_ready:
