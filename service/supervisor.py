@@ -139,7 +139,7 @@ class _Supervisor:
                 self._dismiss(process)
             elif process.state and process.silent * _TICK > self._settings.stall_timeout + 1:
                 event(logging.ERROR, "a process says nothing any more, and is killed", process=process.number)
-                process.child.kill()
+                process.kill_at, process.knows_end = now, True
         if self._end_at is None:
             for number in [number for number, due in self._due.items() if now >= due]:
                 del self._due[number]
@@ -264,7 +264,7 @@ class _Supervisor:
         """Tells it that it is to end, as soon as it can be told, and kills it when it should have ended."""
         process.knows_end = process.knows_end or self._send(process, LEAVE + END)
         if now > (process.kill_at or 0.0):
-            process.child.kill()
+            process.child.kill()  # again and again, as one that waits for a device may take its time to die
 
     # --- connections ------------------------------------------------------------------------------------------
 
