@@ -63,8 +63,15 @@ def parser(name: str, text: str, examples: str = "", *, model: str = "what to se
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     found.add_argument("--model", default=DEFAULT_MODEL, help=f"{model} (default: %(default)s)")
-    found.add_argument("serve_options", nargs="*", metavar="-- OPTION", help="options of `embedserve serve`")
+    words = "options of `embedserve serve`"
+    found.add_argument("serve_options", type=_of_one_process, nargs="*", metavar="-- OPTION", help=words)
     return found
+
+
+def _of_one_process(option: str) -> str:
+    if option.partition("=")[0] == "--processes":
+        raise argparse.ArgumentTypeError("--processes: what is measured here is one process; see loadtest.processes")
+    return option
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

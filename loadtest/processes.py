@@ -7,7 +7,6 @@ import contextlib
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -18,6 +17,7 @@ from loadtest.client import Job, Result, cpu_seconds
 from loadtest.command import MeasurementError
 from loadtest.figures import Figure
 from loadtest.generator import checked
+from loadtest.local import urlopen
 from loadtest.null_bundle import write_null_bundle
 from loadtest.report import aligned, machine
 from loadtest.server import Server, embedserve, find_bundle, real_tokens
@@ -27,6 +27,7 @@ from service.bundle import TOKENIZER_JSON
 from service.tokenizer import Tokenizer
 
 _WARM_SECONDS = 1.0
+_ANSWER_SECONDS = 10.0
 _PATIENCE = 120.0  # seconds until every process must have loaded the model
 
 _HELP = """\
@@ -106,7 +107,7 @@ def _drawn(texts: Texts, load: _Load) -> list[list[Text]]:
 
 @contextlib.contextmanager
 def _ready(bundle: Path, processes: int, serve_options: Sequence[str]) -> Iterator[Server]:
-    """All of its processes are. Raises MeasurementError."""
+    """All of its processes are. Raises MeasurementError, OSError."""
     with embedserve(bundle, ["--processes", str(processes), *serve_options]) as server:
         give_up = time.monotonic() + _PATIENCE
         while _ready_processes(server) < processes:
@@ -117,7 +118,7 @@ def _ready(bundle: Path, processes: int, serve_options: Sequence[str]) -> Iterat
 
 
 def _ready_processes(server: Server) -> int:
-    with urllib.request.urlopen(f"http://{server.host}:{server.port}/metrics", timeout=10) as reply:
+    with urlopen(f"http://{server.host}:{server.port}/metrics", _ANSWER_SECONDS) as reply:
         lines = reply.read().decode().splitlines()
     return sum(line.startswith("embedserve_ready") and line.endswith(" 1.0") for line in lines)
 

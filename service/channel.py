@@ -6,9 +6,11 @@ travel with a byte (`SCM_RIGHTS`, unix(7)), which is then the last one of a read
 
 from __future__ import annotations
 
+import json
 import socket
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Self
 
 # To a process that serves; with the first three comes one open file.
 CLIENT = b"C"  # a connection to clients' port
@@ -26,6 +28,27 @@ REPLACE = b"x"  # it is stuck, as /livez would say, or was told to end
 
 _MANY = 4096  # bytes read at once
 MOST_FILES = 250  # SCM_MAX_FD is 253
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """What a process is told at its start: its end of the channel, which of how many it is, how often that one was
+    started anew, and where clients find all of them."""
+
+    channel: int
+    number: int
+    count: int
+    restarts: int
+    urls: Mapping[str, str]
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """From `write`'s."""
+        return cls(**json.loads(text))
+
+    def write(self) -> str:
+        """For a command line."""
+        return json.dumps({name: getattr(self, name) for name in self.__slots__})
 
 
 class Received(NamedTuple):

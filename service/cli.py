@@ -136,12 +136,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    gc.disable()  # until the server is ready: what is made until then stays, and looking through it takes a tenth
     settings = _settings(options)
     if settings.processes > 1 and options.member is None:
         from service.supervisor import supervise
 
         return supervise(settings, options.arguments)
+    gc.disable()  # until the server is ready: what is made until then stays, and looking through it takes a tenth
     served = [one for one in settings.served() if one.load_at_start]
     bundles = [_bundle(one, settings) for one in served]
     # FastAPI imports OpenTelemetry, which raises ValueError for names that are not installed. Here it reads no header.
@@ -496,7 +496,7 @@ def _add_health(commands: Any) -> None:
 
 
 def _membership(text: str) -> Any:
-    from service.member import Membership
+    from service.channel import Membership
 
     return Membership.read(text)
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 
 PAUSE = 0.02  # seconds from one write to the next
+_IN_ONE_PIECE = getattr(select, "PIPE_BUF", 4096)  # which Windows does not have
 ROOM = 1 << 20  # bytes that may wait, beside those that are being written
 
 
@@ -100,7 +101,7 @@ def _pieces(lines: Iterable[bytes]) -> Iterator[bytes]:
     lines in the same pipe; a longer line may."""
     piece = b""
     for line in lines:
-        if piece and len(piece) + len(line) > select.PIPE_BUF:
+        if piece and len(piece) + len(line) > _IN_ONE_PIECE:
             yield piece
             piece = b""
         piece += line

@@ -7,15 +7,13 @@ by pairs of sockets that the supervisor passes on.
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 from service import channel, metrics
-from service.channel import ADMIN, ASKED, CLIENT, CLOSED, END, LEAVE, STARTING
+from service.channel import ADMIN, ASKED, CLIENT, CLOSED, END, LEAVE, STARTING, Membership
 from service.doors import Doors
 
 _ANSWER_SECONDS = 2.0  # that a sibling has to say its metrics; a scrape has ten
@@ -24,27 +22,6 @@ _MOST_TURNS = 64  # messages taken before others get their turn
 
 Take = Callable[[socket.socket], Coroutine[Any, Any, None]]
 """Serves a connection; returns when its protocol has it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Membership:
-    """What a process is told at its start: its end of the channel, which of how many it is, how often that one was
-    started anew, and where clients find all of them."""
-
-    channel: int
-    number: int
-    count: int
-    restarts: int
-    urls: Mapping[str, str]
-
-    @classmethod
-    def read(cls, text: str) -> Self:
-        """From `write`'s."""
-        return cls(**json.loads(text))
-
-    def write(self) -> str:
-        """For a command line."""
-        return json.dumps({name: getattr(self, name) for name in self.__slots__})
 
 
 class Member:

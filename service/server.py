@@ -52,6 +52,7 @@ _LAST_SECONDS = 5.0
 _SWITCH_INTERVAL = 0.000_5
 # Beside clients' connections and what is open before models are loaded: their files, the event loop's, logs.
 _OWN_FILES = 48
+_SCRAPES = 2  # at a time
 _TICKS_BETWEEN_LOOKS = 10  # at the files that are served, of a tenth of a second each
 
 
@@ -137,7 +138,8 @@ def _serve(settings: Settings, bundles: Sequence[Path], find: Find, member: Memb
     bodies = Bodies(settings.max_buffered_bytes)
     tracer = open_tracer()
     share = math.ceil(settings.max_connections / settings.processes)
-    max_connections = _affordable(share, ports=1 if doors.admin is None else 2)
+    scrapes = _SCRAPES * 2 * (settings.processes - 1)  # for which each process asks all others
+    max_connections = _affordable(share, ports=1 if doors.admin is None else 2, others=scrapes)
     registry.begin(bundles)  # what else can be wrong has been found by now, but for paths at odds
     parts = Service(registry, settings, keys, admin_keys, bodies, tracer, member)
     server, beside = _servers(parts, tls, doors)
@@ -172,19 +174,19 @@ def _servers(parts: Service, tls: Certificates | None, doors: Doors) -> tuple[_S
     return server, Beside(config, tls and tls.without_clients(), doors.admin)  # probes have no certificate
 
 
-def _affordable(max_connections: int, ports: int) -> int:
+def _affordable(max_connections: int, ports: int, others: int) -> int:
     """As many connections, or those that the limit of open files leaves. Raises StartupError where it leaves none."""
     files = raise_limit()
     if files is None:
         return max_connections
-    others = open_files() + _OWN_FILES + ports * SURPLUS_CONNECTIONS
+    others += open_files() + _OWN_FILES + ports * SURPLUS_CONNECTIONS
     most = files - others
     if most >= max_connections:
         return max_connections
     if most < 1:
         reason = f"the limit of {files} open files leaves none for clients"
         raise StartupError(reason, f"raise it (ulimit -n) above {others}; 1024 and more are usual")
-    event(logging.WARNING, f"of max_connections {max_connections}, the limit of {files} open files leaves {most}")
+    event(logging.WARNING, f"of {max_connections} connections the limit of {files} open files leaves {most}")
     return most
 
 

@@ -22,11 +22,10 @@ from pathlib import Path
 
 import service
 from service import channel
-from service.channel import ADMIN, ASKED, CLIENT, CLOSED, END, LEAVE, READY, REPLACE, STARTING, WAITING
+from service.channel import ADMIN, ASKED, CLIENT, CLOSED, END, LEAVE, READY, REPLACE, STARTING, WAITING, Membership
 from service.doors import Doors, open_doors, queued
 from service.errors import StartupError
 from service.logs import configure, event, finish
-from service.member import Membership
 from service.open_files import raise_limit
 from service.settings import Settings
 
@@ -39,9 +38,17 @@ _FIRST_DELAY, _LONGEST_DELAY = 1.0, 30.0
 # Until a process that asks for it is replaced: a signal to all of them, whoever has it first, is this one's to heed.
 _REPLACE_SECONDS = 0.5
 # Beside the time to drain, until a process that should have ended is killed.
-_PATIENCE = 15.0
+_PATIENCE = 20.0
 _LAST_SECONDS = 5.0  # at the end, until everybody has taken what was still queued
-_START = "import sys; from service.start import main; sys.exit(main())"
+# They run what this one runs, wherever that was started; an installed package stays behind the standard library.
+_START = """\
+import sys
+here = {!r}
+if here not in sys.path:
+    sys.path.insert(0, here)
+from service.start import main
+sys.exit(main())
+"""
 
 
 @dataclass(slots=True, eq=False)
@@ -51,10 +58,9 @@ class Process:
     number: int
     child: subprocess.Popen[bytes]
     channel: socket.socket
-    started: float
     connections: int = 0
     state: bytes = b""  # nothing yet
-    was_ready: bool = False
+    ready_since: float | None = None  # its first word of that
     silent: int = 0  # ticks since it was heard last
     kill_at: float | None = None  # once it is to end
     knows_end: bool = False
@@ -109,9 +115,11 @@ class _Supervisor:
         self._delay: dict[int, float] = {}
         self._starts = [0] * settings.processes
         self._status = 0
+        self._has_served = False  # whether any of them was ever ready: then what fails is not the settings' fault
         self._end_at: float | None = None  # once it is leaving
         self._is_ending = False
         self._is_accepting = False
+        self._tell_again_at = 0.0
         self._held: deque[tuple[socket.socket, bytes]] = deque()  # accepted; who is next has not taken what it has
 
     async def run(self) -> int:
@@ -141,12 +149,16 @@ class _Supervisor:
                 event(logging.ERROR, "a process says nothing any more, and is killed", process=process.number)
                 process.kill_at, process.knows_end = now, True
         if self._end_at is None:
-            for number in [number for number, due in self._due.items() if now >= due]:
-                del self._due[number]
-                self._start(number, now)
+            self._start_due(now)
         elif now >= self._end_at:
             self._end(now)
         self._accept()
+
+    def _start_due(self, now: float) -> None:
+        for number in [number for number, due in self._due.items() if now >= due]:
+            if self._end_at is None:  # which one that cannot be started may change
+                del self._due[number]
+                self._start(number, now)
 
     def _start(self, number: int, now: float) -> None:
         try:
@@ -154,11 +166,11 @@ class _Supervisor:
         except OSError as error:  # no memory, no files, no interpreter any more: others go on
             event(logging.ERROR, f"a process cannot be started: {error}", process=number)
             self._due[number] = now + _LONGEST_DELAY
-            if not self._processes:
+            if not self._has_served:
                 self._fail(1, now)
             return
         self._starts[number] += 1
-        self._processes[number] = process = Process(number, child, ours, now)
+        self._processes[number] = process = Process(number, child, ours)
         self._loop.add_reader(ours, self._hear, process)
 
     def _spawn(self, number: int) -> tuple[subprocess.Popen[bytes], socket.socket]:
@@ -167,11 +179,19 @@ class _Supervisor:
         with theirs:
             told = Membership(theirs.fileno(), number, self._settings.processes, self._starts[number], self._doors.urls)
             command, *arguments = self._arguments
+            program = _START.format(str(Path(service.__file__).parents[1]))
             try:
                 child = subprocess.Popen(
                     # -P: no folder `service` where it was started is meant.
-                    [sys.executable, "-P", "-c", _START, command, f"--member={told.write()}", *arguments],
-                    env=os.environ | {"PYTHONPATH": _with_this_project(os.environ.get("PYTHONPATH"))},
+                    [
+                        sys.executable,
+                        "-P",
+                        "-c",
+                        program,
+                        command,
+                        f"--member={told.write()}",
+                        *arguments,
+                    ],
                     pass_fds=[theirs.fileno()],
                     process_group=0,  # a terminal's Ctrl-C is for this process, which tells the others
                 )
@@ -186,18 +206,19 @@ class _Supervisor:
         del self._processes[process.number]
         if self._end_at is not None:
             self._status = self._status or _exit_status(status)
-        elif process.was_ready or any(one.was_ready for one in self._processes.values()):
+        elif self._has_served:
             self._replace(process, status, now)
         else:
-            if status < 0:  # or else it has said why
-                event(logging.ERROR, "the first process was killed before it served", status=status)
+            if status <= 0:  # or else it has said why
+                event(logging.ERROR, "the first process ended before it served", status=status)
             self._fail(max(status, 1), now)
 
     def _fail(self, status: int, now: float) -> None:
         self._status, self._end_at = status, now
 
     def _replace(self, process: Process, status: int, now: float) -> None:
-        number, proved = process.number, now - process.started > _PROVED_SECONDS
+        number = process.number
+        proved = process.ready_since is not None and now - process.ready_since > _PROVED_SECONDS
         delay = 0.0 if proved else self._delay.get(number, _FIRST_DELAY)
         self._delay[number] = min(2 * delay or _FIRST_DELAY, _LONGEST_DELAY)
         self._due[number] = now + delay
@@ -218,7 +239,8 @@ class _Supervisor:
             messages, files = channel.receive(process.channel)
             if not messages:  # it has ended, or is about to
                 self._loop.remove_reader(process.channel)
-                process.state = b""
+                process.state, process.knows_end = b"", True
+                process.kill_at = process.kill_at or self._loop.time() + _PATIENCE
             for message in messages:
                 self._heed(process, bytes([message]), files)
 
@@ -235,13 +257,13 @@ class _Supervisor:
             process.state = b""
         elif message in (READY, WAITING):
             process.state = message
-            if message == READY and not process.was_ready:
+            if message == READY and process.ready_since is None:
                 self._is_ready(process)
         self._accept()
 
     def _is_ready(self, process: Process) -> None:
         """The first one has found that all is well, and compiled what had to be; the others follow."""
-        process.was_ready = True
+        process.ready_since, self._has_served = self._loop.time(), True
         self._due |= {number: 0.0 for number in range(self._settings.processes) if not self._starts[number]}
 
     def _pass_on(self, asking: Process, files: list[int]) -> None:
@@ -290,13 +312,20 @@ class _Supervisor:
                 connection, _ = listener.accept()
             except (BlockingIOError, ConnectionAbortedError):
                 return
-            except OSError:  # as many files are open as may be
+            except OSError as error:  # as many files are open as may be
+                self._tell_of_refusal(error)
                 self._pause()
                 return
             self._held.append((connection, kind))
             if not self._hand_over():
                 self._pause()
                 return
+
+    def _tell_of_refusal(self, error: OSError) -> None:
+        """Now and then: it is tried again ten times a second."""
+        if (now := self._loop.time()) > self._tell_again_at:
+            self._tell_again_at = now + _LONGEST_DELAY
+            event(logging.ERROR, f"connections wait, as none can be accepted: {error.strerror}")
 
     def _hand_over(self) -> bool:
         """Whether all that is held was taken."""
@@ -325,7 +354,9 @@ class _Supervisor:
             if number == signal.SIGINT:
                 self._kill_all()
             return
-        is_serving = any(one.was_ready for one in self._processes.values())
+        is_serving = any(one.ready_since for one in self._processes.values())
+        if number == signal.SIGINT and not is_serving:
+            self._status = 130  # as a process alone says it
         self._end_at = self._loop.time() + (self._settings.drain_grace if is_serving else 0.0)
         for process in self._processes.values():
             if not (process.state and self._send(process, LEAVE)):
@@ -335,16 +366,12 @@ class _Supervisor:
         self._status = 130
         for process in self._processes.values():
             process.child.kill()
-        self._is_ending = True
+        self._close_listeners()
 
     def _end(self, now: float) -> None:
         """Nobody can connect any more, and who has is somebody's."""
         if not self._is_ending:
-            self._is_ending = True
-            for listener, kind in self._listeners:
-                self._loop.remove_reader(listener)
-                self._held.extend((connection, kind) for connection in queued(listener))
-                listener.close()
+            self._close_listeners()
         if self._hand_over() or now > (self._end_at or 0.0) + _LAST_SECONDS:
             if self._held:
                 event(logging.WARNING, "connections were closed, as no process took them", connections=len(self._held))
@@ -352,15 +379,17 @@ class _Supervisor:
             for process in self._processes.values():
                 self._dismiss(process)
 
+    def _close_listeners(self) -> None:
+        """What the kernel has accepted is held."""
+        self._is_ending = True
+        for listener, kind in self._listeners:
+            self._loop.remove_reader(listener)
+            self._held.extend((connection, kind) for connection in queued(listener))
+            listener.close()
+
 
 def _exit_status(status: int) -> int:
     """At the end: SIGTERM ends at once what had nothing to finish, any other signal is a failure."""
     if status == -signal.SIGTERM:
         return 0
     return status if status >= 0 else 1
-
-
-def _with_this_project(path: str | None) -> str:
-    """For PYTHONPATH: the processes run what this one runs, wherever it was started."""
-    here = str(Path(service.__file__).parents[1])
-    return os.pathsep.join([here, *([path] if path else [])])

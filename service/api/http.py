@@ -208,7 +208,7 @@ class Reply(NamedTuple):
 
 
 def json_reply(body: object, headers: Mapping[str, str]) -> Reply:
-    """Of what may hold rows that were written in turns."""
+    """Of what may hold rows that were written in turns: bytes in it go out as the JSON that they are."""
     first, more = json_parts(body)
     return Reply(first, headers=headers, more=more)
 
@@ -221,8 +221,8 @@ Place = Literal["public", "admin"]
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One method on one or more paths (Starlette's templates); the first path names it in metrics and docs, unless
-    another operation has that name in metrics already (`counted_as`)."""
+    """One method on one or more paths (Starlette's templates); the first path names it in metrics and docs;
+    `counted_as` does in metrics and logs, where that path is another operation's as well."""
 
     method: str
     paths: tuple[str, ...]

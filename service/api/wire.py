@@ -23,9 +23,9 @@ Encode = Callable[[NDArray[Any]], Sequence[Any]]
 EmbeddingType = Literal["float", "base64", "int8", "uint8", "binary", "ubinary"]
 """What vectors are written as, in the words of Cohere and Jina."""
 
-_NUMBERS_A_TURN = 100_000  # some 10 ms
+_NUMBERS_A_TURN = 100_000  # some 5 ms
 _ITEMS_A_TURN = 5_000  # objects, as much
-_COPIED = 4096  # bytes of what was written, to which the body around it is added
+_COPIED = 4096  # bytes: what is written and no longer than that is copied into the body around it
 _NUL = b"\0"  # which is not in JSON
 _HOLE = orjson.Fragment(_NUL)
 _size = attrgetter("size")

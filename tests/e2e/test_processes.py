@@ -187,6 +187,18 @@ def test_a_process_that_is_told_to_end_finishes_and_nothing_is_lost(several: Ser
     assert failures == []
 
 
+def test_all_of_them_may_be_killed_and_what_takes_their_place_as_well(several: Server) -> None:
+    """It has served: the settings are right, and it goes on."""
+    for pid in processes_of(several):
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: sorted(map(number_of, processes_of(several))) == [0, 1], "others in their place")
+    for pid in processes_of(several):
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: "status" in several.stderr() and len(processes_of(several)) == 2, "others again")
+    wait_all_ready(several)
+    several.assert_well()
+
+
 def test_a_process_that_says_nothing_any_more_is_killed_and_replaced(several: Server) -> None:
     [_, second] = processes_of(several)
     os.kill(second, signal.SIGSTOP)
@@ -331,7 +343,7 @@ def test_the_first_process_that_is_killed_is_said(start_server: StartServer) -> 
     wait_until(lambda: [number_of(one) for one in processes_of(server)] == [0], "the first process")
     os.kill(processes_of(server)[0], signal.SIGKILL)
     assert server.wait() == 1
-    assert "killed before it served" in server.stderr()
+    assert "the first process ended before it served" in server.stderr()
 
 
 def test_a_folder_of_the_same_name_where_it_was_started_is_none_of_its_code(bundle: Path, tmp_path: Path) -> None:

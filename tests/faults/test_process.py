@@ -21,6 +21,7 @@ from tests.e2e.process import (
     Server,
     assert_google_error,
     assert_openai_error,
+    full_windows,
     run_command,
     wait_until,
 )
@@ -153,7 +154,7 @@ def test_a_signal_under_load_loses_nothing_that_was_taken(
 def test_what_was_killed_is_in_nobodys_way(start_server: StartServer, golden: Golden) -> None:
     server = start_server()
     with ThreadPoolExecutor(4) as pool:
-        sent = [pool.submit(server.post, EMBEDDINGS, {"input": golden.texts * 60}) for _ in range(4)]
+        sent = [pool.submit(server.post, EMBEDDINGS, {"input": full_windows(60, 60 * i)}) for i in range(4)]
         wait_until(lambda: server.metric("embedserve_running_batches") > 0, "work")
         server.signal(signal.SIGKILL)
         assert all(isinstance(one.exception(), httpx.TransportError) for one in sent)

@@ -8,8 +8,8 @@ import resource
 import socket
 
 from service import channel
-from service.channel import CLIENT
-from service.member import Member, Membership
+from service.channel import CLIENT, Membership
+from service.member import Member
 
 
 def test_without_a_file_to_ask_the_others_by_it_shows_its_own_metrics() -> None:

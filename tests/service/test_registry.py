@@ -66,10 +66,10 @@ def test_an_unload_during_a_start_is_of_what_was_started(bundle: Path) -> None:
 def test_a_load_during_a_start_begins_behind_it(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     steps = []
 
-    def told(*args: Any) -> Parts:
+    def told(*args: Any, **named: Any) -> Parts:
         steps.append("begins")
         try:
-            return open_bundle(*args)
+            return open_bundle(*args, **named)
         finally:
             steps.append("ends")
 

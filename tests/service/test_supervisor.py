@@ -12,7 +12,7 @@ from service.supervisor import Process, choose
 def process(number: int, connections: int = 0, state: bytes = READY, **told: Any) -> Process:
     """One that nobody has started."""
     none: Any = None
-    return Process(number, none, none, 0.0, connections, state, **told)
+    return Process(number, none, none, connections, state, **told)
 
 
 def test_the_one_with_the_fewest_connections_gets_the_next() -> None:

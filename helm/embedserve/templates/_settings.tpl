@@ -55,12 +55,13 @@ model = {{ include "embedserve.modelPath" (list $ .model) | toJson }}
 {{- end }}
 {{- end }}
 
-{{/* Without a limit a process sees all cores of its node, and would take a thread for each: then its request counts. */}}
+{{/* Without a limit a process sees all cores of its node, and would take a thread for each: then its request counts, which
+several processes share. */}}
 {{- define "embedserve.executors" -}}
 {{- $cpu := include "embedserve.quantity" (dig "requests" "cpu" "" .Values.resources) -}}
 {{- $unlimited := not (dig "limits" "cpu" "" .Values.resources) -}}
 {{- if and $cpu $unlimited (not .Values.gpu.enabled) (not (hasKey .Values.settings "executors")) -}}
-{{- max 1 (floor $cpu | int) -}}
+{{- max 1 (div (floor $cpu | int) (get .Values.settings "processes" | default 1 | int)) -}}
 {{- end }}
 {{- end }}
 

@@ -249,6 +249,16 @@
 {{- else if and (eq $auth.apiKeys.existingSecret $auth.adminKeys.existingSecret) (eq $auth.apiKeys.key $auth.adminKeys.key) }}
 {{- fail "auth.apiKeys and auth.adminKeys are the same key of the same Secret, and no client's key may be an administrator's: give them a key each." }}
 {{- end }}
+{{- if gt (get .Values.settings "processes" | default 1 | int) 1 }}
+{{- range list "requests_per_minute" "tokens_per_minute" "model_dir" }}
+{{- if get $.Values.settings . }}
+{{- fail (printf "settings.%s and settings.processes do not go together, as each process would keep its own: leave one of them out, or take more replicas." .) }}
+{{- end }}
+{{- end }}
+{{- if $auth.adminKeys.existingSecret }}
+{{- fail "auth.adminKeys and settings.processes do not go together, as models would be loaded into one process alone: leave one of them out, or take more replicas." }}
+{{- end }}
+{{- end }}
 {{- $origins := get .Values.settings "cors_origins" | default list }}
 {{- if and (has "*" $origins) (gt (len $origins) 1) }}
 {{- fail "settings.cors_origins has * beside others, and it stands for all: leave it or the others out." }}
