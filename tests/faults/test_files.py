@@ -25,7 +25,7 @@ def test_weights_written_over_in_place_are_noticed_and_answer_nobody(
         file.write(bytes(40_000_000))
     wait_until(lambda: server.post("/v1/embeddings", {"input": "a text"}).status_code == 503, "requests refused")
     assert [server.http.get(path).status_code for path in ("/livez", "/readyz")] == [503, 503]
-    assert any("is corrupt" in line["message"] for line in server.logged())
+    wait_until(lambda: "is corrupt" in server.stderr(), "a line that says why")  # which comes a moment later
     done = run_command("serve", folder, "--port", "0")
     assert done.returncode == 1
 
