@@ -81,6 +81,7 @@ class Admission(Generic[Row]):
         self._max_tokens = max_tokens
         self._max_seconds = max_seconds
         self.throughput = throughput
+        self.has_refused = False  # ever
         self._strict_until = [-math.inf] * CLASSES
         self._next_return = [-math.inf] * CLASSES  # when the next refused request of a class is told to come back
 
@@ -126,6 +127,7 @@ class Admission(Generic[Row]):
         self._next_return[number] = back + tokens / self.throughput.rate
         told = retry_after(back - now)
         self._strict_until[number] = now + _QUIET
+        self.has_refused = True
         return Overloaded("The server has more work queued than it accepts.", told, tokens)
 
     def _wait(self, tokens: int) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from functools import cache
 from types import ModuleType
 from typing import cast
@@ -88,11 +88,11 @@ class _FixedPaths:
         self._endpoints = endpoints
         self._stray = stray
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         endpoint: ASGIApp | None = self._endpoints.get(scope["path"]) if scope["type"] == "http" else None
         if endpoint is None and scope["type"] == "http" and "\n" in scope["path"]:
             endpoint = self._stray
-        await (endpoint or self._app)(scope, receive, send)
+        return (endpoint or self._app)(scope, receive, send)
 
 
 class _Stray:

@@ -80,39 +80,37 @@ class Batcher:
         self._closed = False
         self._deadlines = Deadlines()
         self._idle = asyncio.Event()  # of use once it is closed
-        self._vitals = Vitals(lambda: self._submit([probe], None, None)) if probe else None
+        self._vitals = Vitals(lambda: self.submit([probe], is_probe=True)) if probe else None
         self._costs = costs
         self._metrics = BatchMetrics(model)
         self._metrics.watch(lambda: self._queue.tokens, lambda: len(self._queue), lambda: self._lane.running)
 
     # --- what callers see -------------------------------------------------------------------------------------
 
-    async def submit(self, rows: Rows, deadline: float | None = None) -> Outcome:
+    async def submit(self, rows: Rows, deadline: float | None = None, *, is_probe: bool = False) -> Outcome:
         """Token ids, one row a chunk → one array a row, in order.
 
         `deadline` is in the event loop's time. Cancelling the caller drops what has not run yet, unless others ask for
-        it too. Raises Overloaded (nothing was queued), DeadlineExceeded, InferenceError, and Unavailable once closed.
+        it too. A probe is to run, and so is not looked for in the cache. Raises Overloaded (nothing was queued),
+        DeadlineExceeded, InferenceError, and Unavailable once closed.
         """
-        return await self._submit(rows, deadline, self._cache)
-
-    async def _submit(self, rows: Rows, deadline: float | None, cache: Cache | None) -> Outcome:
-        """As `submit`, looking into no cache but this."""
         if self._closed:
             raise Unavailable("The server is shutting down.", retry_after=1.0)
-        check(deadline)
-        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        check(deadline, now := loop.time())
+        future: asyncio.Future[Outcome] = loop.create_future()
         job = Job(future, [None] * len(rows), len(rows), math.inf if deadline is None else deadline)
         # Arrays make keys and the runtime's input faster than lists do.
         packed = [ids if isinstance(ids, TwoPartRow) else array("i", ids) for ids in rows]
         keys = [self._cache_scope + _content(ids) for ids in packed]
-        if cache is not None:
-            self._recall(cache, job, keys)
+        if self._cache is not None and not is_probe:
+            self._recall(self._cache, job, keys)
         if not job.missing:
             return job.outcome
         if (trace := current()) is not None:
             job.trace = trace
             trace.enter(QUEUE)
-        asked = self._ask(job, packed, keys)
+        asked = self._ask(job, packed, keys, now)
         try:
             self._deadlines.add(job.future, deadline)
             return await job.future
@@ -129,7 +127,8 @@ class Batcher:
     @property
     def is_overloaded(self) -> bool:
         """Whether requests have just been refused, and nothing is kept that could answer others all the same."""
-        return self._cache is None and self._admission.is_strict(asyncio.get_running_loop().time())
+        admission = self._admission  # nearly always it has refused nothing, and nobody need know the time
+        return admission.has_refused and self._cache is None and admission.is_strict(asyncio.get_running_loop().time())
 
     def turns_away(self, tokens: int) -> bool:
         """Whether a request of so many tokens at most need not be looked at, where others have just been refused."""
@@ -167,9 +166,10 @@ class Batcher:
                 job.deliver(number, found)
         self._metrics.recalled(len(keys) - job.missing, job.missing)
 
-    def _ask(self, job: Job, rows: Rows, keys: Sequence[bytes]) -> Iterable[Row]:
-        """For what is missing: the rows that wait or run already, and new ones. Raises Overloaded."""
-        now = time.monotonic()
+    def _ask(self, job: Job, rows: Rows, keys: Sequence[bytes], now: float) -> Iterable[Row]:
+        """For what is missing: the rows that wait or run already, and new ones; `now` is the event loop's time. Raises
+        Overloaded."""
+        queued_at = time.monotonic()
         asked: dict[bytes, Row] = {}
         askers: list[tuple[Row, int]] = []
         new: list[tuple[Row, int]] = []
@@ -178,12 +178,12 @@ class Batcher:
                 continue
             row = asked.get(key) or self._rows.get(key)
             if row is None:
-                row = Row(key, rows[number], now)
+                row = Row(key, rows[number], queued_at)
                 new.append((row, len(row.ids)))
             asked[key] = row
             askers.append((row, number))
         waiting = [(row, len(row.ids)) for row in asked.values() if row.askers and not row.has_started]
-        self._admit(new, waiting, job.deadline)
+        self._admit(new, waiting, job.deadline - now, now)
         for row, number in askers:
             row.askers.append((job, number))
         for row, _ in new:
@@ -194,13 +194,13 @@ class Batcher:
         self._device.dispatch_soon()
         return asked.values()
 
-    def _admit(self, new: Lengths, waiting: Lengths, deadline: float) -> None:
-        """The rows of a request, and those of them that wait already for others. Raises Overloaded."""
+    def _admit(self, new: Lengths, waiting: Lengths, left: float, now: float) -> None:
+        """The rows of a request, and those of them that wait already for others; `left` are its seconds. Raises
+        Overloaded."""
         if new:
             tokens = sum([length for _, length in waiting]) if waiting else 0
             total = tokens + sum([length for _, length in new])
-            now = asyncio.get_running_loop().time()
-            self._admission.check(total, tokens, deadline - now, now)
+            self._admission.check(total, tokens, left, now)
 
     def _abandon(self, job: Job, rows: Iterable[Row], reason: str) -> None:
         """Whatever nobody but this job asked for leaves the queue, if it has not started."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
@@ -19,7 +19,7 @@ class Connection(Protocol):
     loop: asyncio.AbstractEventLoop
     is_lost: bool
     is_surplus: bool
-    waiting: asyncio.Task[Any] | None
+    waiting: asyncio.Task[None] | None
 
     @property
     def is_draining(self) -> bool:
@@ -35,7 +35,9 @@ class Connection(Protocol):
 class Exchange:
     """One request and its reply, by calls instead of messages. ASGI's own messages work beside it."""
 
-    __slots__ = ("_connection", "_cycle", "_more", "loop")
+    __slots__ = ("_connection", "_cycle", "_more", "loop", "task")
+
+    task: asyncio.Task[None]  # that answers it
 
     def __init__(self, connection: Connection, cycle: RequestResponseCycle) -> None:
         self._more = b""
@@ -70,9 +72,9 @@ class Exchange:
         """Whether the client has closed the connection."""
         return self._connection.is_lost
 
-    def cancel_when_gone(self, task: asyncio.Task[Any] | None) -> None:
-        """The task to cancel when the client closes the connection; None: none any more."""
-        self._connection.waiting = task
+    def cancel_when_gone(self, wanted: bool) -> None:
+        """Whether its task is to be cancelled when the client closes the connection."""
+        self._connection.waiting = self.task if wanted else None
 
     def add_headers(self, headers: Sequence[tuple[bytes, bytes]]) -> None:
         """To the reply, beside those that it comes with. They are the server's own, and hold no line breaks."""

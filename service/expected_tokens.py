@@ -40,7 +40,8 @@ class ExpectedTokens:
         """A body of so many bytes had so many tokens."""
         learnt = self._of(route)
         learnt.requests += 1
-        learnt.elsewhere = max(0, learnt.elsewhere - 1)
+        if learnt.elsewhere:
+            learnt.elsewhere -= 1
         learnt.tokens = _KEPT * learnt.tokens + tokens
         learnt.size = _KEPT * learnt.size + size
         learnt.most = max(_KEPT_OF_MOST * learnt.most, tokens / max(size, 1))

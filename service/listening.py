@@ -120,6 +120,7 @@ def uvicorn_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
     """With what every port has in common."""
     return uvicorn.Config(
         app,
+        interface="asgi3",
         log_config=None,
         access_log=False,
         server_header=False,

@@ -54,7 +54,12 @@ class Cut(NamedTuple):
     @property
     def rows(self) -> list[Sequence[int]]:
         """That are run for it."""
-        return [chunk.row for chunk in (self.chunks[:1] if self.is_one_row else self.chunks)]
+        return [self.chunks[0].row] if self.is_one_row else [chunk.row for chunk in self.chunks]
+
+    @property
+    def row_count(self) -> int:
+        """How many those are."""
+        return 1 if self.is_one_row else len(self.chunks)
 
 
 def rules_of(

@@ -86,8 +86,8 @@ class Embedder(Reader):
 
     async def _run(self, cuts: Sequence[Cut], deadline: float | None) -> Outcome:
         """One vector a chunk, in order. Late chunks are made of the token vectors of their input."""
-        rows = [row for one in cuts if not one.is_one_row for row in one.rows]
         late = [one for one in cuts if one.is_one_row]
+        rows = [row for one in cuts if not (late and one.is_one_row) for row in one.rows]
         if not late:
             return await self._batcher.submit(rows, deadline)
         states = await self._token_batcher.submit([row for one in late for row in one.rows], deadline)
@@ -123,7 +123,7 @@ class Embedder(Reader):
             self._finished(_combined(vectors, cuts, rules.aggregation, self.bundle.normalized), request),
             [one.tokens for one in cuts],
             [one.truncated for one in cuts],
-            sum(len(one.rows) for one in cuts),
+            sum([one.row_count for one in cuts]),
             ran.computed_tokens,
             self._chunks(vectors, cuts, request) if rules.return_chunks else (),
             [one.late for one in cuts] if rules.late else (),

@@ -24,12 +24,12 @@ import math
 import socket
 import struct
 import time
+import urllib.parse
 from collections.abc import Callable, Sequence
-from typing import Any
 
-from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
-from uvicorn._types import ASGI3Application
-from uvicorn.protocols.http.flow_control import FlowControl
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, parse_url
+from uvicorn._types import ASGI3Application, ASGIVersions
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
@@ -56,6 +56,7 @@ _PIECE_BYTES = 8 * 1024  # that the parser gets at once
 _TURN_SECONDS = 0.005  # of parsing, until others get their turn
 _MOST_PIPELINED = 16  # requests that wait behind the one being answered, beside those of the same piece
 
+_ASGI: ASGIVersions = {"version": "3.0", "spec_version": "2.3"}
 _UPGRADE = b"upgrade"
 _INVALID = "Invalid HTTP request received."
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, for 0 seconds
@@ -113,7 +114,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     is_lost = False
     is_surplus = False
-    waiting: asyncio.Task[Any] | None = None  # what is of no use once the connection is lost
+    waiting: asyncio.Task[None] | None = None  # what is of no use once the connection is lost
 
     _is_going_on = False  # whether the event loop will call `_go_on`
     _in_head = True
@@ -232,13 +233,16 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         """uvicorn's, without a callback that the event loop would have to be asked for at each task's end."""
-        self.tasks.add(self.loop.create_task(self._answer(cycle, app)))
+        exchange = Exchange(self, cycle)
+        cycle.scope["extensions"] = exchange.extensions()
+        exchange.task = self.loop.create_task(self._answer(exchange, cycle, app))
+        self.tasks.add(exchange.task)
 
-    async def _answer(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+    async def _answer(self, exchange: Exchange, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         try:
             await cycle.run_asgi(app)
         finally:
-            self.tasks.discard(asyncio.current_task(self.loop))
+            self.tasks.discard(exchange.task)
             # Scope, exchange and cycle hold each other: head and body would stay until garbage is collected.
             cycle.scope.pop("extensions", None)
 
@@ -352,10 +356,19 @@ class LimitedProtocol(HttpToolsProtocol):
         lines = [b"%b: %b\r\n" % header for header in self.headers if header[0] != _UPGRADE]
         self._without_upgrade = first + b"".join(lines) + b"\r\n"
 
+    def on_message_begin(self) -> None:
+        """The parser's call for a new head. In place of uvicorn's, as the scope is made once that has been read."""
+        self.url = b""
+        self.expect_100_continue = False
+        self.headers = []
+
     def on_header(self, name: bytes, value: bytes) -> None:
-        """The parser's call for a header, and for a trailer field."""
+        """The parser's call for a header, and for a trailer field. In place of uvicorn's."""
         if self._in_head:
-            super().on_header(name, value)
+            name = name.lower()
+            if name == b"expect" and value.lower() == b"100-continue":
+                self.expect_100_continue = True
+            self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """The parser's call at the end of a head. Raises ValueError, which the parser makes a 400 of."""
@@ -368,8 +381,46 @@ class LimitedProtocol(HttpToolsProtocol):
         self._head_tail = b""
         self._patience.came(_HEAD)
         self._patience.came(_IDLE)
-        super().on_headers_complete()
-        self.scope["extensions"] = Exchange(self, self.cycle).extensions()
+        self._begin_request()
+
+    def _begin_request(self) -> None:
+        """In place of uvicorn's, without what is never asked for here: every short request pays for it."""
+        version, url = self.parser.get_http_version(), parse_url(self.url)
+        path = url.path.decode("ascii")
+        self.scope = {
+            "type": "http",
+            "asgi": _ASGI,
+            "http_version": version,
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme or "http",
+            "root_path": "",
+            "headers": self.headers,
+            "state": {},
+            "method": self.parser.get_method().decode("ascii"),
+            "path": urllib.parse.unquote(path) if "%" in path else path,
+            "raw_path": url.path,
+            "query_string": url.query or b"",
+        }
+        before = self.cycle
+        self.cycle = RequestResponseCycle(
+            self.scope,
+            self.transport,
+            self.flow,
+            self.logger,
+            self.access_logger,
+            self.access_log,
+            self.state.default_headers,
+            asyncio.Event(),
+            self.expect_100_continue,
+            version != "1.0" and self.parser.should_keep_alive(),
+            self.on_response_complete,
+        )
+        if before is None or before.response_complete:
+            self._start_asgi_task(self.cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
 
     def _check_head(self) -> None:
         """What the parser lets pass (RFC 9112, 3.2 and 6.1). Raises ValueError."""
@@ -393,10 +444,14 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """The parser's call for a piece of a body."""
         self._overhead_bytes = max(0, self._overhead_bytes - _OVERHEAD_RATIO * len(body))
-        if self.cycle.response_complete:
+        cycle = self.cycle
+        if cycle.response_complete:
             self._throw_away(len(body))
-        else:
-            super().on_body(body)
+            return
+        cycle.body += body
+        if len(cycle.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        cycle.message_event.set()
 
     def _throw_away(self, size: int) -> None:
         self._unread_bytes += size
@@ -409,10 +464,13 @@ class LimitedProtocol(HttpToolsProtocol):
             return
         self._in_head = True
         self._overhead_bytes = 0
-        super().on_message_complete()
-        if self.cycle.response_complete:
+        cycle = self.cycle
+        if cycle.response_complete:
             self._rest()
-        elif not self.pipeline:
+            return
+        cycle.more_body = False
+        cycle.message_event.set()
+        if not self.pipeline:
             # A large body paused reading, and whoever has all of it asks for no more: nobody would see its client go.
             self.flow.resume_reading()
 

@@ -149,7 +149,11 @@ class Registry:
         Unavailable."""
         if not self._is_started:
             raise Unavailable("The model is still loading.", _RETRY_WHEN_LOADING)  # which of them it will be
-        return next((slot for slot in self._at_start if set(uses) & set(slot.uses)), self._at_start[0])
+        for slot in self._at_start:
+            for use in uses:
+                if use in slot.uses:
+                    return slot
+        return self._at_start[0]
 
     def models(self) -> list[Model]:
         """Those that are loaded, the file's in its order."""

@@ -96,7 +96,9 @@ class Tokenizer:
         joined = [prompt + text for prompt, text in zip(prompts, texts, strict=True)] if any(prompts) else texts
         encodings: dict[int, Encoding] = {}
         total = self.special_tokens * len(joined)
-        for group in _groups(joined, min(_CHARACTERS_A_TOKEN * window, _SLICE)):
+        most = min(_CHARACTERS_A_TOKEN * window, _SLICE)
+        groups = _groups(joined, most) if sum(map(size_of, joined)) > most else (range(len(joined)),)
+        for group in groups:
             check()
             for i, ids in zip(group, self._short_ids([joined[i] for i in group]), strict=True):
                 encodings[i] = Encoding(ids)
@@ -265,7 +267,7 @@ def _pieces(text: str, encoding: Encoding) -> Iterator[Piece]:
         yield Piece(token, text[start:stop], False, position[start], position[stop])
 
 
-def _groups(texts: Sequence[str], most: int) -> Iterator[list[int]]:
+def _groups(texts: Sequence[str], most: int) -> Iterator[Sequence[int]]:
     """Places of the texts of at most so many characters, some at a time: as many as make a slice."""
     group: list[int] = []
     size = 0

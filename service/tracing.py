@@ -119,6 +119,6 @@ def current() -> Trace | None:
 
 def enter(phase: str) -> None:
     """This task's request is at that from now on."""
-    trace = current()
-    if trace is not None:
+    trace = _CURRENT.get()
+    if trace is not None and not trace.is_over:
         trace.enter(phase)

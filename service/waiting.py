@@ -11,9 +11,9 @@ from service.errors import DeadlineExceeded
 _TICK = 0.005  # seconds at least between two looks at all deadlines
 
 
-def check(deadline: float | None) -> None:
-    """Raises DeadlineExceeded where it has passed, in the event loop's time; None: there is none."""
-    if deadline is not None and deadline <= asyncio.get_running_loop().time():
+def check(deadline: float | None, now: float) -> None:
+    """Raises DeadlineExceeded where it has passed; `now` is the event loop's time. None: there is none."""
+    if deadline is not None and deadline <= now:
         raise _exceeded()
 
 

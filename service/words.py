@@ -29,12 +29,13 @@ class Words:
         known = self._known
         split = [text.split(" ") for text in texts]
         joined = [_joined(known, words) for words in split]
-        if None in joined:
-            new = [words for words, ids in zip(split, joined, strict=True) if ids is None]
-            found = self._learn(dict.fromkeys([word for words in new for word in words if word not in known]))
-            others = (_both(found, known, words) for words in new)
-            return [next(others) if ids is None else ids for ids in joined]
-        return [ids for ids in joined if ids is not None]
+        found = [ids for ids in joined if ids is not None]
+        if len(found) == len(joined):
+            return found
+        new = [words for words, ids in zip(split, joined, strict=True) if ids is None]
+        learnt = self._learn(dict.fromkeys([word for words in new for word in words if word not in known]))
+        others = (_both(learnt, known, words) for words in new)
+        return [next(others) if ids is None else ids for ids in joined]
 
     def _learn(self, words: Iterable[str]) -> dict[str, bytes]:
         listed = list(words)

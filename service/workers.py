@@ -62,9 +62,10 @@ class Workers:
 
         Raises Overloaded, DeadlineExceeded; cancelling the caller gives the work up at its next `check`.
         """
-        check(deadline)
+        loop = asyncio.get_running_loop()
+        check(deadline, loop.time())
         self._admit(size)
-        ticket = Ticket(work, asyncio.get_running_loop().create_future())
+        ticket = Ticket(work, loop.create_future())
         self._queue.add([(ticket, size)])
         self._dispatch()
         try:

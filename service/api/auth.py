@@ -100,8 +100,7 @@ class Keys:
 
     def _look_again(self) -> None:
         """At the others' file as well, so that what is in force is always what both say together."""
-        now = time.monotonic()
-        if self._file is None or now < self._look_at:
+        if self._file is None or (now := time.monotonic()) < self._look_at:
             return
         self._look_at = now + _LOOK_EVERY
         both = [self] if self._others is None else [self, self._others]

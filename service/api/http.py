@@ -333,15 +333,15 @@ class Endpoint:
                 call.spending.begin()
             if (seconds := client_seconds(call.headers)) is not None:
                 call.shorten(exchange.loop.time() + seconds)
-            _turn_away(call, self._service.registry.models(), _declared_size(call))
-            call.body = await _read_body(exchange, receive, call, self._service.settings.max_body_bytes)
+            declared = _declared_size(call)
+            _turn_away(call, self._service.registry.models(), declared)
+            call.body = await _read_body(exchange, receive, call, declared)
             return await _unless_gone(operation.handler, call, exchange)
         except EmbedserveError as error:
             return refusal(call, error, self._dialect)
         except asyncio.CancelledError:
             # By the server, when the time to drain is over: who cancels for a client that is gone says so.
-            if (task := asyncio.current_task(exchange.loop)) is not None:
-                task.uncancel()
+            exchange.task.uncancel()
             return refusal(call, Unavailable("The server is shutting down.", retry_after=1.0), self._dialect)
         except BaseException as error:
             if not isinstance(error, Exception) and type(error).__name__ != _PANIC:
@@ -376,15 +376,17 @@ def _turn_away(call: Call, models: Sequence[Model], size: int | None) -> None:
     just refused others, and would refuse it as well, whatever else is in it. One that has not answered enough at its
     route to know might let it in; and some are read all the same, so that what is learnt is not of those alone who are
     let in."""
+    if call.is_looked_at or not size or not models:
+        return
+    for one in models:
+        if not one.turns_away(call.route, size):
+            return
+    call.is_looked_at = models[0].expected.is_due(call.route)
     if call.is_looked_at:
         return
-    if size and models and all(one.turns_away(call.route, size) for one in models):
-        call.is_looked_at = models[0].expected.is_due(call.route)
-        if call.is_looked_at:
-            return
-        if len(models) == 1:
-            call.model = models[0].name
-        raise models[0].refusal(call.route, size)
+    if len(models) == 1:
+        call.model = models[0].name
+    raise models[0].refusal(call.route, size)
 
 
 def _declared_size(call: Call) -> int | None:
@@ -393,12 +395,12 @@ def _declared_size(call: Call) -> int | None:
     return int(declared[:20]) if declared.isdigit() else None
 
 
-async def _read_body(exchange: Exchange, receive: Receive, call: Call, limit: int) -> bytes:
+async def _read_body(exchange: Exchange, receive: Receive, call: Call, declared: int | None) -> bytes:
     """Raises BodyTooLarge and Overloaded as soon as it is known, SlowBody, ClientGone; DeadlineExceeded for a deadline
     of its own."""
     if (encoding := call.headers.get(b"content-encoding", b"identity").lower()) != b"identity":
         raise MalformedBody(f"The body is compressed ({encoding.decode('latin-1')[:20]}), which is not read here.")
-    declared = _declared_size(call)
+    limit = call.service.settings.max_body_bytes
     if declared is not None and declared > limit:
         call.is_cut_short = True
         raise BodyTooLarge(limit)
@@ -529,18 +531,16 @@ async def _unless_gone(handler: Handler, call: Call, exchange: Exchange) -> Repl
     """Runs a handler, and cancels it when the client closes the connection. Raises ClientGone then."""
     if exchange.is_gone:
         raise ClientGone(_GONE)
-    task = asyncio.current_task(exchange.loop)
-    assert task is not None
-    exchange.cancel_when_gone(task)
+    exchange.cancel_when_gone(True)
     try:
         return await handler(call)
     except asyncio.CancelledError:
         if not exchange.is_gone:
             raise
-        task.uncancel()
+        exchange.task.uncancel()
         raise ClientGone(_GONE) from None
     finally:
-        exchange.cancel_when_gone(None)
+        exchange.cancel_when_gone(False)
 
 
 def _observe(call: Call, exchange: Exchange, status: int, is_probe: bool) -> None:

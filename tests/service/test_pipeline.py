@@ -49,9 +49,9 @@ class Listed(Batcher):
         super().__init__(run, model="test", device=Device(1), max_batch_tokens=64, max_queue_tokens=1000)
         self._listed = rows
 
-    async def submit(self, rows: Rows, deadline: float | None = None) -> Outcome:
+    async def submit(self, rows: Rows, deadline: float | None = None, *, is_probe: bool = False) -> Outcome:
         self._listed += map(list, rows)
-        return await super().submit(rows, deadline)
+        return await super().submit(rows, deadline, is_probe=is_probe)
 
 
 def bundle(**changes: Any) -> Bundle:
