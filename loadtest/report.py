@@ -8,11 +8,11 @@ import platform
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from loadtest.client import Result
 from loadtest.raw import Rate
+from service.tuning import processor
 
 _RAW_COLUMNS = ("mix", "tokens/s", "texts/s", "best budget", "tokens/s by budget")
 _SERVED_COLUMNS = (
@@ -204,20 +204,12 @@ def _served_row(name: str, one: Mapping[str, Any]) -> list[str]:
 def machine() -> dict[str, Any]:
     """What the figures depend on."""
     return {
-        "cpu": _cpu_name(),
+        "cpu": processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "system": platform.platform(),
         "python": platform.python_version(),
     }
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
 def _median(values: Iterable[float]) -> float:

@@ -27,7 +27,7 @@ STARTING = b"u"  # it compiles anew what was damaged, and says nothing meanwhile
 REPLACE = b"x"  # it is stuck, as /livez would say, or was told to end
 
 _MANY = 4096  # bytes read at once
-MOST_FILES = 250  # SCM_MAX_FD is 253
+_MOST_FILES = 250  # SCM_MAX_FD is 253
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,5 +76,5 @@ def send(channel: socket.socket, message: bytes, files: Sequence[int] = ()) -> N
 
 def receive(channel: socket.socket) -> Received:
     """Raises BlockingIOError where nothing has come, other OSError where the other side is gone."""
-    messages, files, _, _ = socket.recv_fds(channel, _MANY, MOST_FILES)
+    messages, files, _, _ = socket.recv_fds(channel, _MANY, _MOST_FILES)
     return Received(messages, files)

@@ -375,7 +375,8 @@ class Settings(ModelSettings, BaseSettings):
         120.0,
         gt=0,
         le=86_400,
-        description="Seconds one batch may run, or all models may fail on everything, before /livez says so.",
+        description="Seconds one batch may run, or all models may fail on everything, before /livez says so. After as "
+        "many a silent one of several processes is replaced, and a load given up whose golden texts still run.",
     )
     predict_route: Route = Field(None, description="Extra path for Vertex's :predict (AIP_PREDICT_ROUTE).")
     health_route: Route = Field(None, description="Extra path for readiness (AIP_HEALTH_ROUTE).")

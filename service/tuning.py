@@ -180,11 +180,12 @@ def batch_overhead(tokens: Sequence[int], seconds: Sequence[float]) -> float:
 
 def this_machine(onnxruntime: str, root: Path = Path("/"), gpu: str | None = None) -> Machine:
     """As it is to this process: the cores that its container leaves, not those there are."""
-    return Machine(cpu=_cpu(root), cores=usable_cores(root), onnxruntime=onnxruntime, gpu=gpu)
+    return Machine(cpu=processor(root), cores=usable_cores(root), onnxruntime=onnxruntime, gpu=gpu)
 
 
-def _cpu(root: Path) -> str:
-    """Linux names the model; hypervisors shorten the name, but not the numbers beside it."""
+def processor(root: Path = Path("/")) -> str:
+    """Which CPU it is. Linux names the model; hypervisors shorten the name, but not the numbers beside it: EPYCs of two
+    generations, of which one is twice as fast, may have the same."""
     try:
         first = (root / "proc/cpuinfo").read_text("utf-8", "replace").partition("\n\n")[0]
     except OSError:
