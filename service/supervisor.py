@@ -51,6 +51,14 @@ sys.exit(main())
 """
 
 
+def restart_delay(delay: float, served: float) -> tuple[float, float]:
+    """Seconds until one that has ended is started anew, having been ready for `served` seconds, and the `delay` to give
+    the next time."""
+    if served > _PROVED_SECONDS:
+        return 0.0, _FIRST_DELAY
+    return delay, min(2 * delay, _LONGEST_DELAY)
+
+
 @dataclass(slots=True, eq=False)
 class Process:
     """One of those that serve, as it is known here."""
@@ -218,9 +226,8 @@ class _Supervisor:
 
     def _replace(self, process: Process, status: int, now: float) -> None:
         number = process.number
-        proved = process.ready_since is not None and now - process.ready_since > _PROVED_SECONDS
-        delay = 0.0 if proved else self._delay.get(number, _FIRST_DELAY)
-        self._delay[number] = min(2 * delay or _FIRST_DELAY, _LONGEST_DELAY)
+        served = 0.0 if process.ready_since is None else now - process.ready_since
+        delay, self._delay[number] = restart_delay(self._delay.get(number, _FIRST_DELAY), served)
         self._due[number] = now + delay
         event(logging.WARNING, "a process has ended, and is started anew", process=number, status=status, seconds=delay)
 

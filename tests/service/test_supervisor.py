@@ -1,4 +1,4 @@
-"""Which process gets a connection. What becomes of processes is in tests/e2e/test_processes.py."""
+"""Which process gets a connection, and when one starts anew. The rest is in tests/e2e/test_processes.py."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import random
 from typing import Any
 
 from service.channel import READY, WAITING
-from service.supervisor import Process, choose
+from service.supervisor import Process, choose, restart_delay
 
 
 def process(number: int, connections: int = 0, state: bytes = READY, **told: Any) -> Process:
@@ -42,3 +42,16 @@ def test_connections_that_come_and_go_stay_even() -> None:
         if drawn.random() < 0.5:
             max(processes, key=lambda other: other.connections).connections -= 1
     assert max(one.connections for one in processes) - min(one.connections for one in processes) <= 1
+
+
+def test_one_that_ends_again_and_again_is_started_ever_later() -> None:
+    delay, waited = 1.0, []
+    for _ in range(7):
+        seconds, delay = restart_delay(delay, served=3.0)
+        waited.append(seconds)
+    assert waited == [1, 2, 4, 8, 16, 30, 30]
+
+
+def test_one_that_has_served_long_enough_is_started_at_once_and_the_next_time_soon() -> None:
+    seconds, delay = restart_delay(30.0, served=61.0)
+    assert (seconds, restart_delay(delay, served=0.0)[0]) == (0, 1)
