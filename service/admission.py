@@ -47,7 +47,8 @@ class Throughput:
         self._part = part
         self._first = first
         self._tokens = self._seconds = 0.0
-        self._since: float | None = None  # None: nothing waited
+        self._began: float | None = None  # when something began to wait; None: nothing does
+        self._counted = 0.0  # until when that time has been counted
         self._rate: float | None = None
 
     @property
@@ -60,16 +61,29 @@ class Throughput:
         """Tokens a second."""
         return self._rate or (self._first or _FIRST_GUESS) * self._part()
 
-    def computed(self, tokens: int, now: float, is_busy: bool) -> None:
-        """So many have just been computed; `is_busy`: others wait."""
-        if self._since is not None:
-            elapsed = now - self._since
-            fade = math.exp(-elapsed / _MEMORY)
-            self._tokens = fade * self._tokens + tokens
-            self._seconds = fade * self._seconds + elapsed
-            if self._seconds >= _MEASURED and self._tokens:
-                self._rate = self._tokens / self._seconds
-        self._since = now if is_busy else None
+    def waits(self, now: float) -> None:
+        """Something does."""
+        if self._began is None:
+            self._began = self._counted = now
+
+    def rests(self) -> None:
+        """Nothing waits any more, whatever became of it."""
+        self._began = None
+
+    def computed(self, tokens: int, seconds: float, now: float) -> None:
+        """So many have just been, in so many seconds. Those in which nothing waited yet do not count, and their part of
+        the tokens does not either."""
+        if self._began is None:
+            return
+        elapsed, waited = now - self._counted, now - self._began
+        part = waited / seconds if seconds > waited else 1.0
+        fade = math.exp(-elapsed / _MEMORY)
+        lasting = _MEMORY * (1 - fade)  # of `elapsed`: its beginning fades as what was before it does
+        self._tokens = fade * self._tokens + tokens * part * (lasting / elapsed if elapsed else 1.0)
+        self._seconds = fade * self._seconds + lasting
+        if self._seconds >= _MEASURED and self._tokens:
+            self._rate = self._tokens / self._seconds
+        self._counted = now
 
 
 class Admission(Generic[Row]):

@@ -191,6 +191,7 @@ class Batcher:
         if len(askers) > len(new):
             self._metrics.deduplicated(len(askers) - len(new))
         self._lane.add(new, waiting)
+        self._admission.throughput.waits(now)
         self._device.dispatch_soon()
         return asked.values()
 
@@ -231,7 +232,7 @@ class Batcher:
             self._start(turn, living)
         else:
             self._device.scheduler.ended(turn)
-            self._settle()
+        self._settle()
 
     def _start(self, turn: Turn[Row], rows: list[Row]) -> None:
         batch = Batch(turn, rows, time.monotonic(), self._device.scheduler.is_alone, self._costs)
@@ -264,9 +265,9 @@ class Batcher:
             longest = max(len(row.ids) for row in batch.rows)
             for row, result in zip(batch.rows, results, strict=True):
                 self._deliver(row, result, self._costs.tokens(1, longest, len(row.ids)))
-            self._device.dispatch()
             now = asyncio.get_running_loop().time()
-            self._admission.throughput.computed(tokens_of(batch.rows), now, bool(self._queue))
+            self._admission.throughput.computed(tokens_of(batch.rows), seconds, now)
+            self._device.dispatch()
         self._settle()
 
     def _leave_out(self, batch: Batch) -> None:
@@ -325,6 +326,8 @@ class Batcher:
         return living
 
     def _settle(self) -> None:
+        if not self._queue:
+            self._admission.throughput.rests()
         if self._closed and self._lane.is_idle:
             self._idle.set()
 

@@ -29,8 +29,9 @@ class Door:
         self.rows = 0
         self.room = 0.0  # tokens of a row that is begun
         if measured:
-            self.throughput.computed(1, self.now - 1, is_busy=True)
-            self.throughput.computed(RATE, self.now, is_busy=False)
+            self.throughput.waits(self.now - 1)
+            self.throughput.computed(RATE, 1, self.now)
+            self.throughput.rests()
 
     def come(self, tokens: int = SMALL, left: float = math.inf) -> float | None:
         """What it is told; None where it is let in."""
@@ -138,10 +139,10 @@ def test_larger_requests_may_wait_longer_in_proportion() -> None:
 def test_throughput_is_between_the_slowest_and_the_fastest_of_what_it_saw(steps: list[tuple[float, int]]) -> None:
     seen = Throughput()
     now = 5.0
-    seen.computed(1, now, is_busy=True)
+    seen.waits(now)
     for seconds, tokens in steps:
         now += seconds
-        seen.computed(tokens, now, is_busy=True)
+        seen.computed(tokens, seconds, now)
     if seen.is_measured:
         rates = [tokens / seconds for seconds, tokens in steps]
         assert min(rates) * 0.999 <= seen.rate <= max(rates) * 1.001
@@ -150,9 +151,31 @@ def test_throughput_is_between_the_slowest_and_the_fastest_of_what_it_saw(steps:
 def test_time_in_which_nothing_waited_does_not_count() -> None:
     seen = Throughput()
     for now in range(0, 1_000, 100):
-        seen.computed(500, now, is_busy=True)
-        seen.computed(500, now + 0.5, is_busy=False)
+        seen.waits(now)
+        seen.computed(500, 0.5, now + 0.5)
+        seen.rests()
+        seen.computed(500, 0.01, now + 50)
     assert seen.rate == pytest.approx(1_000, rel=0.01)
+
+
+def test_of_what_had_begun_before_anything_waited_a_part_counts() -> None:
+    seen = Throughput()
+    for now in range(0, 1_000, 100):
+        seen.waits(now + 0.8)
+        seen.computed(500, 1.0, now + 1)  # a fifth of it in 0.2 seconds
+        seen.computed(200, 0.6, now + 1.4)
+        seen.computed(100, 0.6, now + 1.6)
+        seen.rests()
+    assert seen.rate == pytest.approx(500, rel=0.01)
+
+
+def test_one_long_stop_is_forgotten_as_soon_as_any_other_time() -> None:
+    seen = Throughput()
+    seen.waits(0)
+    seen.computed(10, 1_000, 1_000)
+    for now in range(1_001, 1_016):
+        seen.computed(500, 1, now)
+    assert seen.rate == pytest.approx(500, rel=0.05)
 
 
 def test_who_is_expected_to_be_of_a_full_class_is_turned_away_without_a_look() -> None:

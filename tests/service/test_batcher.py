@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -30,6 +32,7 @@ class Runtime:
         self.free = threading.Event()
         self.free.set()
         self.poison: int | None = None
+        self.pause = 0.0  # seconds that a batch takes
         self.most_at_once = 0
         self._now = 0
         self._lock = threading.Lock()
@@ -41,6 +44,7 @@ class Runtime:
             self.most_at_once = max(self.most_at_once, self._now)
         try:
             assert self.free.wait(20), "nobody let the runtime go on"
+            time.sleep(self.pause)
             if self.poison is not None and any(self.poison in row for row in rows):
                 raise InferenceError("poisoned")
             return np.array([(row[0], len(row)) for row in rows], dtype=np.float32)
@@ -67,7 +71,13 @@ def device(executors: int) -> Device[Any]:
 
 
 def batcher(
-    runtime: Runtime, *, executors: int = 1, budget: int = 64, queue: int = 10_000, cache: Cache | None = None
+    runtime: Runtime,
+    *,
+    executors: int = 1,
+    budget: int = 64,
+    queue: int = 10_000,
+    seconds: float = math.inf,
+    cache: Cache | None = None,
 ) -> Batcher:
     return Batcher(
         runtime.run,
@@ -75,6 +85,7 @@ def batcher(
         device=device(executors),
         max_batch_tokens=budget,
         max_queue_tokens=queue,
+        max_queue_seconds=seconds,
         cache=cache,
         cache_scope=b"scope",
     )
@@ -772,3 +783,48 @@ def test_what_has_to_go_is_counted_and_computed_again() -> None:
         await mine.close()
 
     assert firsts(on_a_loop(test)) == [1, 1, 2, 1]
+
+
+def test_idle_time_behind_work_that_came_to_nothing_is_not_taken_for_slowness() -> None:
+    async def test(runtime: Runtime) -> None:
+        runtime.poison = 7
+        mine = batcher(runtime, budget=4, seconds=5.0)
+        with runtime.held():
+            first = asyncio.create_task(mine.submit([row(1)]))
+            await started(runtime)
+            bad = [asyncio.create_task(mine.submit([[7, 7, 7, i]])) for i in range(5)]
+            await asyncio.sleep(0)
+        await first  # while others wait
+        assert all(isinstance(one, InferenceError) for one in await asyncio.gather(*bad, return_exceptions=True))
+        await asyncio.sleep(0.5)
+        await mine.submit([row(2)])
+        many = [mine.submit([row(i)]) for i in range(10, 60)]
+        assert len(await asyncio.gather(*many)) == 50
+
+    on_a_loop(test)
+
+
+def test_a_rate_that_was_measured_far_too_low_is_measured_anew_while_requests_are_refused_for_it() -> None:
+    async def test(runtime: Runtime) -> None:
+        mine = batcher(runtime, seconds=5.0)
+        mine._admission.throughput.waits(0.0)
+        mine._admission.throughput.computed(1, 100.0, 100.0)
+        mine._admission.throughput.rests()
+
+        async def stubborn(number: int) -> bool:
+            """One that asks again at once until it is let in; whether it ever was."""
+            for _ in range(5_000):
+                try:
+                    await mine.submit([row(number)])
+                except Overloaded:
+                    await asyncio.sleep(0)
+                else:
+                    return True
+            return False
+
+        runtime.pause = 0.002
+        for begin in range(0, 1_000, 50):
+            assert all(await asyncio.gather(*[stubborn(begin + i) for i in range(50)]))
+        assert len(await asyncio.gather(*[mine.submit([row(i)]) for i in range(2_000, 2_050)])) == 50
+
+    on_a_loop(test)
