@@ -1,11 +1,11 @@
 # The image of the server: README.md, "In a container", says how it is built and run.
 #
 #   cpu (the default) and gpu differ in their locked packages. Stages that build stay behind.
-#   PYTHON_IMAGE   Debian's Python; pin it by digest where builds must be the same
+#   PYTHON_IMAGE   Python on Debian; pin it by digest where builds must be the same
 #   MODEL          baked in, compiled: a catalogue name, a Hugging Face id, or a folder checkpoints/NAME
 #   COMPILE_FLAGS  for it: "--precision int8", "--target cuda"
 
-ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+ARG PYTHON_IMAGE=python:3.13-slim-trixie
 
 FROM ${PYTHON_IMAGE} AS builder
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PYTHONDONTWRITEBYTECODE=1
@@ -89,9 +89,9 @@ ENV PATH=/opt/embedserve/bin:${PATH} \
     EMBEDSERVE_CACHE_DIR=/cache
 # pip and what it would install itself from have no use here, and bytecode that is missing would be made at each start.
 # No useradd: it writes dates.
-RUN python -m pip uninstall --quiet --yes --root-user-action ignore pip setuptools wheel \
+RUN python -m pip uninstall --quiet --yes --root-user-action ignore pip \
     && rm -rf "$(python -c 'import ensurepip; print(ensurepip.__path__[0])')" \
-    && python -m compileall -q --invalidation-mode unchecked-hash -x lib2to3 "$(python -c 'import os; print(os.__file__[:-6])')" \
+    && python -m compileall -q --invalidation-mode unchecked-hash "$(python -c 'import os; print(os.__file__[:-6])')" \
     && echo 'embedserve:x:10001:10001::/tmp:/usr/sbin/nologin' >> /etc/passwd \
     && echo 'embedserve:x:10001:' >> /etc/group \
     && install --directory --owner 10001 --group 10001 /cache

@@ -13,6 +13,7 @@ import httpx
 import numpy as np
 import pytest
 
+from deploy.image.base import stood_for
 from deploy.image.build import ROOT, TAG, BuildFailed, build
 from service.settings import DEFAULT_PORT
 from tests.conftest import Golden
@@ -90,6 +91,15 @@ def test_what_it_says_of_itself(described: Any) -> None:
     assert labels["org.opencontainers.image.version"] == VERSION
     assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
     assert "EMBEDSERVE_PORT" not in "".join(config["Env"])  # which would win over Vertex's AIP_HTTP_PORT
+
+
+def test_it_has_the_python_and_the_release_of_debian_that_the_dockerfile_names(files: Path) -> None:
+    """The environment's interpreter, and the packages that go with it."""
+    version, suite = stood_for()
+    settings = (files / "opt/embedserve/pyvenv.cfg").read_text("utf-8").splitlines()
+    assert any(line.startswith(f"version = {version}.") for line in settings), settings
+    assert [one.name for one in (files / "opt/embedserve/lib").iterdir()] == [f"python{version}"]
+    assert f"VERSION_CODENAME={suite}" in (files / "etc/os-release").read_text("utf-8").splitlines()
 
 
 def test_nothing_that_builds_or_trains_is_in_it(files: Path) -> None:
