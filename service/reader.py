@@ -99,7 +99,7 @@ class Reader:
         else:
             texts = self._texts(inputs)
         # A prompt counts: where it holds a title, it may be as long as any text.
-        size = ids + sum(map(size_of, texts)) + sum([size_of(one.prompt) for one in inputs])
+        size = ids + sum(map(size_of, texts)) + sum([size_of(one.prompt) for one in inputs if one.prompt])
         if size > OFF_LOOP_CHARACTERS:
             cuts = await self._workers.run(lambda ticket: self._cut(inputs, texts, rules, ticket.check), size, deadline)
         else:
