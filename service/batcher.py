@@ -191,7 +191,8 @@ class Batcher:
         if len(askers) > len(new):
             self._metrics.deduplicated(len(askers) - len(new))
         self._lane.add(new, waiting)
-        self._admission.throughput.waits(now)
+        if new:  # what runs already does not wait
+            self._admission.throughput.waits(now)
         self._device.dispatch_soon()
         return asked.values()
 
