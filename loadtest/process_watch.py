@@ -81,7 +81,7 @@ def blocks(samples: Sequence[Sample], count: int = BLOCKS) -> list[Sample]:
             max(one.threads for one in part),
             float(np.mean([one.mapped for one in part])),
         )
-        for part in ([samples[i] for i in found] for found in np.array_split(np.arange(len(samples)), count))
+        for part in ([samples[i] for i in found.tolist()] for found in np.array_split(np.arange(len(samples)), count))
     ]
 
 
