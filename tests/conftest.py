@@ -68,7 +68,7 @@ def make_bundle(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> MakeB
         folder = tmp_path_factory.mktemp("bundle") / MODEL
         folder.mkdir()
         for file in bundle.iterdir():
-            _link(file, folder / file.name)
+            link(file, folder / file.name)
         described = json.loads((bundle / "bundle.json").read_text("utf-8"))
         (folder / "bundle.json").unlink()
         (folder / "bundle.json").write_text(json.dumps(described | changes), "utf-8")
@@ -77,7 +77,8 @@ def make_bundle(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> MakeB
     return make
 
 
-def _link(source: Path, target: Path) -> None:
+def link(source: Path | str, target: Path | str) -> None:
+    """A second name of a file that nobody writes to; a copy where the names are on two file systems."""
     try:
         os.link(source, target)
     except OSError:  # another file system

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import MakeBundle, StartServer
+from tests.conftest import MakeBundle, StartServer, link
 from tests.e2e.process import MODEL, Server, clean_environment, command, run_command
 
 
@@ -276,7 +276,7 @@ def test_a_damaged_bundle_of_the_cache_is_compiled_anew(
     """`bundle` is what the cache holds; its checkpoint is linked into a cache of the test's own."""
     cache = bundle.parents[1]
     mine = tmp_path / "cache"
-    shutil.copytree(cache / "checkpoints", mine / "checkpoints", copy_function=os.link)
+    shutil.copytree(cache / "checkpoints", mine / "checkpoints", copy_function=link)
     shutil.copytree(bundle, mine / "bundles" / bundle.name)
     broken = mine / "bundles" / bundle.name
     match damage:
