@@ -105,7 +105,7 @@ def test_older_versions_are_refused(server: Server, authority: trustme.CA) -> No
         context.wrap_socket(raw, server_hostname="localhost")
     server.assert_well()
     assert server.metric("embedserve_tls_failed_handshakes_total", reason="old_version") == 1
-    assert "a TLS handshake failed: unsupported protocol" in server.stderr()
+    wait_until(lambda: "a TLS handshake failed: unsupported protocol" in server.stderr(), "a line that says why")
 
 
 def test_http_without_tls_gets_no_answer(server: Server) -> None:
@@ -157,7 +157,8 @@ def test_clients_need_a_certificate_of_the_authority_of_the_moment(start_server:
     known = connect(server, allowed)
     for reason in ("no_certificate", "bad_certificate"):
         assert known.metric("embedserve_tls_failed_handshakes_total", reason=reason) == 1
-    assert "a TLS handshake failed: peer did not return a certificate" in server.stderr()
+    said = "a TLS handshake failed: peer did not return a certificate"
+    wait_until(lambda: said in server.stderr(), "a line that says why")
     with (
         socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as raw,
         trusts(files.authority).wrap_socket(raw, server_hostname="localhost") as stranger,
