@@ -48,7 +48,8 @@ class Throughput:
         self._first = first
         self._tokens = self._seconds = 0.0
         self._began: float | None = None  # when something began to wait; None: nothing does
-        self._counted = 0.0  # until when that time has been counted
+        self._before = 0.0  # seconds in which something waited, until then
+        self._counted = 0.0  # how many of all of them have been counted
         self._rate: float | None = None
 
     @property
@@ -64,26 +65,29 @@ class Throughput:
     def waits(self, now: float) -> None:
         """Something does."""
         if self._began is None:
-            self._began = self._counted = now
+            self._began = now
 
-    def rests(self) -> None:
+    def rests(self, now: float) -> None:
         """Nothing waits any more, whatever became of it."""
-        self._began = None
+        self._before, self._began = self.waited(now), None
 
-    def computed(self, tokens: int, seconds: float, now: float) -> None:
-        """So many have just been, in so many seconds. Those in which nothing waited yet do not count, and their part of
-        the tokens does not either."""
-        if self._began is None:
-            return
-        elapsed, waited = now - self._counted, now - self._began
-        part = waited / seconds if seconds > waited else 1.0
+    def waited(self, now: float) -> float:
+        """Seconds in which something did, so far."""
+        return self._before if self._began is None else self._before + now - self._began
+
+    def computed(self, tokens: int, seconds: float, since: float, now: float) -> None:
+        """So many have just been, in so many seconds; `since` is what `waited` gave when they began. Of a batch beside
+        which something waited for a part of its time, that part of the tokens counts."""
+        waited = self.waited(now)
+        elapsed, meanwhile = waited - self._counted, waited - since
+        part = meanwhile / seconds if seconds > meanwhile else 1.0
         fade = math.exp(-elapsed / _MEMORY)
         lasting = _MEMORY * (1 - fade)  # of `elapsed`: its beginning fades as what was before it does
         self._tokens = fade * self._tokens + tokens * part * (lasting / elapsed if elapsed else 1.0)
         self._seconds = fade * self._seconds + lasting
         if self._seconds >= _MEASURED and self._tokens:
             self._rate = self._tokens / self._seconds
-        self._counted = now
+        self._counted = waited
 
 
 class Admission(Generic[Row]):

@@ -103,6 +103,7 @@ class Batch:
     started_at: float
     is_lone: bool  # nothing ran or waited beside it when it started
     costs: Costs
+    waited: float  # as Throughput.waited, when it started
     left_out: list[Row] = field(default_factory=list)
     ran_at: float = 0.0  # by time.perf_counter
     executor: str = ""  # its thread's name

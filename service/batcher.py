@@ -229,14 +229,16 @@ class Batcher:
     # --- forming and running batches --------------------------------------------------------------------------
 
     def _begin(self, turn: Turn[Row]) -> None:
-        if living := self._living(turn.rows, asyncio.get_running_loop().time()):
-            self._start(turn, living)
+        now = asyncio.get_running_loop().time()
+        if living := self._living(turn.rows, now):
+            self._start(turn, living, now)
         else:
             self._device.scheduler.ended(turn)
         self._settle()
 
-    def _start(self, turn: Turn[Row], rows: list[Row]) -> None:
-        batch = Batch(turn, rows, time.monotonic(), self._device.scheduler.is_alone, self._costs)
+    def _start(self, turn: Turn[Row], rows: list[Row], now: float) -> None:
+        waited = self._admission.throughput.waited(now)
+        batch = Batch(turn, rows, time.monotonic(), self._device.scheduler.is_alone, self._costs, waited)
         self._running.add(batch)
         self._metrics.started(batch)
         for row in rows:
@@ -267,7 +269,7 @@ class Batcher:
             for row, result in zip(batch.rows, results, strict=True):
                 self._deliver(row, result, self._costs.tokens(1, longest, len(row.ids)))
             now = asyncio.get_running_loop().time()
-            self._admission.throughput.computed(tokens_of(batch.rows), seconds, now)
+            self._admission.throughput.computed(tokens_of(batch.rows), seconds, batch.waited, now)
             self._device.dispatch()
         self._settle()
 
@@ -328,7 +330,7 @@ class Batcher:
 
     def _settle(self) -> None:
         if not self._queue:
-            self._admission.throughput.rests()
+            self._admission.throughput.rests(asyncio.get_running_loop().time())
         if self._closed and self._lane.is_idle:
             self._idle.set()
 

@@ -30,8 +30,8 @@ class Door:
         self.room = 0.0  # tokens of a row that is begun
         if measured:
             self.throughput.waits(self.now - 1)
-            self.throughput.computed(RATE, 1, self.now)
-            self.throughput.rests()
+            self.throughput.computed(RATE, 1, 0, self.now)
+            self.throughput.rests(self.now)
 
     def come(self, tokens: int = SMALL, left: float = math.inf) -> float | None:
         """What it is told; None where it is let in."""
@@ -141,8 +141,9 @@ def test_throughput_is_between_the_slowest_and_the_fastest_of_what_it_saw(steps:
     now = 5.0
     seen.waits(now)
     for seconds, tokens in steps:
+        since = seen.waited(now)
         now += seconds
-        seen.computed(tokens, seconds, now)
+        seen.computed(tokens, seconds, since, now)
     if seen.is_measured:
         rates = [tokens / seconds for seconds, tokens in steps]
         assert min(rates) * 0.999 <= seen.rate <= max(rates) * 1.001
@@ -151,30 +152,47 @@ def test_throughput_is_between_the_slowest_and_the_fastest_of_what_it_saw(steps:
 def test_time_in_which_nothing_waited_does_not_count() -> None:
     seen = Throughput()
     for now in range(0, 1_000, 100):
+        since = seen.waited(now)
         seen.waits(now)
-        seen.computed(500, 0.5, now + 0.5)
-        seen.rests()
-        seen.computed(500, 0.01, now + 50)
+        seen.computed(500, 0.5, since, now + 0.5)
+        seen.rests(now + 0.5)
+        seen.computed(500, 50, seen.waited(now + 0.6), now + 50)
     assert seen.rate == pytest.approx(1_000, rel=0.01)
 
 
 def test_of_what_had_begun_before_anything_waited_a_part_counts() -> None:
     seen = Throughput()
     for now in range(0, 1_000, 100):
+        since = seen.waited(now)
         seen.waits(now + 0.8)
-        seen.computed(500, 1.0, now + 1)  # a fifth of it in 0.2 seconds
-        seen.computed(200, 0.6, now + 1.4)
-        seen.computed(100, 0.6, now + 1.6)
-        seen.rests()
+        seen.computed(500, 1.0, since, now + 1)  # a fifth of it in 0.2 seconds
+        seen.computed(200, 0.6, since, now + 1.4)
+        seen.computed(100, 0.6, since, now + 1.6)
+        seen.rests(now + 1.6)
     assert seen.rate == pytest.approx(500, rel=0.01)
+
+
+@pytest.mark.parametrize("executors", [1, 2, 7])
+def test_a_queue_that_empties_with_every_batch_tells_as_much_as_a_full_one(executors: int) -> None:
+    """Executors are always busy, with 100 tokens a second each, and begin one after another; in the second half of the
+    time between two of them something waits."""
+    seen = Throughput()
+    begun = dict.fromkeys(range(executors), 0.0)
+    for step in range(50 * executors):
+        now = step / executors
+        seen.waits(now - 0.5 / executors)
+        seen.computed(100, 1.0, begun[step % executors], now)
+        begun[step % executors] = seen.waited(now)
+        seen.rests(now)
+    assert seen.rate == pytest.approx(100 * executors, rel=0.02)
 
 
 def test_one_long_stop_is_forgotten_as_soon_as_any_other_time() -> None:
     seen = Throughput()
     seen.waits(0)
-    seen.computed(10, 1_000, 1_000)
+    seen.computed(10, 1_000, 0, 1_000)
     for now in range(1_001, 1_016):
-        seen.computed(500, 1, now)
+        seen.computed(500, 1, seen.waited(now - 1), now)
     assert seen.rate == pytest.approx(500, rel=0.05)
 
 

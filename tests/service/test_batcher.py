@@ -808,16 +808,16 @@ def test_a_rate_that_was_measured_far_too_low_is_measured_anew_while_requests_ar
     async def test(runtime: Runtime) -> None:
         mine = batcher(runtime, seconds=5.0)
         mine._admission.throughput.waits(0.0)
-        mine._admission.throughput.computed(1, 100.0, 100.0)
-        mine._admission.throughput.rests()
+        mine._admission.throughput.computed(1, 100.0, 0.0, 100.0)
+        mine._admission.throughput.rests(100.0)
 
         async def stubborn(number: int) -> bool:
-            """One that asks again at once until it is let in; whether it ever was."""
-            for _ in range(5_000):
+            """One that asks again soon until it is let in; whether it ever was."""
+            for _ in range(3_000):
                 try:
                     await mine.submit([row(number)])
                 except Overloaded:
-                    await asyncio.sleep(0)
+                    await asyncio.sleep(0.001)
                 else:
                     return True
             return False
