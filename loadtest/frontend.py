@@ -26,8 +26,8 @@ _CONNECTIONS = (1, 8, 64)
 _AT_LEAST = 10_000.0  # requests per second
 
 _HELP = """\
-One text of 8-24 tokens a request to /v1/embeddings, really tokenised, on a bundle whose graph looks a vector up. The
-server has one core, and the load generator the others.
+One text of 8-24 tokens a request to /v1/embeddings, really tokenised, on a bundle whose graph looks a vector up, tuned
+for that (`embedserve tune --quick`). The server has one core, and the load generator the others.
 
   CPU µs     of all the server's threads, for one request: the figure to compare, as it hardly depends on the load
   tokenising of one such text alone, in this process, by the server's own code. The texts come again and again, so that
