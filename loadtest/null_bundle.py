@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper, save
 
+from loadtest.peers.environments import run
 from loadtest.pinning import cores, on_cores
 from loadtest.server import Server, embedserve
 from models.verify import record_golden
@@ -51,21 +51,13 @@ def write_null_bundle(source: Path, folder: Path) -> None:
 @contextlib.contextmanager
 def null_server(source: Path, serve_options: Sequence[str]) -> Iterator[Server]:
     """A server of such a bundle, with the first core to itself. Tuned, as one of a real device would be: where tokens
-    cost nothing a batch takes what there is, and not as many rows as a CPU's kernels like best."""
+    cost nothing a batch takes what there is, and not as many rows as a CPU's kernels like best. Raises RuntimeError."""
     with tempfile.TemporaryDirectory(prefix="embedserve-null-") as folder, contextlib.ExitStack() as stack:
         write_null_bundle(source, Path(folder))
         with on_cores(cores()[:1]):
-            _tune(Path(folder))
+            run([sys.executable, "-m", "service.cli", "tune", folder, "--quick"], _TUNE_SECONDS)
             server = stack.enter_context(embedserve(Path(folder), serve_options))
         yield server
-
-
-def _tune(folder: Path) -> None:
-    """Raises RuntimeError with the last of its words."""
-    command = [sys.executable, "-m", "service.cli", "tune", str(folder), "--quick"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=_TUNE_SECONDS, check=False)
-    if done.returncode:
-        raise RuntimeError(f"the null bundle was not tuned:\n{done.stderr.strip()[-2000:]}")
 
 
 def _write_graph(path: Path, inputs: tuple[str, ...], dimensions: int) -> None:

@@ -87,10 +87,10 @@ class Embedder(Reader):
     async def _run(self, cuts: Sequence[Cut], deadline: float | None) -> Outcome:
         """One vector a chunk, in order. Late chunks are made of the token vectors of their input."""
         late = [one for one in cuts if one.is_one_row]
-        rows = [row for one in cuts if not (late and one.is_one_row) for row in one.rows]
         if not late:
-            return await self._batcher.submit(rows, deadline)
+            return await self._batcher.submit([row for one in cuts for row in one.rows], deadline)
         states = await self._token_batcher.submit([row for one in late for row in one.rows], deadline)
+        rows = [row for one in cuts if not one.is_one_row for row in one.rows]
         usual = await self._batcher.submit(rows, deadline) if rows else Outcome([], 0)
         from_states = map(self._late_vectors, late, states.results)
         vectors = iter(usual.results)
