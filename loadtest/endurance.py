@@ -31,8 +31,9 @@ A server of its own, users of every dialect, some of whom err, leave or are in a
 a look at the server's process. What was before the warm-up's end does not count. Exit status 1 where a request got
 another answer than it should, or where something grew:
 
-  memory       of the process's own: slope of a straight line, MB an hour, and its 95 % interval; and of the last half
-               alone: what fills up grows by less and less there, and what leaks by as much as before
+  memory       of the process's own: slope of a straight line, MB an hour, and its 95 % interval; of each half, too.
+               The smaller of these two is judged: what leaks grows in both, while an arena that takes its next piece
+               does so once, and what fills up grows by less and less
   mapped files weights, libraries: resident pages of the kernel's, which has them back at its need; not judged
   descriptors  and threads: the most in the last fifth of the time, less the most in the first fifth; and what is left
                of them when the load has ended, less what there was before it
@@ -49,15 +50,21 @@ class Soaked(NamedTuple):
     after: Sample
 
     def figures(self, most: float) -> list[Figure]:
-        """`most` MB an hour are not too many."""
+        """`most` MB an hour are not too many, where they come in both halves."""
         memory = trend(self.samples, lambda one: one.memory)
-        late = trend(self.samples[len(self.samples) // 2 :], lambda one: one.memory, BLOCKS // 2)
+        half = len(self.samples) // 2
+        early, late = (
+            trend(part, lambda one: one.memory, BLOCKS // 2) for part in (self.samples[:half], self.samples[half:])
+        )
         parts = blocks(self.samples)
         fifth = BLOCKS // 5
         first, last = parts[:fifth], parts[-fifth:]
         return [
-            Figure("memory", "slope", memory.slope, "MB/hour", at_most=most),
+            Figure("memory", "slope in both halves", min(early.slope, late.slope), "MB/hour", at_most=most),
+            Figure("memory", "slope", memory.slope, "MB/hour"),
             Figure("memory", "± (95 %)", memory.margin, "MB/hour"),
+            Figure("memory", "slope, first half", early.slope, "MB/hour"),
+            Figure("memory", "± (95 %), first half", early.margin, "MB/hour"),
             Figure("memory", "slope, last half", late.slope, "MB/hour"),
             Figure("memory", "± (95 %), last half", late.margin, "MB/hour"),
             Figure("memory", "first", parts[0].memory, "MB"),

@@ -54,6 +54,17 @@ def test_what_is_flat_passes() -> None:
     assert judged(samples()) == []
 
 
+@pytest.mark.parametrize("after", [600, 900, 1200, 1500])
+def test_what_grows_once_passes(after: int) -> None:
+    stepped = [one._replace(memory=one.memory + 8 * (one.seconds >= after)) for one in samples()]
+    assert judged(stepped) == []
+
+
+def test_what_grows_by_steps_again_and_again_fails() -> None:
+    stepped = [one._replace(memory=one.memory + 8 * (one.seconds // 200)) for one in samples()]
+    assert judged(stepped) == ["memory"]
+
+
 def test_what_grows_fails() -> None:
     assert judged(samples(slope=30)) == ["memory"]
     assert judged(samples(descriptors=100)) == ["descriptors"]
