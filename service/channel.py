@@ -32,10 +32,11 @@ _MOST_FILES = 250  # SCM_MAX_FD is 253
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """What a process is told at its start: its end of the channel, which of how many it is, how often that one was
-    started anew, and where clients find all of them."""
+    """What a process is told at its start: its end of the channel and the ledger's file, which of how many it is, how
+    often that one was started anew, and where clients find all of them."""
 
     channel: int
+    ledger: int
     number: int
     count: int
     restarts: int

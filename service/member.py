@@ -15,6 +15,7 @@ from typing import Any
 from service import channel, metrics
 from service.channel import ADMIN, ASKED, CLIENT, CLOSED, END, LEAVE, STARTING, Membership
 from service.doors import Doors
+from service.ledger import Ledger
 
 _ANSWER_SECONDS = 2.0  # that a sibling has to say its metrics; a scrape has ten
 _MANY = 1 << 16  # bytes read at once
@@ -31,6 +32,7 @@ class Member:
         self.number = membership.number
         self.doors = Doors([], [] if "admin_url" in membership.urls else None, membership.urls)
         self.is_first = membership.number == 0 and membership.restarts == 0
+        self.ledger = Ledger(membership.ledger)
         self._siblings = membership.count - 1
         metrics.PROCESSES.set(membership.count)
         metrics.RESTARTS.inc(membership.restarts)

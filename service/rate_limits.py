@@ -62,6 +62,10 @@ class Bucket:
         """Nanoseconds, if nobody takes any more."""
         return self.wait(self.per_minute, now)
 
+    def standing(self, now: int) -> tuple[int, int]:
+        """What is `left`, and how long it is `until_full`."""
+        return self.left(now), self.until_full(now)
+
     def _fill(self, now: int) -> None:
         self._level = min(self._level + (now - self._at) * self.per_minute, self.per_minute * MINUTE)
         self._at = now

@@ -132,7 +132,8 @@ def _serve(settings: Settings, bundles: Sequence[Path], find: Find, member: Memb
     doors = open_doors(settings) if member is None else member.doors
     limits = Limits(settings.requests_per_minute, settings.tokens_per_minute)
     fixed_keys = (key.get_secret_value() for key in settings.api_keys)
-    keys = Keys(fixed_keys, settings.api_key_file, limits=limits, is_shared=settings.processes > 1)
+    ledger = None if member is None else member.ledger
+    keys = Keys(fixed_keys, settings.api_key_file, limits=limits, ledger=ledger)
     admin_keys = _admin_keys(settings, keys)
     registry = Registry(settings, find)
     bodies = Bodies(settings.max_buffered_bytes)

@@ -1,4 +1,5 @@
-"""What keys have spent, and what one request spends: from its key's check to its reply. The event loop owns all of it.
+"""What keys have spent, and what one request spends: from its key's check to its reply. The event loop owns all of it;
+levels of buckets that several processes share are in their `ledger`.
 
 A request counts against its key's requests when it begins, and its tokens when they are known, before they are queued.
 What the server then fails to do is given back; what a client's own mistake, deadline or leaving ends is not.
@@ -16,17 +17,20 @@ from service.rate_limits import Bucket, Limits, duration
 
 _SECOND = 1e9  # in nanoseconds
 
+OpenBucket = Callable[[str, int], Bucket]
+"""Of requests or of tokens, as its name says, and so many a minute."""
+
 
 class Account:
     """What a key may do, or several keys of one name together; `name` is None where there is none to show."""
 
     __slots__ = ("limits", "name", "requests", "tokens")
 
-    def __init__(self, name: str | None, limits: Limits, now: int) -> None:
+    def __init__(self, name: str | None, limits: Limits, bucket: OpenBucket) -> None:
         self.name = name
         self.limits = limits
-        self.requests = None if limits.requests is None else Bucket(limits.requests, now)
-        self.tokens = None if limits.tokens is None else Bucket(limits.tokens, now)
+        self.requests = None if limits.requests is None else bucket("requests", limits.requests)
+        self.tokens = None if limits.tokens is None else bucket("tokens", limits.tokens)
 
 
 class Spending:
@@ -98,10 +102,11 @@ class Spending:
         found = []
         for kind, bucket in (("requests", self.account.requests), ("tokens", self.account.tokens)):
             if bucket is not None:
+                left, until_full = bucket.standing(now)
                 found += [
                     (f"x-ratelimit-limit-{kind}", str(bucket.per_minute)),
-                    (f"x-ratelimit-remaining-{kind}", str(bucket.left(now))),
-                    (f"x-ratelimit-reset-{kind}", duration(bucket.until_full(now))),
+                    (f"x-ratelimit-remaining-{kind}", str(left)),
+                    (f"x-ratelimit-reset-{kind}", duration(until_full)),
                 ]
         return found
 

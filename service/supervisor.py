@@ -25,6 +25,7 @@ from service import channel
 from service.channel import ADMIN, ASKED, CLIENT, CLOSED, END, LEAVE, READY, REPLACE, STARTING, WAITING, Membership
 from service.doors import Doors, open_doors, queued
 from service.errors import StartupError
+from service.ledger import Ledger
 from service.logs import configure, event, finish
 from service.open_files import raise_limit
 from service.settings import Settings
@@ -101,13 +102,15 @@ def supervise(settings: Settings, arguments: Sequence[str]) -> int:
 
 
 def _refuse_what_is_not_shared(settings: Settings) -> None:
-    for name in ("requests_per_minute", "tokens_per_minute", "admin_keys", "admin_key_file", "model_dir"):
+    for name in ("admin_keys", "admin_key_file", "model_dir"):
         if getattr(settings, name):
             flag = f"--{name.replace('_', '-')}"
-            reason = f"{flag} and --processes {settings.processes} do not go together: each process would keep its own"
+            reason = (
+                f"{flag} and --processes {settings.processes} do not go together: one process alone would load models"
+            )
             raise StartupError(reason, "leave one of the two out, or start single processes behind a balancer")
-    if not hasattr(socket, "send_fds"):
-        raise StartupError("--processes needs a system that hands connections over", "leave it out")
+    if not (hasattr(socket, "send_fds") and hasattr(os, "memfd_create")):
+        raise StartupError("--processes needs Linux, which hands connections over and shares memory", "leave it out")
 
 
 class _Supervisor:
@@ -117,6 +120,7 @@ class _Supervisor:
         self._settings = settings
         self._arguments = arguments
         self._doors = doors
+        self._ledger = Ledger.make()
         self._listeners = [(one, CLIENT) for one in doors.client] + [(one, ADMIN) for one in doors.admin or []]
         self._processes: dict[int, Process] = {}
         self._due = {0: 0.0}  # number → when it is to be started
@@ -185,7 +189,14 @@ class _Supervisor:
         """And this one's end of the channel. Raises OSError."""
         ours, theirs = channel.pair()
         with theirs:
-            told = Membership(theirs.fileno(), number, self._settings.processes, self._starts[number], self._doors.urls)
+            told = Membership(
+                theirs.fileno(),
+                self._ledger.file,
+                number,
+                self._settings.processes,
+                self._starts[number],
+                self._doors.urls,
+            )
             command, *arguments = self._arguments
             program = _START.format(str(Path(service.__file__).parents[1]))
             try:
@@ -200,7 +211,7 @@ class _Supervisor:
                         f"--member={told.write()}",
                         *arguments,
                     ],
-                    pass_fds=[theirs.fileno()],
+                    pass_fds=[theirs.fileno(), self._ledger.file],
                     process_group=0,  # a terminal's Ctrl-C is for this process, which tells the others
                 )
             except OSError:

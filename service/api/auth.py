@@ -5,15 +5,16 @@ from __future__ import annotations
 import hmac
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from service import metrics
 from service.errors import StartupError, Unauthenticated
 from service.file_stamps import Stamp, stamp
 from service.key_file import SAFE_LENGTH, Entry, check_names, digest, parse, parse_line
+from service.ledger import Ledger
 from service.logs import event
-from service.rate_limits import Limits
+from service.rate_limits import Bucket, Limits
 from service.spending import Account
 
 # How often a key file is looked at for a change, in seconds.
@@ -37,22 +38,21 @@ class Keys:
         key_file: Path | None = None,
         flag: str = "--api-key-file",
         limits: Limits = Limits(),  # noqa: B008 - nothing can change it
-        is_shared: bool = False,
+        ledger: Ledger | None = None,
     ) -> None:
-        """`limits` hold for every key, or for all clients together where there is none; `is_shared` where other
-        processes take requests of the same keys. Raises StartupError where the file, which `flag` names, is of no
-        use."""
+        """`limits` hold for every key, or for all clients together where there is none; in the `ledger` is what they
+        have spent, where other processes take requests of the same keys. Raises StartupError where the file, which
+        `flag` names, is of no use, or the ledger has no room."""
         place = flag.removesuffix("-file")
-        self._limits, self._is_shared = limits, is_shared
+        self._limits, self._ledger = limits, ledger
         self._fixed = [parse_line(key, limits, f"a key of {place}s") for key in keys]
-        self._check_limits(self._fixed, f"{place}s")
         check_names(self._fixed, f"{place}s")
         self._file, self._flag = key_file, flag
         self._stamp = self._look()
         self._of_file = self._read_file()
         self._look_at = time.monotonic() + _LOOK_EVERY
         self._others: Keys | None = None
-        self._everybody = None if limits == Limits() else Account(None, limits, time.monotonic_ns())
+        self._everybody = None if limits == Limits() else self._account(b"", None, limits)
         self._accounts: dict[str | bytes, Account] = {}
         self._known: list[tuple[bytes, Account]] = []
         self._open_accounts()
@@ -87,16 +87,31 @@ class Keys:
         return {one.digest for one in (*self._fixed, *of_file)}
 
     def _open_accounts(self) -> None:
-        now, before, self._accounts, self._known = time.monotonic_ns(), self._accounts, {}, []
+        """Raises StartupError; nothing has changed then."""
+        before = self._accounts
+        accounts: dict[str | bytes, Account] = {}
+        known = []
         for one in (*self._fixed, *self._of_file):
-            account = self._accounts.get(one.owner) or before.get(one.owner)
+            owner = one.owner
+            account = accounts.get(owner) or before.get(owner)
             if account is None or account.limits != one.limits:
-                account = Account(one.name, one.limits, now)
-            self._accounts[one.owner] = account
-            self._known.append((one.digest, account))
-        for name in before.keys() - self._accounts.keys():
+                whose = b"name " + owner.encode() if isinstance(owner, str) else b"key " + owner
+                account = self._account(whose, one.name, one.limits)
+            accounts[owner] = account
+            known.append((one.digest, account))
+        self._accounts, self._known = accounts, known
+        for name in before.keys() - accounts.keys():
             if isinstance(name, str):
                 metrics.forget_key(name)
+
+    def _account(self, owner: bytes, name: str | None, limits: Limits) -> Account:
+        """With buckets of this process's own, or those of all that have the ledger."""
+        now, ledger = time.monotonic_ns(), self._ledger
+
+        def bucket(kind: str, per_minute: int) -> Bucket:
+            return Bucket(per_minute, now) if ledger is None else ledger.bucket(owner, kind, per_minute, now)
+
+        return Account(name, limits, bucket)
 
     def _look_again(self) -> None:
         """At the others' file as well, so that what is in force is always what both say together."""
@@ -130,8 +145,13 @@ class Keys:
     def _take(self, entries: list[Entry]) -> None:
         if entries == self._of_file:
             return
-        self._of_file = entries
-        self._open_accounts()
+        before, self._of_file = self._of_file, entries
+        try:
+            self._open_accounts()
+        except StartupError as error:
+            event(logging.ERROR, f"{error.message}; the keys stay as they were")
+            self._of_file = before
+            return
         _warn_of_short(entries, f"the key file {self._file}")
         event(logging.INFO, "key file read again", keys=len(entries))
 
@@ -149,13 +169,7 @@ class Keys:
         if not found:
             raise StartupError(f"the key file {path} holds no key", "write one key a line, or leave the flag out")
         check_names((*self._fixed, *found), f"the key file {path}")
-        self._check_limits(found, f"the key file {path}")
         return found
-
-    def _check_limits(self, entries: Sequence[Entry], place: str) -> None:
-        if self._is_shared and any(one.limits != Limits() for one in entries):
-            reason = f"{place}: a key has limits, which several processes cannot keep together"
-            raise StartupError(reason, "leave them out, or --processes")
 
 
 def presented_key(headers: Mapping[bytes, bytes], query: Mapping[str, str]) -> str | None:

@@ -133,10 +133,7 @@ BAD: tuple[tuple[Values, str], ...] = (
     ),
     ({"settings": {"requests_per_minute": 5}}, "apiKeys"),
     ({"settings": {"processes": 2}, "auth": {"adminKeys": {"existingSecret": "a"}}}, "one process alone"),
-    (
-        {"settings": {"processes": 2, "tokens_per_minute": 5}, "auth": {"apiKeys": {"existingSecret": "a"}}},
-        "each process would keep its own",
-    ),
+    ({"settings": {"processes": 2, "model_dir": "/models"}}, "one process alone"),
     (
         {"auth": {"apiKeys": {"existingSecret": "a", "key": "k"}, "adminKeys": {"existingSecret": "a", "key": "k"}}},
         "a key each",

@@ -412,19 +412,51 @@ def test_what_is_wrong_at_the_start_is_said_once(start_server: StartServer, tmp_
 @pytest.mark.parametrize(
     ("flags", "named"),
     [
-        (("--requests-per-minute", "5"), "--requests-per-minute"),
-        (("--tokens-per-minute", "5"), "--tokens-per-minute"),
         (("--admin-keys", "an-administrator"), "--admin-keys"),
-        (("--api-keys", "a-key-of-some-length name=a tokens_per_minute=5"), "a key has limits"),
+        (("--model-dir", "/models"), "--model-dir"),
     ],
 )
-def test_what_each_process_would_count_for_itself_is_refused(
+def test_models_that_one_process_alone_would_load_are_refused(
     start_server: StartServer, flags: tuple[str, ...], named: str
 ) -> None:
     server = start_server("--processes", "2", *flags, ready=False)
     assert server.wait() == 1
     assert named in server.stderr()
     assert "--processes" in server.stderr()
+
+
+def posted(server: Server, key: str) -> int:
+    """The status that a client on a connection of its own gets."""
+    with httpx.Client(base_url=server.url, timeout=PATIENCE, trust_env=False) as client:
+        return client.post("/v1/embeddings", content=BODY, headers={"api-key": key}).status_code
+
+
+def test_limits_are_those_of_all_processes_together(start_server: StartServer, tmp_path: Path) -> None:
+    """Whichever of them a connection is given to, when one has ended, and when the file is read again."""
+    file = tmp_path / "keys"
+    keys = ["key-of-the-first-one", "key-of-the-same-team-", "key-of-somebody-else-"]
+    lines = [
+        f"{key} name={name} requests_per_minute=6" for key, name in zip(keys, ("team", "team", "other"), strict=True)
+    ]
+    file.write_text("\n".join(lines))
+    server = wait_all_ready(start_server("--processes", "2", "--api-key-file", str(file)))
+    assert [posted(server, keys[number % 2]) for number in range(4)] == [200] * 4
+    os.kill(processes_of(server)[1], signal.SIGKILL)
+    wait_until(lambda: of_each(server, RESTARTS).get("1") == 1, "the process to be started anew")
+    wait_all_ready(server)
+    file.write_text("\n".join([*lines, "one-more-key-of-theirs name=late requests_per_minute=6"]))
+    wait_until(lambda: posted(server, "one-more-key-of-theirs") != 401, "the file to be read again")
+    with ThreadPoolExecutor(8) as pool:
+        statuses = list(pool.map(lambda number: posted(server, keys[number % 2]), range(8)))
+    assert sorted(statuses) == [200] * 2 + [429] * 6
+    assert posted(server, keys[2]) == 200
+
+
+def test_without_keys_all_clients_of_all_processes_share_one_limit(start_server: StartServer) -> None:
+    server = wait_all_ready(start_server("--processes", "2", "--tokens-per-minute", "12"))
+    with ThreadPoolExecutor(4) as pool:
+        statuses = list(pool.map(lambda _: posted(server, "anybody"), range(8)))
+    assert sorted(statuses) == [200] * 4 + [429] * 4  # of three tokens each
 
 
 def test_connections_beyond_all_limits_are_told_so(start_server: StartServer) -> None:

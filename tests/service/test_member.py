@@ -9,12 +9,13 @@ import socket
 
 from service import channel
 from service.channel import CLIENT, Membership
+from service.ledger import Ledger
 from service.member import Member
 
 
 def test_without_a_file_to_ask_the_others_by_it_shows_its_own_metrics() -> None:
     ours, theirs = channel.pair()
-    member = Member(Membership(theirs.detach(), 1, 3, 0, {"url": "http://localhost"}))
+    member = Member(Membership(theirs.detach(), Ledger.make().file, 1, 3, 0, {"url": "http://localhost"}))
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
 
     async def ask() -> tuple[bytes, str]:
@@ -34,7 +35,7 @@ def test_without_a_file_to_ask_the_others_by_it_shows_its_own_metrics() -> None:
 
 def test_the_end_does_not_wait_for_a_handshake_that_does_not_end() -> None:
     ours, theirs = channel.pair()
-    member = Member(Membership(theirs.detach(), 1, 3, 0, {"url": "http://localhost"}))
+    member = Member(Membership(theirs.detach(), Ledger.make().file, 1, 3, 0, {"url": "http://localhost"}))
 
     async def end() -> None:
         begun = asyncio.Event()

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import OverRateLimit, RateLimited
-from service.rate_limits import MINUTE, Limits
+from service.rate_limits import MINUTE, Bucket, Limits
 from service.spending import Account, Spending
 
 
@@ -24,7 +24,7 @@ class Clock:
 
 
 def opened(limits: Limits, clock: Callable[[], int]) -> Account:
-    return Account("team", limits, clock())
+    return Account("team", limits, lambda _, per_minute: Bucket(per_minute, clock()))
 
 
 def headers(one: Spending) -> dict[str, str]:

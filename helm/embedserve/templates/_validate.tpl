@@ -250,10 +250,8 @@
 {{- fail "auth.apiKeys and auth.adminKeys are the same key of the same Secret, and no client's key may be an administrator's: give them a key each." }}
 {{- end }}
 {{- if gt (get .Values.settings "processes" | default 1 | int) 1 }}
-{{- range list "requests_per_minute" "tokens_per_minute" "model_dir" }}
-{{- if get $.Values.settings . }}
-{{- fail (printf "settings.%s and settings.processes do not go together, as each process would keep its own: leave one of them out, or take more replicas." .) }}
-{{- end }}
+{{- if get .Values.settings "model_dir" }}
+{{- fail "settings.model_dir and settings.processes do not go together, as models would be loaded into one process alone: leave one of them out, or take more replicas." }}
 {{- end }}
 {{- if $auth.adminKeys.existingSecret }}
 {{- fail "auth.adminKeys and settings.processes do not go together, as models would be loaded into one process alone: leave one of them out, or take more replicas." }}
