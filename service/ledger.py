@@ -1,14 +1,17 @@
 """What keys have spent, where several processes take their requests: a table in memory that all of them share.
 
 A row is one bucket: whose it is, its level, and the time of that. Times are of a clock that all processes of a machine
-read alike. Whoever changes a row has a lock on it meanwhile, of those that the kernel lifts when a process ends
-(fcntl(2), POSIX locks): a process that is killed leaves nothing locked.
+read alike. Rows are added and never move, so that each process knows where those are that it has seen. Whoever changes
+a row has a lock on it meanwhile, of those that the kernel lifts when a process ends (fcntl(2), POSIX locks): a process
+that is killed leaves nothing locked.
 """
 
 from __future__ import annotations
 
+import logging
 import mmap
 import os
+import tempfile
 import time
 from contextlib import suppress
 from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, lockf
@@ -16,16 +19,20 @@ from hashlib import blake2b
 from types import TracebackType
 
 from service.errors import StartupError
+from service.logs import event
 from service.rate_limits import Bucket
 
-ROWS = 1 << 16
+ROWS = 1 << 18  # of keys and of limits that are gone, too: a thousand new ones a day are eight months of them
 _ID, _LEVEL, _TIME = 16, 16, 8  # bytes; a level is 10^15 · MINUTE at most, which 16 bytes hold
 _ROW = 48
-_NOBODY = bytes(_ID)
-_SIZE = ROWS * _ROW
-# Who holds a lock needs it for some microseconds. One who does not give it back was stopped in the middle, and nobody
-# waits for that: then one request more or less is counted.
-_PAUSE, _TRIES = 0.0005, 100
+_HEAD = _ROW  # before the rows: how many there are
+_COUNT = 8  # bytes
+_SIZE = _HEAD + ROWS * _ROW
+
+# Who holds a row's lock needs it for some microseconds. One who does not give it back was stopped in the middle, and
+# nobody waits for that: one request more or less is counted then. For a while it is not even tried again.
+_PAUSE, _TRIES, _HASTY_SECONDS = 0.0005, 10, 1.0
+_TRIES_TO_ADD = 2_000  # at the start and when keys change: there is more to wait for
 
 
 class Ledger:
@@ -35,56 +42,88 @@ class Ledger:
         """The table in an open file, which `make` gives."""
         self.file = file
         self._memory = mmap.mmap(file, _SIZE)
+        self._rows: dict[bytes, int] = {}  # name → where it begins, of those seen so far
+        self._hasty_until = 0.0  # by time.monotonic
+        self._has_told = False
 
     @classmethod
     def make(cls) -> Ledger:
-        """A new one, in memory alone. Raises OSError."""
-        file = os.memfd_create("embedserve-limits")
-        os.ftruncate(file, _SIZE)
+        """A new one, in memory alone if that can be had. Raises StartupError."""
+        try:
+            file = _memory_file()
+            os.ftruncate(file, _SIZE)
+        except OSError as error:
+            reason = f"the table of limits that several processes share cannot be made: {error.strerror}"
+            remedy = f"allow memfd_create, or a temporary file of {_SIZE >> 20} MB, or leave --processes out"
+            raise StartupError(reason, remedy) from None
         return cls(file)
 
     def bucket(self, owner: bytes, kind: str, per_minute: int, now: int) -> Bucket:
-        """Full, where no process has asked for it yet. Another limit is another bucket. Raises StartupError where the
-        table is full."""
+        """Full, where no process has asked for it yet. Another limit is another bucket. Where there is no room any
+        more, it is this process's own."""
         name = blake2b(b"%b %d %b" % (kind.encode(), per_minute, owner), digest_size=_ID).digest()
-        _lock(self.file, _SIZE, 1)
+        start = self._rows.get(name) or self._added(name, per_minute, now)
+        return _SharedBucket(per_minute, now, self, start) if start else Bucket(per_minute, now)
+
+    def lock(self, start: int, tries: int = _TRIES) -> bool:
+        """The row that begins there, unless somebody holds on to it: whether it is locked now."""
+        is_hasty = time.monotonic() < self._hasty_until
+        for number in range(1 if is_hasty else tries):
+            if number:
+                time.sleep(_PAUSE)
+            with suppress(BlockingIOError, PermissionError):  # POSIX allows either for a lock that another process has
+                lockf(self.file, LOCK_EX | LOCK_NB, _ROW, start)
+                return True
+        if not is_hasty:
+            self._hasty_until = time.monotonic() + _HASTY_SECONDS
+        return False
+
+    def unlock(self, start: int) -> None:
+        """Also where it could not be locked."""
+        lockf(self.file, LOCK_UN, _ROW, start)
+
+    def read(self, start: int) -> bytes:
+        """The state of the row that begins there."""
+        return self._memory[start + _ID : start + _ID + _LEVEL + _TIME]
+
+    def write(self, start: int, state: bytes) -> None:
+        """The same."""
+        self._memory[start + _ID : start + _ID + _LEVEL + _TIME] = state
+
+    def _added(self, name: bytes, per_minute: int, now: int) -> int:
+        """Where its row begins, which another process may have added; 0 where there can be none."""
+        if not self.lock(0, _TRIES_TO_ADD):
+            return self._without("another process holds on to it")
         try:
-            start, is_new = self._find(name)
-            bucket = _SharedBucket(per_minute, now, self, start)
-            if is_new:
-                bucket.store()
-                self._memory[start : start + _ID] = name
+            count = int.from_bytes(self._memory[:_COUNT], "little")
+            for number in range(len(self._rows), count):
+                start = _HEAD + number * _ROW
+                self._rows[self._memory[start : start + _ID]] = start
+            if name in self._rows:
+                return self._rows[name]
+            if count == ROWS:
+                return self._without(f"{ROWS} limits are in it, with those that are gone")
+            start = _HEAD + count * _ROW
+            full = Bucket(per_minute, now)
+            self._memory[start : start + _ID] = name
+            self.write(start, full.state)
+            self._memory[:_COUNT] = (count + 1).to_bytes(_COUNT, "little")
+            self._rows[name] = start
+            return start
         finally:
-            lockf(self.file, LOCK_UN, 1, _SIZE)
-        return bucket
+            self.unlock(0)
 
-    def read(self, start: int) -> tuple[int, int]:
-        """Level and time of the row that begins there."""
-        level, end = start + _ID, start + _ID + _LEVEL
-        memory = self._memory
-        return int.from_bytes(memory[level:end], "little"), int.from_bytes(memory[end : end + _TIME], "little")
-
-    def write(self, start: int, level: int, at: int) -> None:
-        """The same of a row that is locked, or that nobody has found yet."""
-        state = level.to_bytes(_LEVEL, "little") + at.to_bytes(_TIME, "little")
-        self._memory[start + _ID : start + _ID + len(state)] = state
-
-    def _find(self, name: bytes) -> tuple[int, bool]:
-        """Where its row begins, and whether it was nobody's until now."""
-        first = int.from_bytes(name[:8], "little")
-        for number in range(ROWS):
-            start = (first + number) % ROWS * _ROW
-            found = self._memory[start : start + _ID]
-            if found in (name, _NOBODY):
-                return start, found == _NOBODY
-        reason = f"keys have had more than {ROWS} limits since the start, which is what several processes keep together"
-        raise StartupError(reason, "give keys of one owner one name, or start the server anew")
+    def _without(self, reason: str) -> int:
+        if not self._has_told:
+            self._has_told = True
+            event(logging.ERROR, f"limits of new keys hold for each process alone, as the table is closed: {reason}")
+        return 0
 
 
 class _SharedBucket(Bucket):
     """Its state is the table's; what it holds itself is of the last look."""
 
-    __slots__ = ("_ledger", "_start")
+    __slots__ = ("_ledger", "_seen", "_start")
 
     def __init__(self, per_minute: int, now: int, ledger: Ledger, start: int) -> None:
         super().__init__(per_minute, now)
@@ -109,30 +148,28 @@ class _SharedBucket(Bucket):
 
     def standing(self, now: int) -> tuple[int, int]:
         """Without a lock, which costs more than all else here: it is for people, and old when they read it."""
-        self._level, self._at = self._ledger.read(self._start)
+        self.state = self._ledger.read(self._start)
         return Bucket.left(self, now), Bucket.wait(self, self.per_minute, now)
-
-    def store(self) -> None:
-        """What is held here becomes the table's."""
-        self._ledger.write(self._start, self._level, self._at)
 
     def _fill(self, now: int) -> None:
         super()._fill(max(now, self._at))  # another process may have looked since the caller read the clock
 
     def __enter__(self) -> None:
-        _lock(self._ledger.file, self._start, _ROW)
-        self._level, self._at = self._ledger.read(self._start)
+        self._ledger.lock(self._start)
+        self._seen = self.state = self._ledger.read(self._start)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.store()
-        lockf(self._ledger.file, LOCK_UN, _ROW, self._start)
+        # Where this process was stopped meanwhile, others have gone on without its lock: what they wrote counts.
+        if self._ledger.read(self._start) == self._seen:
+            self._ledger.write(self._start, self.state)
+        self._ledger.unlock(self._start)
 
 
-def _lock(file: int, start: int, size: int) -> None:
-    for _ in range(_TRIES):
-        with suppress(BlockingIOError, PermissionError):  # POSIX allows either for a lock that another process has
-            lockf(file, LOCK_EX | LOCK_NB, size, start)
-            return
-        time.sleep(_PAUSE)
+def _memory_file() -> int:
+    """Raises OSError."""
+    with suppress(OSError):
+        return os.memfd_create("embedserve-limits")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())

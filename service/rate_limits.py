@@ -35,6 +35,16 @@ class Bucket:
         self._level = per_minute * MINUTE
         self._at = now
 
+    @property
+    def state(self) -> bytes:
+        """Level and time, in 24 bytes."""
+        return self._level.to_bytes(16, "little") + self._at.to_bytes(8, "little")
+
+    @state.setter
+    def state(self, found: bytes) -> None:
+        self._level = int.from_bytes(found[:16], "little")
+        self._at = int.from_bytes(found[16:], "little")
+
     def take(self, amount: int, now: int) -> bool:
         """Whether there was so much; nothing is taken otherwise."""
         self._fill(now)

@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -111,21 +113,78 @@ def test_processes_at_once_let_through_exactly_the_limit(shared: Ledger) -> None
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-def test_nobody_waits_for_a_process_that_holds_a_row_and_is_no_more(shared: Ledger, number: signal.Signals) -> None:
+def test_nobody_waits_for_a_process_that_holds_a_row_and_is_no_more(
+    shared: Ledger, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
     holder = beside(shared, "bucket.__enter__(); print('holds', flush=True); time.sleep(600)")
     assert said(holder) == "holds"
     holder.send_signal(number)
+    pauses: list[float] = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
     bucket = shared.bucket(OWNER, "requests", 1000, 0)
-    assert bucket.take(1, 0)
-    assert bucket.left(0) == 999
+    assert all(bucket.take(1, 0) for _ in range(50))
+    assert bucket.left(0) == 950
+    assert len(pauses) < 10  # once, and not for each of them
     holder.kill()
     holder.wait()
 
 
-def test_a_full_table_is_said(shared: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_was_stopped_in_the_middle_forgets_nothing_that_others_spent(shared: Ledger) -> None:
+    bucket, other = (one.bucket(OWNER, "requests", 10, 0) for one in (shared, Ledger(shared.file)))
+    with bucket:  # type: ignore[attr-defined]
+        assert other.take(10, 0)
+    assert (bucket.left(0), other.left(0)) == (0, 0)
+
+
+def test_a_process_finds_the_rows_that_others_have_added_since(shared: Ledger) -> None:
+    other = Ledger(shared.file)
+    owners = [b"%d" % number for number in range(5)]
+    for owner in owners:
+        assert shared.bucket(owner, "requests", 5, 0).take(2, 0)
+    assert [other.bucket(owner, "requests", 5, 0).left(0) for owner in owners] == [3] * 5
+    assert other.bucket(b"new", "requests", 5, 0).take(5, 0)
+    assert shared.bucket(b"new", "requests", 5, 0).left(0) == 0
+
+
+def test_a_full_table_changes_nothing_for_those_in_it_and_new_ones_are_counted_by_each(
+    shared: Ledger, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(ledger, "ROWS", 3)
     buckets = [shared.bucket(b"%d" % owner, "requests", 5, 0) for owner in range(3)]
     assert all(one.take(1, 0) for one in buckets)
-    with pytest.raises(StartupError, match="more than 3 limits since the start"):
-        shared.bucket(b"3", "requests", 5, 0)
-    assert shared.bucket(b"1", "requests", 5, 0).left(0) == 4  # a lock is left by nobody
+    late = [one.bucket(b"%d" % owner, "requests", 5, 0) for one in (shared, Ledger(shared.file)) for owner in (3, 4)]
+    assert all(one.take(5, 0) for one in late)
+    assert caplog.text.count("3 limits are in it") == 2  # once by each
+    assert Ledger(shared.file).bucket(b"1", "requests", 5, 0).left(0) == 4
+
+
+def test_where_another_process_holds_on_to_the_table_new_keys_are_counted_by_each(
+    shared: Ledger, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    holder = beside(shared, "shared.lock(0); print('holds', flush=True); time.sleep(600)")
+    assert said(holder) == "holds"
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    assert shared.bucket(b"new", "requests", 5, 0).take(5, 0)
+    assert "another process holds on to it" in caplog.text
+    holder.kill()
+    holder.wait()
+    assert shared.bucket(b"new", "requests", 5, 0).left(0) == 5
+
+
+def _refuse(*_: object) -> int:
+    raise PermissionError(1, "Operation not permitted")
+
+
+def test_without_memory_files_there_are_temporary_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "memfd_create", _refuse)
+    made = Ledger.make()
+    assert made.bucket(OWNER, "requests", 5, 0).take(5, 0)
+    assert Ledger(made.file).bucket(OWNER, "requests", 5, 0).left(0) == 0
+    os.close(made.file)
+
+
+def test_where_there_can_be_no_file_it_is_said_what_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "memfd_create", _refuse)
+    monkeypatch.setattr(tempfile, "TemporaryFile", _refuse)
+    with pytest.raises(StartupError, match=r"table of limits .* Operation not permitted"):
+        Ledger.make()
