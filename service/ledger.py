@@ -20,13 +20,13 @@ from types import TracebackType
 
 from service.errors import StartupError
 from service.logs import event
-from service.rate_limits import Bucket
+from service.rate_limits import STATE_BYTES, Bucket
 
 ROWS = 1 << 18  # of keys and of limits that are gone, too: a thousand new ones a day are eight months of them
-_ID, _LEVEL, _TIME = 16, 16, 8  # bytes; a level is 10^15 · MINUTE at most, which 16 bytes hold
-_ROW = 48
+_ID = 16  # bytes
+_ROW = _ID + STATE_BYTES
 _HEAD = _ROW  # before the rows: how many there are
-_COUNT = 8  # bytes
+_COUNT = 8  # bytes of that
 _SIZE = _HEAD + ROWS * _ROW
 
 # Who holds a row's lock needs it for some microseconds. One who does not give it back was stopped in the middle, and
@@ -58,12 +58,12 @@ class Ledger:
             raise StartupError(reason, remedy) from None
         return cls(file)
 
-    def bucket(self, owner: bytes, kind: str, per_minute: int, now: int) -> Bucket:
+    def bucket(self, owner: str | bytes, kind: str, per_minute: int, now: int) -> Bucket:
         """Full, where no process has asked for it yet. Another limit is another bucket. Where there is no room any
         more, it is this process's own."""
-        name = blake2b(b"%b %d %b" % (kind.encode(), per_minute, owner), digest_size=_ID).digest()
+        name = blake2b(repr((owner, kind, per_minute)).encode(), digest_size=_ID).digest()
         start = self._rows.get(name) or self._added(name, per_minute, now)
-        return _SharedBucket(per_minute, now, self, start) if start else Bucket(per_minute, now)
+        return Bucket(per_minute, now) if start is None else _SharedBucket(per_minute, now, self, start)
 
     def lock(self, start: int, tries: int = _TRIES) -> bool:
         """The row that begins there, unless somebody holds on to it: whether it is locked now."""
@@ -84,16 +84,17 @@ class Ledger:
 
     def read(self, start: int) -> bytes:
         """The state of the row that begins there."""
-        return self._memory[start + _ID : start + _ID + _LEVEL + _TIME]
+        return self._memory[start + _ID : start + _ROW]
 
     def write(self, start: int, state: bytes) -> None:
         """The same."""
-        self._memory[start + _ID : start + _ID + _LEVEL + _TIME] = state
+        self._memory[start + _ID : start + _ROW] = state
 
-    def _added(self, name: bytes, per_minute: int, now: int) -> int:
-        """Where its row begins, which another process may have added; 0 where there can be none."""
+    def _added(self, name: bytes, per_minute: int, now: int) -> int | None:
+        """Where its row begins, which another process may have added; None where there can be none."""
         if not self.lock(0, _TRIES_TO_ADD):
-            return self._without("another process holds on to it")
+            self._tell("another process holds on to it")
+            return None
         try:
             count = int.from_bytes(self._memory[:_COUNT], "little")
             for number in range(len(self._rows), count):
@@ -102,22 +103,21 @@ class Ledger:
             if name in self._rows:
                 return self._rows[name]
             if count == ROWS:
-                return self._without(f"{ROWS} limits are in it, with those that are gone")
+                self._tell(f"{ROWS} limits are in it, with those that are gone")
+                return None
             start = _HEAD + count * _ROW
-            full = Bucket(per_minute, now)
-            self._memory[start : start + _ID] = name
-            self.write(start, full.state)
+            self._memory[start : start + _ROW] = name + Bucket(per_minute, now).state
             self._memory[:_COUNT] = (count + 1).to_bytes(_COUNT, "little")
             self._rows[name] = start
             return start
         finally:
             self.unlock(0)
 
-    def _without(self, reason: str) -> int:
+    def _tell(self, reason: str) -> None:
+        """Once."""
         if not self._has_told:
             self._has_told = True
             event(logging.ERROR, f"limits of new keys hold for each process alone, as the table is closed: {reason}")
-        return 0
 
 
 class _SharedBucket(Bucket):

@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 MINUTE = 60_000_000_000  # in nanoseconds
 _MILLISECOND = 1_000_000
+_LEVEL_BYTES, _TIME_BYTES = 16, 8  # which hold the level of 10^15 a minute
+STATE_BYTES = _LEVEL_BYTES + _TIME_BYTES
 
 
 class Limits(NamedTuple):
@@ -37,13 +39,13 @@ class Bucket:
 
     @property
     def state(self) -> bytes:
-        """Level and time, in 24 bytes."""
-        return self._level.to_bytes(16, "little") + self._at.to_bytes(8, "little")
+        """Level and time, STATE_BYTES of them."""
+        return self._level.to_bytes(_LEVEL_BYTES, "little") + self._at.to_bytes(_TIME_BYTES, "little")
 
     @state.setter
     def state(self, found: bytes) -> None:
-        self._level = int.from_bytes(found[:16], "little")
-        self._at = int.from_bytes(found[16:], "little")
+        self._level = int.from_bytes(found[:_LEVEL_BYTES], "little")
+        self._at = int.from_bytes(found[_LEVEL_BYTES:], "little")
 
     def take(self, amount: int, now: int) -> bool:
         """Whether there was so much; nothing is taken otherwise."""

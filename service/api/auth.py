@@ -42,7 +42,7 @@ class Keys:
     ) -> None:
         """`limits` hold for every key, or for all clients together where there is none; in the `ledger` is what they
         have spent, where other processes take requests of the same keys. Raises StartupError where the file, which
-        `flag` names, is of no use, or the ledger has no room."""
+        `flag` names, is of no use."""
         place = flag.removesuffix("-file")
         self._limits, self._ledger = limits, ledger
         self._fixed = [parse_line(key, limits, f"a key of {place}s") for key in keys]
@@ -52,7 +52,7 @@ class Keys:
         self._of_file = self._read_file()
         self._look_at = time.monotonic() + _LOOK_EVERY
         self._others: Keys | None = None
-        self._everybody = None if limits == Limits() else self._account(b"", None, limits)
+        self._everybody = None if limits == Limits() else self._account("", None, limits)
         self._accounts: dict[str | bytes, Account] = {}
         self._known: list[tuple[bytes, Account]] = []
         self._open_accounts()
@@ -87,24 +87,18 @@ class Keys:
         return {one.digest for one in (*self._fixed, *of_file)}
 
     def _open_accounts(self) -> None:
-        """Raises StartupError; nothing has changed then."""
-        before = self._accounts
-        accounts: dict[str | bytes, Account] = {}
-        known = []
+        before, self._accounts, self._known = self._accounts, {}, []
         for one in (*self._fixed, *self._of_file):
-            owner = one.owner
-            account = accounts.get(owner) or before.get(owner)
+            account = self._accounts.get(one.owner) or before.get(one.owner)
             if account is None or account.limits != one.limits:
-                whose = b"name " + owner.encode() if isinstance(owner, str) else b"key " + owner
-                account = self._account(whose, one.name, one.limits)
-            accounts[owner] = account
-            known.append((one.digest, account))
-        self._accounts, self._known = accounts, known
-        for name in before.keys() - accounts.keys():
+                account = self._account(one.owner, one.name, one.limits)
+            self._accounts[one.owner] = account
+            self._known.append((one.digest, account))
+        for name in before.keys() - self._accounts.keys():
             if isinstance(name, str):
                 metrics.forget_key(name)
 
-    def _account(self, owner: bytes, name: str | None, limits: Limits) -> Account:
+    def _account(self, owner: str | bytes, name: str | None, limits: Limits) -> Account:
         """With buckets of this process's own, or those of all that have the ledger."""
         now, ledger = time.monotonic_ns(), self._ledger
 
@@ -145,13 +139,8 @@ class Keys:
     def _take(self, entries: list[Entry]) -> None:
         if entries == self._of_file:
             return
-        before, self._of_file = self._of_file, entries
-        try:
-            self._open_accounts()
-        except StartupError as error:
-            event(logging.ERROR, f"{error.message}; the keys stay as they were")
-            self._of_file = before
-            return
+        self._of_file = entries
+        self._open_accounts()
         _warn_of_short(entries, f"the key file {self._file}")
         event(logging.INFO, "key file read again", keys=len(entries))
 
