@@ -432,23 +432,24 @@ def posted(server: Server, key: str) -> int:
 
 
 def test_limits_are_those_of_all_processes_together(start_server: StartServer, tmp_path: Path) -> None:
-    """Whichever of them a connection is given to, when one has ended, and when the file is read again."""
+    """Whichever of them a connection is given to, when one has ended, and when the file is read again. Of two requests
+    a minute one is back after half of it."""
     file = tmp_path / "keys"
     keys = ["key-of-the-first-one", "key-of-the-same-team-", "key-of-somebody-else-"]
     lines = [
-        f"{key} name={name} requests_per_minute=6" for key, name in zip(keys, ("team", "team", "other"), strict=True)
+        f"{key} name={name} requests_per_minute=2" for key, name in zip(keys, ("team", "team", "other"), strict=True)
     ]
     file.write_text("\n".join(lines))
     server = wait_all_ready(start_server("--processes", "2", "--api-key-file", str(file)))
-    assert [posted(server, keys[number % 2]) for number in range(4)] == [200] * 4
+    assert posted(server, keys[0]) == 200
     os.kill(processes_of(server)[1], signal.SIGKILL)
     wait_until(lambda: of_each(server, RESTARTS).get("1") == 1, "the process to be started anew")
     wait_all_ready(server)
-    file.write_text("\n".join([*lines, "one-more-key-of-theirs name=late requests_per_minute=6"]))
+    file.write_text("\n".join([*lines, "one-more-key-of-theirs name=late requests_per_minute=2"]))
     wait_until(lambda: posted(server, "one-more-key-of-theirs") != 401, "the file to be read again")
     with ThreadPoolExecutor(8) as pool:
         statuses = list(pool.map(lambda number: posted(server, keys[number % 2]), range(8)))
-    assert sorted(statuses) == [200] * 2 + [429] * 6
+    assert sorted(statuses) == [200] + [429] * 7
     assert posted(server, keys[2]) == 200
 
 

@@ -19,7 +19,7 @@ from service.errors import StartupError
 from service.ledger import Ledger
 from service.rate_limits import MINUTE, Bucket
 
-OWNER = b"name team"
+OWNER = "team"
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_a_shared_bucket_is_a_bucket_whoever_asks(steps: list[tuple[str, int, in
 def test_owners_kinds_and_limits_have_buckets_of_their_own(shared: Ledger) -> None:
     first = shared.bucket(OWNER, "requests", 5, 0)
     others = [
-        shared.bucket(b"name other", "requests", 5, 0),
+        shared.bucket("other", "requests", 5, 0),
         shared.bucket(OWNER, "tokens", 5, 0),
         shared.bucket(OWNER, "requests", 6, 0),
     ]
